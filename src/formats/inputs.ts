@@ -1,0 +1,224 @@
+import { createHash } from 'node:crypto';
+import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { createGunzip } from 'node:zlib';
+import { didYouMean, InputError } from '../errors.js';
+
+/** SHA-256 of one input as stored (before any gunzip). `path` is as the user gave it, `-` for standard input. */
+export interface InputDigest {
+  readonly path: string;
+  readonly sha256: string;
+  readonly bytes: number;
+}
+
+/** Reads inputs and computes their SHA-256 on the way, so that no large file is read twice only to be hashed. */
+export interface InputLedger {
+  /** The bytes of `path` (or of standard input for `-`) in chunks, hashed as they pass. May be left early. */
+  read(path: string): AsyncGenerator<Uint8Array, void, undefined>;
+  /** Names a file that somebody else reads by random access; `digests` hashes it. */
+  note(path: string): void;
+  /**
+   * The digests of all inputs in the order of their first use. What was not read to its end (`--limit`, random
+   * access) is streamed through now, so that a digest is always of the whole input.
+   */
+  digests(): Promise<InputDigest[]>;
+}
+
+const CHUNK_BYTES = 256 * 1024;
+const STANDARD_INPUT = '-';
+
+interface LedgerEntry {
+  readonly path: string;
+  readonly hash: ReturnType<typeof createHash>;
+  /** Everything before this offset is in the hash. */
+  hashed: number;
+  result?: InputDigest;
+}
+
+/** Opens a file for reading. Throws InputError when it is missing, unreadable or a directory. */
+async function openForReading(path: string): Promise<FileHandle> {
+  const info = await stat(path).catch((error: NodeJS.ErrnoException) => error);
+  if (info instanceof Error) {
+    if (info.code !== 'ENOENT' && info.code !== 'ENOTDIR')
+      throw new InputError(`${path}: cannot be read (${info.code})`);
+    const siblings = await readdir(dirname(path)).catch((): string[] => []);
+    throw new InputError(`${path}: no such file${didYouMean(basename(path), siblings)}`);
+  }
+  if (info.isDirectory())
+    throw new InputError(`${path}: is a directory; name its files, for example "${path}/*.jsonl"`);
+  return open(path, 'r').catch((error: NodeJS.ErrnoException) => {
+    throw new InputError(`${path}: cannot be read (${error.code ?? error.message})`);
+  });
+}
+
+async function* readFileChunks(path: string): AsyncGenerator<Uint8Array, void, undefined> {
+  const file = await openForReading(path);
+  try {
+    for (let position = 0; ; ) {
+      const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+      // A null position reads sequentially, which pipes (process substitution) need.
+      const { bytesRead } = await file.read(buffer, 0, CHUNK_BYTES, null);
+      if (bytesRead === 0) return;
+      position += bytesRead;
+      yield buffer.subarray(0, bytesRead);
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * A ledger of inputs.
+ * @param stdin what `-` reads; the process's standard input unless a test gives another
+ */
+export function createInputLedger(stdin: Readable = process.stdin): InputLedger {
+  const entries = new Map<string, LedgerEntry>();
+  let stdinChunks: AsyncIterator<Uint8Array> | undefined;
+
+  const entryOf = (path: string): LedgerEntry => {
+    let entry = entries.get(path);
+    if (entry === undefined) {
+      entry = { path, hash: createHash('sha256'), hashed: 0 };
+      entries.set(path, entry);
+    }
+    return entry;
+  };
+
+  async function* hashing(entry: LedgerEntry, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void> {
+    let position = 0;
+    for await (const chunk of chunks) {
+      // A second pass, or the pass of `digests` after an early end, meets bytes that are already in the hash.
+      const fresh = position + chunk.length - entry.hashed;
+      if (fresh > 0) {
+        entry.hash.update(fresh >= chunk.length ? chunk : chunk.subarray(chunk.length - fresh));
+        entry.hashed = position + chunk.length;
+      }
+      position += chunk.length;
+      yield chunk;
+    }
+    entry.result ??= { path: entry.path, sha256: entry.hash.digest('hex'), bytes: entry.hashed };
+  }
+
+  async function* readStandardInput(entry: LedgerEntry): AsyncGenerator<Uint8Array, void> {
+    stdinChunks ??= stdin.iterator({ destroyOnReturn: false }) as AsyncIterator<Uint8Array>;
+    for (;;) {
+      const step = await stdinChunks.next();
+      if (step.done) break;
+      const chunk = typeof step.value === 'string' ? Buffer.from(step.value) : step.value;
+      entry.hash.update(chunk);
+      entry.hashed += chunk.length;
+      yield chunk;
+    }
+    entry.result ??= { path: entry.path, sha256: entry.hash.digest('hex'), bytes: entry.hashed };
+  }
+
+  const read = (path: string): AsyncGenerator<Uint8Array, void, undefined> => {
+    const entry = entryOf(path);
+    if (path !== STANDARD_INPUT) return hashing(entry, readFileChunks(path));
+    if (entry.hashed > 0 || entry.result) throw new InputError('standard input (-) can be read only once');
+    return readStandardInput(entry);
+  };
+
+  return {
+    read,
+    note: (path) => void entryOf(path),
+    async digests() {
+      const results: InputDigest[] = [];
+      for (const entry of entries.values()) {
+        if (entry.result === undefined) {
+          const rest = entry.path === STANDARD_INPUT ? readStandardInput(entry) : read(entry.path);
+          for await (const _ of rest);
+        }
+        if (entry.result) results.push(entry.result);
+      }
+      return results;
+    },
+  };
+}
+
+/** SHA-256 of a file, streamed. Throws InputError when it cannot be read. */
+export async function hashFile(path: string): Promise<InputDigest> {
+  const ledger = createInputLedger();
+  ledger.note(path);
+  return (await ledger.digests())[0];
+}
+
+/** True when the bytes open with the gzip magic number (RFC 1952, section 2.3.1). */
+export function isGzip(bytes: Uint8Array): boolean {
+  return bytes.length >= 2 && bytes[0] === 0x1f && bytes[1] === 0x8b;
+}
+
+/** Decompresses a gzip stream, members one after another. Throws InputError when it is truncated or damaged. */
+export async function* gunzipChunks(
+  chunks: AsyncIterable<Uint8Array>,
+  source: string,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const gunzip = createGunzip({ chunkSize: CHUNK_BYTES });
+  // Errors of the source reach the reader through the destroyed gunzip; the promise only keeps them observed.
+  const finished = pipeline(Readable.from(chunks, { highWaterMark: 1 }), gunzip).catch(() => undefined);
+  try {
+    for await (const chunk of gunzip) yield chunk as Uint8Array;
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? '';
+    if (code === 'Z_BUF_ERROR')
+      throw new InputError(`${source}: the gzip stream is truncated; copy or compress it again`);
+    if (code.startsWith('Z_')) throw new InputError(`${source}: damaged gzip stream (${(error as Error).message})`);
+    throw error;
+  } finally {
+    gunzip.destroy();
+    await finished;
+  }
+}
+
+/** The first bytes of a stream beside the whole stream, so that a format can be recognised before it is chosen. */
+export async function peekBytes(
+  chunks: AsyncGenerator<Uint8Array, void, undefined>,
+  wanted = 4096,
+): Promise<{ head: Uint8Array; chunks: AsyncGenerator<Uint8Array, void, undefined> }> {
+  const held: Uint8Array[] = [];
+  let length = 0;
+  while (length < wanted) {
+    const step = await chunks.next();
+    if (step.done) break;
+    held.push(step.value);
+    length += step.value.length;
+  }
+  async function* replay(): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      for (let chunk = held.shift(); chunk !== undefined; chunk = held.shift()) yield chunk;
+      yield* chunks;
+    } finally {
+      await chunks.return();
+    }
+  }
+  const head = held.length === 1 ? held[0] : Buffer.concat(held);
+  return { head: head.subarray(0, wanted), chunks: replay() };
+}
+
+/**
+ * The files that `--data` names, in order: a path that exists stands for itself, a pattern for its matches (sorted by
+ * code point), `-` for standard input. Throws InputError when nothing matches.
+ */
+export async function expandSources(patterns: readonly string[]): Promise<string[]> {
+  const sources: string[] = [];
+  for (const pattern of patterns) {
+    if (pattern === STANDARD_INPUT) {
+      if (sources.includes(STANDARD_INPUT)) throw new InputError('standard input (-) is named twice');
+      sources.push(pattern);
+      continue;
+    }
+    if (/[*?[{]/.test(pattern) && !(await stat(pattern).catch(() => undefined))) {
+      const { glob } = await import('tinyglobby');
+      const matches = await glob(pattern, { onlyFiles: true, expandDirectories: false });
+      if (matches.length === 0) throw new InputError(`${pattern}: no file matches this pattern`);
+      sources.push(...matches.sort());
+      continue;
+    }
+    await (await openForReading(pattern)).close();
+    sources.push(pattern);
+  }
+  if (sources.length === 0) throw new InputError('no input file; name one with --data, or - for standard input');
+  return sources;
+}

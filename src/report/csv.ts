@@ -1,0 +1,144 @@
+import { stringify } from 'csv-stringify';
+import { InputError } from '../errors.js';
+import { type AtomicFile, type AtomicOptions, createAtomicFile } from '../formats/atomic.js';
+import { finiteOrName, printJson, toJsonValue } from './values.js';
+
+/** How a table is written: RFC 4180 with a header, one JSON list of objects, or one JSON object a line. */
+export type TableFormat = 'csv' | 'json' | 'jsonl';
+
+export const TABLE_FORMATS: readonly TableFormat[] = ['csv', 'json', 'jsonl'];
+
+/** One cell. Token text must have gone through `escapeToken`. */
+export type Cell = string | number | bigint | boolean | null | undefined;
+
+/** A table that is written row by row and appears under its name on commit. */
+export interface TableWriter {
+  readonly file: AtomicFile;
+  /** Rows written so far. */
+  readonly rows: number;
+  /** Cells in the order of the columns. */
+  write(cells: readonly Cell[]): void;
+  /** Writes what is held back and the end of the table; `file.commit()` then gives it its name. */
+  finish(): void;
+  /** `finish` and commit. */
+  commit(): void;
+  abort(): void;
+}
+
+const FLUSH_CHARACTERS = 1 << 16;
+
+/** The format of a table: as asked for, else by extension. Throws InputError when neither says. */
+export function tableFormatOf(target: string, format?: TableFormat): TableFormat {
+  if (format) return format;
+  const extension = /\.([^./\\]+)$/.exec(target)?.[1]?.toLowerCase();
+  const found = TABLE_FORMATS.find((name) => name === extension);
+  if (found) return found;
+  throw new InputError(`${target}: the extension names no table format; use .csv, .json or .jsonl, or --format`);
+}
+
+function csvCell(value: Cell): string | null | undefined {
+  if (typeof value === 'number') return String(finiteOrName(value));
+  return typeof value === 'string' || value === null || value === undefined ? value : String(value);
+}
+
+interface Encoder {
+  row(cells: readonly Cell[]): string;
+  end(): string;
+}
+
+function csvEncoder(columns: readonly string[]): Encoder {
+  // The stringifier works within write(), so its text can be taken right after it.
+  const stringifier = stringify({
+    record_delimiter: 'unix',
+    readableHighWaterMark: 1 << 30,
+    writableHighWaterMark: 1 << 20,
+  });
+  stringifier.setEncoding('utf8');
+  let pendingHeader = true;
+  const take = (): string => (stringifier.read() as string | null) ?? '';
+  const header = (): void => {
+    if (pendingHeader) stringifier.write([...columns]);
+    pendingHeader = false;
+  };
+  return {
+    row(cells) {
+      header();
+      stringifier.write(cells.map(csvCell));
+      return take();
+    },
+    end() {
+      header();
+      const rest = take();
+      stringifier.destroy();
+      return rest;
+    },
+  };
+}
+
+function jsonEncoder(columns: readonly string[], lines: boolean): Encoder {
+  let first = true;
+  const objectOf = (cells: readonly Cell[]): string => {
+    const record: Record<string, unknown> = {};
+    for (let i = 0; i < columns.length; i++) record[columns[i]] = toJsonValue(cells[i]) ?? null;
+    return lines ? JSON.stringify(record) : printJson(record, '  ');
+  };
+  return {
+    row(cells) {
+      if (lines) return `${objectOf(cells)}\n`;
+      const lead = first ? '[\n  ' : ',\n  ';
+      first = false;
+      return lead + objectOf(cells);
+    },
+    end() {
+      if (lines) return '';
+      return first ? '[]\n' : '\n]\n';
+    },
+  };
+}
+
+/**
+ * Opens a table. Numbers are printed with the fewest digits that read back to the same f64; non-finite ones as `inf`,
+ * `-inf`, `nan`; null and undefined are empty cells (null in JSON).
+ * @param format overrides the extension of `target`
+ * @throws InputError as `createAtomicFile`, and for an unknown extension
+ */
+export function createTable(
+  target: string,
+  columns: readonly string[],
+  options: AtomicOptions & { readonly format?: TableFormat } = {},
+): TableWriter {
+  const format = tableFormatOf(target, options.format);
+  const encoder = format === 'csv' ? csvEncoder(columns) : jsonEncoder(columns, format === 'jsonl');
+  const file = createAtomicFile(target, options);
+  let held = '';
+  let rows = 0;
+  let finished = false;
+  const table: TableWriter = {
+    file,
+    get rows() {
+      return rows;
+    },
+    write(cells) {
+      if (cells.length !== columns.length) throw new RangeError(`${cells.length} cells for ${columns.length} columns`);
+      held += encoder.row(cells);
+      rows++;
+      if (held.length >= FLUSH_CHARACTERS) {
+        file.write(held);
+        held = '';
+      }
+    },
+    finish() {
+      if (finished) return;
+      finished = true;
+      file.write(held + encoder.end());
+      held = '';
+      file.finish();
+    },
+    commit() {
+      table.finish();
+      file.commit();
+    },
+    abort: () => file.abort(),
+  };
+  return table;
+}
