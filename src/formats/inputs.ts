@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
-import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
+import { access, constants, type FileHandle, open, readdir, stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { didYouMean, InputError } from '../errors.js';
+import { fileError } from './files.js';
 
 /** SHA-256 of one input as stored (before any gunzip). `path` is as the user gave it, `-` for standard input. */
 export interface InputDigest {
@@ -34,38 +35,42 @@ interface LedgerEntry {
   readonly hash: ReturnType<typeof createHash>;
   /** Everything before this offset is in the hash. */
   hashed: number;
+  /** The one reader of standard input or of a pipe, which cannot be read again from the start. */
+  chunks?: AsyncIterator<Uint8Array | string>;
   result?: InputDigest;
 }
 
-/** Opens a file for reading. Throws InputError when it is missing, unreadable or a directory. */
-async function openForReading(path: string): Promise<FileHandle> {
+/** Stands for "this file can be read"; the error otherwise. Does not open it: opening a pipe twice would break it. */
+async function checkReadable(path: string): Promise<{ regular: boolean }> {
   const info = await stat(path).catch((error: NodeJS.ErrnoException) => error);
   if (info instanceof Error) {
-    if (info.code !== 'ENOENT' && info.code !== 'ENOTDIR')
-      throw new InputError(`${path}: cannot be read (${info.code})`);
+    if (info.code !== 'ENOENT') throw fileError(info, path, 'read');
     const siblings = await readdir(dirname(path)).catch((): string[] => []);
     throw new InputError(`${path}: no such file${didYouMean(basename(path), siblings)}`);
   }
   if (info.isDirectory())
     throw new InputError(`${path}: is a directory; name its files, for example "${path}/*.jsonl"`);
-  return open(path, 'r').catch((error: NodeJS.ErrnoException) => {
-    throw new InputError(`${path}: cannot be read (${error.code ?? error.message})`);
+  await access(path, constants.R_OK).catch((error: unknown) => {
+    throw fileError(error, path, 'read');
   });
+  return { regular: info.isFile() };
 }
 
 async function* readFileChunks(path: string): AsyncGenerator<Uint8Array, void, undefined> {
-  const file = await openForReading(path);
+  await checkReadable(path);
+  let file: FileHandle | undefined;
   try {
-    for (let position = 0; ; ) {
+    file = await open(path, 'r');
+    for (;;) {
       const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
-      // A null position reads sequentially, which pipes (process substitution) need.
       const { bytesRead } = await file.read(buffer, 0, CHUNK_BYTES, null);
       if (bytesRead === 0) return;
-      position += bytesRead;
       yield buffer.subarray(0, bytesRead);
     }
+  } catch (error) {
+    throw fileError(error, path, 'read');
   } finally {
-    await file.close();
+    await file?.close();
   }
 }
 
@@ -75,7 +80,6 @@ async function* readFileChunks(path: string): AsyncGenerator<Uint8Array, void, u
  */
 export function createInputLedger(stdin: Readable = process.stdin): InputLedger {
   const entries = new Map<string, LedgerEntry>();
-  let stdinChunks: AsyncIterator<Uint8Array> | undefined;
 
   const entryOf = (path: string): LedgerEntry => {
     let entry = entries.get(path);
@@ -85,41 +89,48 @@ export function createInputLedger(stdin: Readable = process.stdin): InputLedger 
     }
     return entry;
   };
+  const close = (entry: LedgerEntry): void => {
+    entry.result ??= { path: entry.path, sha256: entry.hash.digest('hex'), bytes: entry.hashed };
+  };
 
-  async function* hashing(entry: LedgerEntry, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void> {
+  /** A regular file: every pass starts at its first byte, and adds to the hash what no earlier pass has reached. */
+  async function* readFile(entry: LedgerEntry): AsyncGenerator<Uint8Array, void, undefined> {
     let position = 0;
-    for await (const chunk of chunks) {
-      // A second pass, or the pass of `digests` after an early end, meets bytes that are already in the hash.
-      const fresh = position + chunk.length - entry.hashed;
+    for await (const chunk of readFileChunks(entry.path)) {
+      position += chunk.length;
+      const fresh = position - entry.hashed;
       if (fresh > 0) {
         entry.hash.update(fresh >= chunk.length ? chunk : chunk.subarray(chunk.length - fresh));
-        entry.hashed = position + chunk.length;
+        entry.hashed = position;
       }
-      position += chunk.length;
       yield chunk;
     }
-    entry.result ??= { path: entry.path, sha256: entry.hash.digest('hex'), bytes: entry.hashed };
+    close(entry);
   }
 
-  async function* readStandardInput(entry: LedgerEntry): AsyncGenerator<Uint8Array, void> {
-    stdinChunks ??= stdin.iterator({ destroyOnReturn: false }) as AsyncIterator<Uint8Array>;
+  /** Standard input and pipes: bytes come once, so a later pass goes on where the last one stopped. */
+  async function* readOnce(entry: LedgerEntry): AsyncGenerator<Uint8Array, void, undefined> {
+    entry.chunks ??=
+      entry.path === STANDARD_INPUT
+        ? (stdin.iterator({ destroyOnReturn: false }) as AsyncIterator<Uint8Array | string>)
+        : readFileChunks(entry.path);
     for (;;) {
-      const step = await stdinChunks.next();
+      const step = await entry.chunks.next();
       if (step.done) break;
       const chunk = typeof step.value === 'string' ? Buffer.from(step.value) : step.value;
       entry.hash.update(chunk);
       entry.hashed += chunk.length;
       yield chunk;
     }
-    entry.result ??= { path: entry.path, sha256: entry.hash.digest('hex'), bytes: entry.hashed };
+    close(entry);
   }
 
-  const read = (path: string): AsyncGenerator<Uint8Array, void, undefined> => {
+  async function* read(path: string): AsyncGenerator<Uint8Array, void, undefined> {
     const entry = entryOf(path);
-    if (path !== STANDARD_INPUT) return hashing(entry, readFileChunks(path));
-    if (entry.hashed > 0 || entry.result) throw new InputError('standard input (-) can be read only once');
-    return readStandardInput(entry);
-  };
+    if (path !== STANDARD_INPUT && (await checkReadable(path)).regular) yield* readFile(entry);
+    else if (entry.chunks) throw new InputError(`${path === '-' ? 'standard input (-)' : path} can be read only once`);
+    else yield* readOnce(entry);
+  }
 
   return {
     read,
@@ -128,7 +139,7 @@ export function createInputLedger(stdin: Readable = process.stdin): InputLedger 
       const results: InputDigest[] = [];
       for (const entry of entries.values()) {
         if (entry.result === undefined) {
-          const rest = entry.path === STANDARD_INPUT ? readStandardInput(entry) : read(entry.path);
+          const rest = entry.chunks || entry.path === STANDARD_INPUT ? readOnce(entry) : read(entry.path);
           for await (const _ of rest);
         }
         if (entry.result) results.push(entry.result);
@@ -216,7 +227,7 @@ export async function expandSources(patterns: readonly string[]): Promise<string
       sources.push(...matches.sort());
       continue;
     }
-    await (await openForReading(pattern)).close();
+    await checkReadable(pattern);
     sources.push(pattern);
   }
   if (sources.length === 0) throw new InputError('no input file; name one with --data, or - for standard input');

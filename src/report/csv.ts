@@ -1,12 +1,7 @@
 import { stringify } from 'csv-stringify';
-import { InputError } from '../errors.js';
 import { type AtomicFile, type AtomicOptions, createAtomicFile } from '../formats/atomic.js';
+import { type TableFormat, tableFormatOf } from './table-format.js';
 import { finiteOrName, printJson, toJsonValue } from './values.js';
-
-/** How a table is written: RFC 4180 with a header, one JSON list of objects, or one JSON object a line. */
-export type TableFormat = 'csv' | 'json' | 'jsonl';
-
-export const TABLE_FORMATS: readonly TableFormat[] = ['csv', 'json', 'jsonl'];
 
 /** One cell. Token text must have gone through `escapeToken`. */
 export type Cell = string | number | bigint | boolean | null | undefined;
@@ -26,15 +21,6 @@ export interface TableWriter {
 }
 
 const FLUSH_CHARACTERS = 1 << 16;
-
-/** The format of a table: as asked for, else by extension. Throws InputError when neither says. */
-export function tableFormatOf(target: string, format?: TableFormat): TableFormat {
-  if (format) return format;
-  const extension = /\.([^./\\]+)$/.exec(target)?.[1]?.toLowerCase();
-  const found = TABLE_FORMATS.find((name) => name === extension);
-  if (found) return found;
-  throw new InputError(`${target}: the extension names no table format; use .csv, .json or .jsonl, or --format`);
-}
 
 function csvCell(value: Cell): string | null | undefined {
   if (typeof value === 'number') return String(finiteOrName(value));
