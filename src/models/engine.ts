@@ -1,0 +1,270 @@
+import { InputError } from '../errors.js';
+import { finalizeRows, type RowStatistics } from '../kernels/row-statistics.js';
+import type { ModelDescription } from './description.js';
+import { createHeadRunner, type HeadRunner, type StatisticsRequest } from './head-runner.js';
+import type { LayerTap } from './layer-parts.js';
+import {
+  createLayerRunner,
+  type Floats,
+  type Intervention,
+  type LayerCache,
+  type TapEvent,
+  type WindowGroup,
+} from './layer-runner.js';
+import { type MemoryPlan, planMemory } from './memory-plan.js';
+import type { ModelFiles } from './model-files.js';
+import { createSessionPool, type Device } from './sessions.js';
+import { createWeightReader, type StoredWeight } from './weights.js';
+
+export interface EngineOptions {
+  readonly threads: number;
+  /** Limit of the process's peak resident memory, weights included. */
+  readonly maxMemoryBytes: number;
+  readonly device: Device;
+  readonly precision: 'f32' | 'f64';
+  /** Longest window that will be asked for. */
+  readonly context: number;
+}
+
+/** One forward pass over any number of windows of any lengths. */
+export interface ForwardRequest {
+  readonly windows: readonly Int32Array[];
+  readonly taps?: readonly LayerTap[];
+  /** Layers whose taps are wanted; all when absent. */
+  readonly tapLayers?: readonly number[];
+  readonly onTap?: (event: TapEvent) => void;
+  /** Called with the residual stream after layer l (0 = embeddings, l = output of block l-1) of every group. */
+  readonly onResidual?: (index: number, groups: readonly WindowGroup[]) => Promise<void> | void;
+  readonly interventions?: readonly Intervention[];
+  /** Earlier positions: caches and the number of positions they hold, all windows alike. */
+  readonly past?: DecodingState;
+  /** Layers to run; all when absent. */
+  readonly layers?: readonly [from: number, to: number];
+}
+
+/** Keys and values of all layers for a batch of sequences of equal length. */
+export interface DecodingState {
+  readonly caches: LayerCache[];
+  readonly capacity: number;
+  length: number;
+}
+
+/** The model, ready to run in the calling thread. Everything heavy is behind these few functions. */
+export interface Engine {
+  readonly model: ModelDescription;
+  readonly plan: MemoryPlan;
+  readonly threads: number;
+  readonly precision: 'f32' | 'f64';
+  /** Runs the layers; returns the groups with their final residual streams (before the final norm). */
+  forward(request: ForwardRequest): Promise<WindowGroup[]>;
+  /** Final norm in place over rows [n, hidden]. */
+  normalize(rows: Floats): Promise<void>;
+  /** Statistics of the next-token distribution of normed rows against targets. */
+  statistics(rows: Floats, targets: Int32Array, request: StatisticsRequest): Promise<RowStatistics>;
+  /** Logits [n, vocabulary] of normed rows [n, hidden]. */
+  logits(rows: Floats): Promise<Floats>;
+  /** An empty cache for a batch of sequences. */
+  startDecoding(capacity: number): DecodingState;
+  close(): Promise<void>;
+}
+
+/** Opens the files of a decoder model as an engine. */
+export async function createEngine(files: ModelFiles, options: EngineOptions): Promise<Engine> {
+  const { description: model, weights } = files;
+  const { precision, threads } = options;
+  const plan = planMemory({
+    model,
+    precision,
+    maxBytes: options.maxMemoryBytes,
+    context: options.context,
+    processBytes: process.memoryUsage.rss(),
+  });
+  const make = (length: number): Floats => (precision === 'f32' ? new Float32Array(length) : new Float64Array(length));
+  const sessions = createSessionPool({ threads, device: options.device, arena: plan.layersResident });
+  const reader = createWeightReader(threads);
+  const runner = createLayerRunner({ model, precision, sessions, rowsPerRun: plan.rowsPerRun });
+  const readWhole = (weight: StoredWeight): Floats => {
+    const data = make(weight.shape.reduce((a, b) => a * b, 1));
+    reader.read(weight, data);
+    return data;
+  };
+  const head: HeadRunner = createHeadRunner({
+    model,
+    precision,
+    sessions,
+    reader,
+    threads,
+    headBlock: plan.headBlock,
+    rowsPerRun: plan.rowsPerRun,
+    resident: plan.headResident,
+    weight: weights.head,
+    finalNorm: readWhole(weights.finalNorm),
+    ...(weights.finalNormBias && { finalNormBias: readWhole(weights.finalNormBias) }),
+  });
+
+  const shapes = weights.layers.map(
+    (layer) => new Map([...layer].map(([role, weight]) => [role, weight.shape] as const)),
+  );
+  const residentLayers = new Map<number, ReadonlyMap<string, Floats>>();
+  let reused: Map<string, Floats> | undefined;
+
+  /** Weights of one layer, widened. Streamed layers of one shape reuse the same buffers. */
+  const layerWeights = (index: number): ReadonlyMap<string, Floats> => {
+    const found = residentLayers.get(index);
+    if (found) return found;
+    const loaded = new Map<string, Floats>();
+    for (const [role, weight] of weights.layers[index]) {
+      const length = weight.shape.reduce((a, b) => a * b, 1);
+      const previous = reused?.get(role);
+      const target = previous && previous.length === length ? previous : make(length);
+      reader.read(weight, target);
+      loaded.set(role, target);
+    }
+    if (plan.layersResident) residentLayers.set(index, loaded);
+    else reused = loaded;
+    return loaded;
+  };
+
+  const embed = (tokens: Int32Array, start: number, stream: Floats, at: number): void => {
+    const hidden = model.hiddenSize;
+    const position = make(hidden);
+    for (let p = 0; p < tokens.length; p++) {
+      const id = tokens[p];
+      if (id < 0 || id >= model.vocabularySize) {
+        throw new InputError(
+          `${files.path}: token id ${id} is outside the vocabulary of ${model.vocabularySize}; ` +
+            'the tokenizer does not belong to this model',
+        );
+      }
+      const row = stream.subarray((at + p) * hidden, (at + p + 1) * hidden);
+      reader.read(weights.embedding, row, id, 1);
+      if (model.embeddingScale !== 1) for (let j = 0; j < hidden; j++) row[j] *= model.embeddingScale;
+      if (weights.positions) {
+        reader.read(weights.positions, position, start + p, 1);
+        for (let j = 0; j < hidden; j++) row[j] += position[j];
+      }
+    }
+  };
+
+  const makeGroups = (request: ForwardRequest): WindowGroup[] => {
+    const start = request.past?.length ?? 0;
+    const byLength = new Map<number, number[]>();
+    request.windows.forEach((window, index) => {
+      if (window.length === 0) throw new InputError('a window without tokens cannot be run');
+      const same = byLength.get(window.length);
+      if (same) same.push(index);
+      else byLength.set(window.length, [index]);
+    });
+    const groups: WindowGroup[] = [];
+    for (const [length, members] of byLength) {
+      if (weights.positions && start + length > model.maxPositions) {
+        throw new InputError(
+          `a window of ${start + length} tokens is longer than the model's ${model.maxPositions} positions; ` +
+            'pass a smaller --context',
+        );
+      }
+      const together = request.past ? members.length : Math.max(1, Math.floor(plan.rowsPerRun / length));
+      for (let first = 0; first < members.length; first += together) {
+        const windows = members.slice(first, first + together);
+        const stream = make(windows.length * length * model.hiddenSize);
+        windows.forEach((index, b) => {
+          embed(request.windows[index], start, stream, b * length);
+        });
+        groups.push({
+          windows,
+          length,
+          start,
+          stream,
+          capacity: request.past?.capacity ?? length,
+          ...(request.past && { caches: request.past.caches }),
+        });
+      }
+    }
+    return groups;
+  };
+
+  return {
+    model,
+    plan,
+    threads,
+    precision,
+
+    async forward(request) {
+      const groups = makeGroups(request);
+      const interventions = request.interventions ?? [];
+      const [from, to] = request.layers ?? [0, model.layers.length];
+      await runner.runInput(
+        groups,
+        interventions.filter((intervention) => intervention.layer === -1),
+      );
+      await request.onResidual?.(0, groups);
+      for (let layer = from; layer < to; layer++) {
+        const tapped = request.tapLayers === undefined || request.tapLayers.includes(layer);
+        await runner.run({
+          layer,
+          weights: layerWeights(layer),
+          shapes: shapes[layer],
+          groups,
+          taps: tapped ? tapsOf(model, layer, request.taps ?? []) : [],
+          interventions: interventions.filter((intervention) => intervention.layer === layer),
+          ...(request.onTap && { onTap: request.onTap }),
+        });
+        await request.onResidual?.(layer + 1, groups);
+      }
+      if (request.past) request.past.length += groups[0]?.length ?? 0;
+      return groups;
+    },
+
+    normalize: (rows) => head.normalize(rows),
+
+    async statistics(rows, targets, request) {
+      return finalizeRows(await head.statistics(rows, targets, request), model.vocabularySize);
+    },
+
+    logits: (rows) => head.logits(rows),
+
+    startDecoding(capacity) {
+      return {
+        caches: model.layers.map(() => ({ keys: make(0), values: make(0) })),
+        capacity,
+        length: 0,
+      };
+    },
+
+    close: () => sessions.close(),
+  };
+}
+
+/** Router logits exist only in layers with experts. */
+function tapsOf(model: ModelDescription, layer: number, taps: readonly LayerTap[]): readonly LayerTap[] {
+  return model.layers[layer].mlp.kind === 'moe' ? taps : taps.filter((tap) => tap !== 'router_logits');
+}
+
+/** Rows [n, hidden] of the given positions of each window, in the order of the windows. */
+export function gatherRows(
+  groups: readonly WindowGroup[],
+  hiddenSize: number,
+  wanted: readonly (readonly [from: number, to: number])[],
+): Floats {
+  const starts: number[] = [];
+  let total = 0;
+  for (const [from, to] of wanted) {
+    starts.push(total);
+    total += to - from;
+  }
+  const rows =
+    groups[0]?.stream instanceof Float64Array
+      ? new Float64Array(total * hiddenSize)
+      : new Float32Array(total * hiddenSize);
+  for (const group of groups) {
+    group.windows.forEach((window, b) => {
+      const [from, to] = wanted[window];
+      const base = b * group.length;
+      rows.set(
+        group.stream.subarray((base + from) * hiddenSize, (base + to) * hiddenSize),
+        starts[window] * hiddenSize,
+      );
+    });
+  }
+  return rows;
+}

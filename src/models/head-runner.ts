@@ -1,0 +1,201 @@
+import type { Tensor } from 'onnxruntime-node';
+import { accumulateRows, createRowAccumulator, type RowAccumulator } from '../kernels/row-statistics.js';
+import type { ModelDescription } from './description.js';
+import { composeGraph } from './graph.js';
+import { normalize } from './layer-parts.js';
+import type { Floats } from './layer-runner.js';
+import { runSession, type SessionPool, tensorOf } from './sessions.js';
+import type { StoredWeight, WeightReader } from './weights.js';
+
+export interface HeadSettings {
+  readonly model: ModelDescription;
+  readonly precision: 'f32' | 'f64';
+  readonly sessions: SessionPool;
+  readonly reader: WeightReader;
+  readonly threads: number;
+  readonly headBlock: number;
+  readonly rowsPerRun: number;
+  /** Keep widened blocks for the next batch. */
+  readonly resident: boolean;
+  readonly weight: StoredWeight;
+  readonly finalNorm: Floats;
+  readonly finalNormBias?: Floats;
+}
+
+/** What is computed of every row of logits. */
+export interface StatisticsRequest {
+  readonly topK: number;
+  readonly renyiOrders: readonly number[];
+}
+
+/** Final norm and LM head, in fixed vocabulary blocks. Rows of logits never exist as a whole unless asked for. */
+export interface HeadRunner {
+  /** Final norm in place over rows [n, hidden]. */
+  normalize(rows: Floats): Promise<void>;
+  /** Statistics of the logits of normed rows [n, hidden] against targets [n]. */
+  statistics(rows: Floats, targets: Int32Array, request: StatisticsRequest): Promise<RowAccumulator>;
+  /** Logits [n, vocabulary] of normed rows [n, hidden]. */
+  logits(rows: Floats): Promise<Floats>;
+}
+
+/** A Gemm over fewer columns or rows takes another code path whose last bits differ: pad to these. */
+const LEAST_ROWS = 2;
+const LEAST_COLUMNS = 128;
+
+export function createHeadRunner(settings: HeadSettings): HeadRunner {
+  const { model, precision, sessions, reader, headBlock, weight, rowsPerRun, threads } = settings;
+  const hidden = model.hiddenSize;
+  const vocabulary = model.vocabularySize;
+  const blocks = Math.ceil(vocabulary / headBlock);
+  const kept = new Map<number, Floats>();
+  const make = (length: number): Floats => (precision === 'f32' ? new Float32Array(length) : new Float64Array(length));
+  let scratchBlock: Floats | undefined;
+  let scratchLogits: Floats | undefined;
+
+  const block = (index: number): Floats => {
+    const found = kept.get(index);
+    if (found) return found;
+    const first = index * headBlock;
+    const rows = Math.min(headBlock, vocabulary - first);
+    let target: Floats;
+    if (settings.resident) {
+      target = make(rows * hidden);
+      kept.set(index, target);
+    } else {
+      scratchBlock ??= make(headBlock * hidden);
+      target = scratchBlock.subarray(0, rows * hidden);
+    }
+    reader.read(weight, target, first, rows);
+    return target;
+  };
+
+  const normSession = () =>
+    sessions.get(`norm|${precision}`, () => {
+      const g = composeGraph('final_norm', precision);
+      const rows = g.input('rows', g.float, ['n', hidden]);
+      g.publish(normalize(g, model.norm, rows, 'final_norm', hidden), 'normed');
+      return g.encode();
+    });
+
+  const headSession = () =>
+    sessions.get(`head|${precision}`, () => {
+      const g = composeGraph('head', precision);
+      const rows = g.input('rows', g.float, ['n', hidden]);
+      const matrix = g.input('matrix', g.float, ['columns', hidden]);
+      let logits = g.node('Gemm', [rows, matrix], { attributes: { transB: { int: 1 } } });
+      if (model.logitSoftcap !== undefined) {
+        const cap = g.scalar(model.logitSoftcap);
+        logits = g.node('Mul', [g.node('Tanh', [g.node('Div', [logits, cap])]), cap]);
+      }
+      g.publish(logits, 'logits', ['n', 'columns']);
+      return g.encode();
+    });
+
+  /** rows [n, hidden] times matrix [columns, hidden] transposed, into `out` [n, columns]. */
+  const multiply = async (rows: Floats, matrix: Floats, out: Floats): Promise<void> => {
+    const columns = matrix.length / hidden;
+    const n = rows.length / hidden;
+    await runSession(
+      await headSession(),
+      { rows: tensorOf(rows, [n, hidden]), matrix: tensorOf(matrix, [columns, hidden]) },
+      { logits: tensorOf(out, [n, columns]) },
+    );
+  };
+
+  /** The same rows with at least LEAST_ROWS of them. */
+  const padded = (rows: Floats): Floats => {
+    if (rows.length >= LEAST_ROWS * hidden) return rows;
+    const wider = make(LEAST_ROWS * hidden);
+    wider.set(rows);
+    return wider;
+  };
+
+  const logitsBuffer = (length: number): Floats => {
+    if (!scratchLogits || scratchLogits.length < length) scratchLogits = make(length);
+    return scratchLogits.subarray(0, length);
+  };
+
+  /** Logits of each row's target, by the same product as the blocks. */
+  const targetLogits = async (rows: Floats, targets: Int32Array): Promise<Float64Array> => {
+    const ids = [...new Set(targets)].sort((a, b) => a - b);
+    const place = new Map(ids.map((id, i) => [id, i]));
+    const columns = Math.max(LEAST_COLUMNS, ids.length);
+    const matrix = make(columns * hidden);
+    ids.forEach((id, i) => {
+      const known = kept.get(Math.floor(id / headBlock));
+      const target = matrix.subarray(i * hidden, (i + 1) * hidden);
+      if (known) target.set(known.subarray((id % headBlock) * hidden, ((id % headBlock) + 1) * hidden));
+      else reader.read(weight, target, id, 1);
+    });
+    const out = make((rows.length / hidden) * columns);
+    await multiply(rows, matrix, out);
+    return Float64Array.from(targets, (id, r) => out[r * columns + (place.get(id) as number)]);
+  };
+
+  return {
+    async normalize(rows) {
+      const session = await normSession();
+      const norm: Record<string, Tensor> = { final_norm: tensorOf(settings.finalNorm, [hidden]) };
+      if (settings.finalNormBias) norm.final_norm_bias = tensorOf(settings.finalNormBias, [hidden]);
+      for (let at = 0; at < rows.length; at += rowsPerRun * hidden) {
+        const part = rows.subarray(at, Math.min(rows.length, at + rowsPerRun * hidden));
+        const tensor = tensorOf(part, [part.length / hidden, hidden]);
+        await runSession(session, { rows: tensor, ...norm }, { normed: tensor });
+      }
+    },
+
+    async statistics(rows, targets, request) {
+      const n = targets.length;
+      const accumulator = createRowAccumulator(n, { ...request });
+      const known = new Float64Array(n);
+      if (blocks > 1) {
+        for (let at = 0; at < n; at += rowsPerRun) {
+          const end = Math.min(n, at + rowsPerRun);
+          const part = padded(rows.subarray(at * hidden, end * hidden));
+          known.set(await targetLogits(part, targets.subarray(at, end)), at);
+        }
+      }
+      for (let index = 0; index < blocks; index++) {
+        const matrix = block(index);
+        const columns = matrix.length / hidden;
+        for (let at = 0; at < n; at += rowsPerRun) {
+          const end = Math.min(n, at + rowsPerRun);
+          const part = padded(rows.subarray(at * hidden, end * hidden));
+          const out = logitsBuffer((part.length / hidden) * columns);
+          await multiply(part, matrix, out);
+          accumulateRows(
+            accumulator,
+            { data: out, dtype: precision === 'f32' ? 'F32' : 'F64', rows: end - at, columns },
+            {
+              columnOffset: index * headBlock,
+              rowOffset: at,
+              targets,
+              ...(blocks > 1 && { targetLogits: known }),
+              threads,
+            },
+          );
+        }
+      }
+      return accumulator;
+    },
+
+    async logits(rows) {
+      const n = rows.length / hidden;
+      const all = make(n * vocabulary);
+      for (let index = 0; index < blocks; index++) {
+        const matrix = block(index);
+        const columns = matrix.length / hidden;
+        for (let at = 0; at < n; at += rowsPerRun) {
+          const end = Math.min(n, at + rowsPerRun);
+          const part = padded(rows.subarray(at * hidden, end * hidden));
+          const out = logitsBuffer((part.length / hidden) * columns);
+          await multiply(part, matrix, out);
+          for (let r = at; r < end; r++) {
+            all.set(out.subarray((r - at) * columns, (r - at + 1) * columns), r * vocabulary + index * headBlock);
+          }
+        }
+      }
+      return all;
+    },
+  };
+}

@@ -1,0 +1,88 @@
+import type { RowStatistics } from '../kernels/row-statistics.js';
+import { createEngine, type Engine, type EngineOptions, gatherRows } from './engine.js';
+import type { StatisticsRequest } from './head-runner.js';
+import type { Floats } from './layer-runner.js';
+import { openModelFiles } from './model-files.js';
+import { openOnnxModel } from './onnx-model.js';
+
+/** Positions from..to-1 of a window; the model's prediction at position p is for token p + 1. */
+export type PositionRange = readonly [from: number, to: number];
+
+/** What can be said of a model before it runs. */
+export interface ModelInfo {
+  readonly path: string;
+  readonly format: 'huggingface' | 'gguf' | 'onnx';
+  readonly modelType: string;
+  readonly vocabularySize: number;
+  readonly maxPositions: number | null;
+  readonly layers: number | null;
+  readonly hiddenSize: number | null;
+  readonly heads: number | null;
+  readonly windows: readonly (number | null)[];
+  readonly bosId: number | null;
+  readonly eosIds: readonly number[];
+  /** Tokens that a caller should hand over at once. */
+  readonly rowsPerBatch: number;
+}
+
+/** A language model of any format. `engine` is there when its layers can be reached. */
+export interface LanguageModel {
+  readonly info: ModelInfo;
+  readonly engine?: Engine;
+  /** Next-token statistics at the wanted positions of each window; rows in the order of the windows. */
+  statistics(
+    windows: readonly Int32Array[],
+    wanted: readonly PositionRange[],
+    targets: Int32Array,
+    request: StatisticsRequest,
+  ): Promise<RowStatistics>;
+  /** Logits [rows, vocabulary] at the wanted positions. The caller bounds the number of rows. */
+  logits(windows: readonly Int32Array[], wanted: readonly PositionRange[]): Promise<Floats>;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a model directory, a GGUF file or an ONNX file.
+ * @throws InputError naming what is wrong with the files, or the memory that is needed.
+ */
+export async function openLanguageModel(path: string, options: EngineOptions): Promise<LanguageModel> {
+  if (path.toLowerCase().endsWith('.onnx')) return openOnnxModel(path, options);
+  const files = openModelFiles(path);
+  const engine = await createEngine(files, options);
+  const { description: model } = files;
+
+  const rowsAt = async (windows: readonly Int32Array[], wanted: readonly PositionRange[]): Promise<Floats> => {
+    const groups = await engine.forward({ windows });
+    const rows = gatherRows(groups, model.hiddenSize, wanted);
+    await engine.normalize(rows);
+    return rows;
+  };
+
+  return {
+    engine,
+    info: {
+      path,
+      format: files.format,
+      modelType: model.modelType,
+      vocabularySize: model.vocabularySize,
+      maxPositions: model.maxPositions,
+      layers: model.layers.length,
+      hiddenSize: model.hiddenSize,
+      heads: model.layers[0].attention.heads,
+      windows: model.layers.map((layer) => layer.attention.window ?? null),
+      bosId: model.bosId ?? null,
+      eosIds: model.eosIds,
+      rowsPerBatch: engine.plan.rowsPerBatch,
+    },
+    async statistics(windows, wanted, targets, request) {
+      return engine.statistics(await rowsAt(windows, wanted), targets, request);
+    },
+    async logits(windows, wanted) {
+      return engine.logits(await rowsAt(windows, wanted));
+    },
+    async close() {
+      await engine.close();
+      files.store.close();
+    },
+  };
+}

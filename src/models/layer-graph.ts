@@ -1,0 +1,198 @@
+import { groupedAttention, plainAttention, rotate } from './attention-graph.js';
+import type { LayerDescription, ModelDescription, NormDescription, RopeDescription } from './description.js';
+import { composeGraph, type GraphComposer } from './graph.js';
+import { applyInterventions, type InterventionKind } from './interventions.js';
+import {
+  activate,
+  flatten,
+  type LayerContext,
+  type LayerTap,
+  linear,
+  normalize,
+  split,
+  unflatten,
+} from './layer-parts.js';
+import { mixtureOfExperts } from './moe-graph.js';
+
+/** What a graph over a range of layers is asked to compute. */
+export interface RangeRequest {
+  readonly layers: readonly LayerDescription[];
+  /** Prefix of the names of layer k's inputs and taps (k counts within the range). */
+  readonly prefix: (k: number) => string;
+  readonly hiddenSize: number;
+  readonly norm: NormDescription;
+  readonly ropes: readonly RopeDescription[];
+  readonly linearLayout: ModelDescription['linearLayout'];
+  readonly float: 'f32' | 'f64';
+  readonly taps: readonly LayerTap[];
+  /** Residual stream taps of the layers inside the range, published as `<prefix>resid`. */
+  readonly residuals: boolean;
+  /** Interventions on the output of layer k, in order. Key -1 acts on the input of the range. */
+  readonly interventions: ReadonlyMap<number, readonly InterventionKind[]>;
+}
+
+/**
+ * Composes the graph of a range of decoder layers.
+ *
+ * Inputs: `resid` [B, S, hidden]; per rope index r `rope.r.cos`, `rope.r.sin` [B, S, dims/2]; weights
+ * `<prefix><role>`; per layer either `<prefix>past_k`, `<prefix>past_v` [B, kvHeads, capacity, headDim] with
+ * `last_key` (int32 [B], index of the last visible key) and `total` (int32 [1]) for the grouped path, or
+ * `<prefix>past_k/v` [B, kvHeads, past, headDim] with `mask.<window or all>` (bool [S, past + S]) for the plain path.
+ * Outputs: `resid_out` [B, S, hidden], `<prefix>present_k/v`, and the taps by name.
+ *
+ * The plain path (operator Attention, opset 23) serves f64 and attention probabilities; all else takes
+ * GroupQueryAttention, which never holds a [heads, S, T] buffer.
+ */
+export function composeRange(request: RangeRequest): Uint8Array {
+  const g = composeGraph('decoder_range', request.float);
+  const { hiddenSize, taps } = request;
+  const resid = g.input('resid', g.float, ['batch', 'length', hiddenSize]);
+  const batchLength = g.node('Slice', [g.node('Shape', [resid]), g.integers([0]), g.integers([2])]);
+  const context: LayerContext = {
+    g,
+    hiddenSize,
+    norm: request.norm,
+    transposed: request.linearLayout === 'out-in',
+    taps: new Set(taps),
+    plain: request.float === 'f64' || taps.includes('attention_probabilities'),
+    ropes: request.ropes,
+    batchLength,
+  };
+
+  let stream = flatten(g, resid, hiddenSize);
+  stream = intervene(context, stream, request.interventions.get(-1), 'input.');
+  request.layers.forEach((layer, k) => {
+    const prefix = request.prefix(k);
+    stream = decoderLayer(context, layer, prefix, stream);
+    stream = intervene(context, stream, request.interventions.get(k), prefix);
+    if (request.residuals) g.publish(unflatten(g, stream, batchLength), `${prefix}resid`);
+  });
+  g.publish(unflatten(g, stream, batchLength), 'resid_out');
+  return g.encode();
+}
+
+function intervene(
+  context: LayerContext,
+  stream: string,
+  kinds: readonly InterventionKind[] | undefined,
+  prefix: string,
+): string {
+  if (!kinds || kinds.length === 0) return stream;
+  return applyInterventions(context.g, stream, kinds, prefix, context.hiddenSize);
+}
+
+function decoderLayer(context: LayerContext, layer: LayerDescription, prefix: string, stream: string): string {
+  const { g, hiddenSize, norm, taps } = context;
+  const attended = attention(context, layer, prefix, normalize(g, norm, stream, `${prefix}attn_norm`, hiddenSize));
+  if (taps.has('attention_output')) g.publish(attended, `${prefix}attention_output`);
+
+  const finish = (branch: string, role: string): string =>
+    layer.branchNorms ? normalize(g, norm, branch, `${prefix}${role}`, hiddenSize) : branch;
+
+  const middle = g.node('Add', [stream, finish(attended, 'attn_post_norm')]);
+  const mlpInput = normalize(g, norm, layer.parallel ? stream : middle, `${prefix}mlp_norm`, hiddenSize);
+  if (taps.has('mlp_input')) g.publish(mlpInput, `${prefix}mlp_input`);
+  const mixed =
+    layer.mlp.kind === 'dense'
+      ? denseMlp(context, layer.mlp, prefix, mlpInput)
+      : mixtureOfExperts(context, layer.mlp, prefix, mlpInput);
+  return g.node('Add', [middle, finish(mixed, 'mlp_post_norm')]);
+}
+
+function denseMlp(
+  context: LayerContext,
+  mlp: Extract<LayerDescription['mlp'], { kind: 'dense' }>,
+  prefix: string,
+  value: string,
+): string {
+  const { g, hiddenSize } = context;
+  if (!mlp.gated) {
+    const up = linear(context, value, `${prefix}up`, hiddenSize, mlp.width, mlp.bias);
+    return linear(context, activate(g, mlp.activation, up), `${prefix}down`, mlp.width, hiddenSize, mlp.bias);
+  }
+  let gate: string;
+  let up: string;
+  if (mlp.fusedGateUp) {
+    const both = linear(context, value, `${prefix}gate_up`, hiddenSize, 2 * mlp.width, mlp.bias);
+    [gate, up] = split(g, both, [mlp.width, mlp.width]);
+  } else {
+    gate = linear(context, value, `${prefix}gate`, hiddenSize, mlp.width, mlp.bias);
+    up = linear(context, value, `${prefix}up`, hiddenSize, mlp.width, mlp.bias);
+  }
+  const gated = g.node('Mul', [activate(g, mlp.activation, gate), up]);
+  return linear(context, gated, `${prefix}down`, mlp.width, hiddenSize, mlp.bias);
+}
+
+function attention(context: LayerContext, layer: LayerDescription, prefix: string, value: string): string {
+  const { g, hiddenSize, norm, taps, batchLength } = context;
+  const a = layer.attention;
+  const qWidth = a.heads * a.headDim;
+  const kvWidth = a.kvHeads * a.headDim;
+
+  let [q, k, v] = project(context, a, prefix, value);
+  if (a.qkNorm === 'head') {
+    q = headNorm(g, norm, q, `${prefix}q_norm`, a.headDim, qWidth);
+    k = headNorm(g, norm, k, `${prefix}k_norm`, a.headDim, kvWidth);
+  } else if (a.qkNorm === 'full') {
+    q = normalize(g, norm, q, `${prefix}q_norm`, qWidth);
+    k = normalize(g, norm, k, `${prefix}k_norm`, kvWidth);
+  }
+  if (a.clip !== undefined) {
+    const bounds = [g.scalar(-a.clip), g.scalar(a.clip)];
+    [q, k, v] = [q, k, v].map((x) => g.node('Clip', [x, ...bounds]));
+  }
+  [q, k, v] = [q, k, v].map((x) => unflatten(g, x, batchLength));
+  if (a.rope !== undefined) {
+    const dims = context.ropes[a.rope].dims;
+    q = rotate(g, q, a.heads, a.headDim, a.rope, dims);
+    k = rotate(g, k, a.kvHeads, a.headDim, a.rope, dims);
+  }
+  if (taps.has('queries')) g.publish(q, `${prefix}queries`);
+  if (taps.has('keys')) g.publish(k, `${prefix}keys`);
+  if (taps.has('values')) g.publish(v, `${prefix}values`);
+
+  const mixed = context.plain
+    ? plainAttention(g, a, prefix, q, k, v, taps.has('attention_probabilities'))
+    : groupedAttention(g, a, prefix, q, k, v);
+  return linear(context, flatten(g, mixed, qWidth), `${prefix}o`, qWidth, hiddenSize, a.outputBias);
+}
+
+/** Queries, keys and values, each [n, heads * headDim]. */
+function project(
+  context: LayerContext,
+  a: LayerDescription['attention'],
+  prefix: string,
+  value: string,
+): [string, string, string] {
+  const { g, hiddenSize } = context;
+  const qWidth = a.heads * a.headDim;
+  const kvWidth = a.kvHeads * a.headDim;
+  if (a.projection === 'separate') {
+    return [
+      linear(context, value, `${prefix}q`, hiddenSize, qWidth, a.qkvBias),
+      linear(context, value, `${prefix}k`, hiddenSize, kvWidth, a.qkvBias),
+      linear(context, value, `${prefix}v`, hiddenSize, kvWidth, a.qkvBias),
+    ];
+  }
+  const fused = linear(context, value, `${prefix}qkv`, hiddenSize, qWidth + 2 * kvWidth, a.qkvBias);
+  if (a.projection === 'fused') {
+    const [q, k, v] = split(g, fused, [qWidth, kvWidth, kvWidth]);
+    return [q, k, v];
+  }
+  const byHead = g.node('Reshape', [fused, g.integers([0, a.heads, 3 * a.headDim])]);
+  const [q, k, v] = split(g, byHead, [a.headDim, a.headDim, a.headDim]).map((x) => flatten(g, x, qWidth));
+  return [q, k, v];
+}
+
+/** RMSNorm over each head of [n, heads * headDim]. */
+function headNorm(
+  g: GraphComposer,
+  norm: NormDescription,
+  value: string,
+  name: string,
+  headDim: number,
+  width: number,
+): string {
+  const heads = g.node('Reshape', [value, g.integers([0, width / headDim, headDim])]);
+  return flatten(g, normalize(g, norm, heads, name, headDim), width);
+}

@@ -1,0 +1,270 @@
+import type { InferenceSession, Tensor } from 'onnxruntime-node';
+import { maskName } from './attention-graph.js';
+import { type LayerDescription, layerKey, type ModelDescription } from './description.js';
+import type { InterventionKind } from './interventions.js';
+import { composeRange } from './layer-graph.js';
+import type { LayerTap } from './layer-parts.js';
+import { type RopeFrequencies, ropeFrequencies, ropeTables } from './rope.js';
+import { floatsOf, runSession, type SessionPool, tensorOf } from './sessions.js';
+
+export type Floats = Float32Array | Float64Array;
+
+/** An operator on the residual stream after a layer, with its numbers (see `interventions.ts`). */
+export interface Intervention {
+  /** 0-based block whose output it changes; -1 changes the embeddings. */
+  readonly layer: number;
+  readonly kind: InterventionKind;
+  readonly vector: Floats;
+  readonly scale: number;
+  /** Whether it acts at a position of a window. */
+  readonly positions: (window: number, position: number) => boolean;
+}
+
+/** Keys and values of one layer of a group of windows: [B, kvHeads, capacity, headDim] each. */
+export interface LayerCache {
+  keys: Floats;
+  values: Floats;
+}
+
+/** Windows of equal length that run together. */
+export interface WindowGroup {
+  /** Indices of the windows in the caller's list. */
+  readonly windows: readonly number[];
+  /** Tokens of each window. */
+  readonly length: number;
+  /** Position of the first token (0 unless a cache holds earlier ones). */
+  readonly start: number;
+  /** Residual stream [B * length, hidden], changed in place. */
+  readonly stream: Floats;
+  /** Positions that the caches can hold; start + length at least. */
+  readonly capacity: number;
+  /** One cache per layer when earlier positions must be kept; else a single cache is reused by all layers. */
+  readonly caches?: LayerCache[];
+}
+
+/** What a layer gave for positions from..from+count-1 of a group. */
+export interface TapEvent {
+  readonly layer: number;
+  readonly group: WindowGroup;
+  /** First position, counted from the start of the window. */
+  readonly from: number;
+  readonly count: number;
+  /** Values by tap; batch-major. Probabilities are [B, heads, count, from + count]. */
+  readonly taps: ReadonlyMap<LayerTap, Floats>;
+}
+
+export interface LayerRunSettings {
+  readonly model: ModelDescription;
+  readonly precision: 'f32' | 'f64';
+  readonly rowsPerRun: number;
+  readonly sessions: SessionPool;
+}
+
+export interface LayerRunRequest {
+  readonly layer: number;
+  readonly weights: ReadonlyMap<string, Floats>;
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
+  readonly groups: readonly WindowGroup[];
+  readonly taps: readonly LayerTap[];
+  readonly interventions: readonly Intervention[];
+  readonly onTap?: (event: TapEvent) => void;
+}
+
+const PREFIX = 'layer.';
+
+/** Runs one layer over groups of windows. Layers of one kind share a session. */
+export interface LayerRunner {
+  run(request: LayerRunRequest): Promise<void>;
+  /** Applies the interventions on the embeddings (layer -1). */
+  runInput(groups: readonly WindowGroup[], interventions: readonly Intervention[]): Promise<void>;
+}
+
+export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
+  const { model, precision, sessions, rowsPerRun } = settings;
+  const frequencyCache = new Map<string, RopeFrequencies>();
+  let shared: LayerCache | undefined;
+
+  const make = (length: number): Floats => (precision === 'f32' ? new Float32Array(length) : new Float64Array(length));
+
+  const sessionFor = (
+    layers: readonly LayerDescription[],
+    taps: readonly LayerTap[],
+    kinds: readonly InterventionKind[],
+  ): Promise<InferenceSession> => {
+    const key = `${precision}|${layers.map(layerKey).join()}|${taps.join()}|${kinds.join()}`;
+    return sessions.get(key, () =>
+      composeRange({
+        layers,
+        prefix: () => PREFIX,
+        hiddenSize: model.hiddenSize,
+        norm: model.norm,
+        ropes: model.ropes,
+        linearLayout: model.linearLayout,
+        float: precision,
+        taps,
+        residuals: false,
+        interventions: new Map([[layers.length - 1, kinds]]),
+      }),
+    );
+  };
+
+  const frequencies = (rope: number, length: number): RopeFrequencies => {
+    const { type } = model.ropes[rope];
+    const key = type === 'dynamic' || type === 'longrope' ? `${rope}:${length}` : `${rope}`;
+    let found = frequencyCache.get(key);
+    if (!found) {
+      found = ropeFrequencies(model.ropes[rope], length);
+      frequencyCache.set(key, found);
+    }
+    return found;
+  };
+
+  const ropeFeeds = (rope: number, batch: number, from: number, count: number, length: number): [Tensor, Tensor] => {
+    const tables = ropeTables(frequencies(rope, length), from, count, precision);
+    const half = model.ropes[rope].dims / 2;
+    const repeat = (row: Floats): Tensor => {
+      const all = make(batch * row.length);
+      for (let b = 0; b < batch; b++) all.set(row, b * row.length);
+      return tensorOf(all, [batch, count, half]);
+    };
+    return [repeat(tables.cos), repeat(tables.sin)];
+  };
+
+  const interventionFeeds = (
+    interventions: readonly Intervention[],
+    group: WindowGroup,
+    from: number,
+    count: number,
+    prefix: string,
+  ): Record<string, Tensor> => {
+    const feeds: Record<string, Tensor> = {};
+    interventions.forEach((intervention, j) => {
+      const vector = make(model.hiddenSize);
+      vector.set(intervention.vector);
+      const scale = make(1);
+      scale[0] = intervention.scale;
+      const mask = make(group.windows.length * count);
+      group.windows.forEach((window, b) => {
+        for (let p = 0; p < count; p++) {
+          mask[b * count + p] = intervention.positions(window, from + p) ? 1 : 0;
+        }
+      });
+      feeds[`${prefix}steer.${j}.vector`] = tensorOf(vector, [model.hiddenSize]);
+      feeds[`${prefix}steer.${j}.scale`] = tensorOf(scale, [1]);
+      feeds[`${prefix}steer.${j}.mask`] = tensorOf(mask, [mask.length, 1]);
+    });
+    return feeds;
+  };
+
+  /** A cache of the needed size; layers of a run that keeps no past share it. */
+  const cacheFor = (group: WindowGroup, layer: number, cells: number): LayerCache => {
+    const kept = group.caches?.[layer];
+    if (kept && kept.keys.length > 0) return kept;
+    if (kept) {
+      kept.keys = make(cells);
+      kept.values = make(cells);
+      return kept;
+    }
+    if (!shared || shared.keys.length < cells) shared = { keys: make(cells), values: make(cells) };
+    return { keys: shared.keys.subarray(0, cells), values: shared.values.subarray(0, cells) };
+  };
+
+  return {
+    async run(request) {
+      const layer = model.layers[request.layer];
+      const { attention } = layer;
+      const plain = precision === 'f64' || request.taps.includes('attention_probabilities');
+      const session = await sessionFor(
+        [layer],
+        request.taps,
+        request.interventions.map((intervention) => intervention.kind),
+      );
+      const weights: Record<string, Tensor> = {};
+      for (const [role, data] of request.weights) {
+        weights[PREFIX + role] = tensorOf(data, request.shapes.get(role) ?? [data.length]);
+      }
+      for (const group of request.groups) {
+        const batch = group.windows.length;
+        const { headDim, kvHeads } = attention;
+        const dims = [batch, kvHeads, group.capacity, headDim];
+        const cache = plain
+          ? (group.caches?.[request.layer] ?? { keys: make(0), values: make(0) })
+          : cacheFor(group, request.layer, batch * kvHeads * group.capacity * headDim);
+        const step = batch === 1 ? Math.min(group.length, rowsPerRun) : group.length;
+        for (let from = 0; from < group.length; from += step) {
+          const count = Math.min(step, group.length - from);
+          const first = group.start + from;
+          const end = first + count;
+          const rows = group.stream.subarray(from * model.hiddenSize, (from + batch * count) * model.hiddenSize);
+          const stream = tensorOf(rows, [batch, count, model.hiddenSize]);
+          const feeds: Record<string, Tensor> = {
+            resid: stream,
+            ...weights,
+            ...interventionFeeds(request.interventions, group, first, count, PREFIX),
+          };
+          const fetches: Record<string, Tensor | null> = { resid_out: stream };
+          if (attention.rope !== undefined) {
+            const whole = group.start + group.length;
+            const [cos, sin] = ropeFeeds(attention.rope, batch, first, count, whole);
+            feeds[`rope.${attention.rope}.cos`] = cos;
+            feeds[`rope.${attention.rope}.sin`] = sin;
+          }
+          if (plain) {
+            const past = [batch, kvHeads, first, headDim];
+            feeds[`${PREFIX}past_k`] = tensorOf(cache.keys, past);
+            feeds[`${PREFIX}past_v`] = tensorOf(cache.values, past);
+            feeds[maskName(attention.window)] = causalMask(first, count, attention.window);
+            fetches[`${PREFIX}present_k`] = null;
+            fetches[`${PREFIX}present_v`] = null;
+          } else {
+            const keys = tensorOf(cache.keys, dims);
+            const values = tensorOf(cache.values, dims);
+            feeds[`${PREFIX}past_k`] = keys;
+            feeds[`${PREFIX}past_v`] = values;
+            feeds.last_key = tensorOf(new Int32Array(batch).fill(end - 1), [batch]);
+            feeds.total = tensorOf(Int32Array.of(end), [1]);
+            fetches[`${PREFIX}present_k`] = keys;
+            fetches[`${PREFIX}present_v`] = values;
+          }
+          for (const tap of request.taps) fetches[PREFIX + tap] = null;
+          const outputs = await runSession(session, feeds, fetches);
+          if (plain) {
+            cache.keys = floatsOf(outputs[`${PREFIX}present_k`]);
+            cache.values = floatsOf(outputs[`${PREFIX}present_v`]);
+          }
+          if (request.onTap && request.taps.length > 0) {
+            const taps = new Map(request.taps.map((tap) => [tap, floatsOf(outputs[PREFIX + tap])]));
+            request.onTap({ layer: request.layer, group, from: first, count, taps });
+          }
+        }
+      }
+    },
+
+    async runInput(groups, interventions) {
+      if (interventions.length === 0) return;
+      const kinds = interventions.map((intervention) => intervention.kind);
+      const session = await sessionFor([], [], kinds);
+      for (const group of groups) {
+        const batch = group.windows.length;
+        const stream = tensorOf(group.stream, [batch, group.length, model.hiddenSize]);
+        const feeds = {
+          resid: stream,
+          ...interventionFeeds(interventions, group, group.start, group.length, 'input.'),
+        };
+        await runSession(session, feeds, { resid_out: stream });
+      }
+    },
+  };
+}
+
+/** [count, first + count]: true where the key is not after the query and inside its window. */
+function causalMask(first: number, count: number, window: number | undefined): Tensor {
+  const total = first + count;
+  const mask = new Uint8Array(count * total);
+  for (let i = 0; i < count; i++) {
+    const query = first + i;
+    const oldest = window === undefined ? 0 : Math.max(0, query - window + 1);
+    mask.fill(1, i * total + oldest, i * total + query + 1);
+  }
+  return tensorOf(mask, [count, total]);
+}

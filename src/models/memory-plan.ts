@@ -1,0 +1,120 @@
+import { InputError } from '../errors.js';
+import { layerParameterCount, type ModelDescription } from './description.js';
+
+/** How a model is run within a limit of resident memory. */
+export interface MemoryPlan {
+  /** All layers stay widened in memory; otherwise each is read, used over a batch of windows, and released. */
+  readonly layersResident: boolean;
+  /** All head blocks stay widened in memory; otherwise each is read per batch. */
+  readonly headResident: boolean;
+  /** Rows (tokens) that one run of a layer takes. */
+  readonly rowsPerRun: number;
+  /** Rows that a caller should hand over at once. */
+  readonly rowsPerBatch: number;
+  /** Rows of the head matrix per block; a function of the model alone, so that figures do not depend on memory. */
+  readonly headBlock: number;
+  /** Estimated peak resident memory in bytes. */
+  readonly peakBytes: number;
+  /** Smallest limit under which this request can run. */
+  readonly minimumBytes: number;
+}
+
+export interface PlanRequest {
+  readonly model: ModelDescription;
+  readonly maxBytes: number;
+  /** Longest window in tokens. */
+  readonly context: number;
+  readonly precision: 'f32' | 'f64';
+  /** Resident bytes of the process before the model is opened. */
+  readonly processBytes: number;
+  /** Logit rows are materialised over the whole vocabulary (generation, comparison). */
+  readonly fullLogits?: boolean;
+}
+
+/** Rows of one run: large enough to keep matrix products busy. */
+const RUN_ROWS = [1024, 512, 256] as const;
+const MAX_BATCH_ROWS = 1 << 16;
+const RESIDENT_BATCH_ROWS = 4096;
+/** Sessions, graphs, thread stacks and JavaScript heap growth, measured with the bundled models. */
+const RUNTIME_BYTES = 96 << 20;
+/** Reading chunk and its widened copy. */
+const STAGING_BYTES = 8 << 20;
+/** Accumulators, targets and results per scored row. */
+const BYTES_PER_SCORED_ROW = 512;
+
+/** Rows of the head matrix per block: 2^23 elements at most, between 1,024 and 8,192. */
+export function headBlockRows(hiddenSize: number): number {
+  let rows = 8192;
+  while (rows > 1024 && rows * hiddenSize > 1 << 23) rows /= 2;
+  return rows;
+}
+
+/**
+ * Chooses what stays in memory and how many rows go at once.
+ * @throws InputError with the smallest limit that would do.
+ */
+export function planMemory(request: PlanRequest): MemoryPlan {
+  const { model, maxBytes, context, precision, processBytes } = request;
+  const width = precision === 'f32' ? 4 : 8;
+  const layerBytes = model.layers.map((layer) => layerParameterCount(layer, model.hiddenSize) * width);
+  const allLayers = layerBytes.reduce((sum, bytes) => sum + bytes, 0);
+  const largestLayer = Math.max(...layerBytes);
+  const headBlock = Math.min(headBlockRows(model.hiddenSize), model.vocabularySize);
+  const allHead = model.vocabularySize * model.hiddenSize * width;
+  const oneBlock = headBlock * model.hiddenSize * width;
+  const fixed = processBytes + RUNTIME_BYTES + STAGING_BYTES;
+  const rowBytes = model.hiddenSize * width + BYTES_PER_SCORED_ROW;
+
+  const need = (rowsPerRun: number, rowsPerBatch: number, layers: number, head: number): number =>
+    fixed +
+    layers +
+    head +
+    rowsPerBatch * rowBytes +
+    Math.max(layerWork(model, rowsPerRun, context, width), headWork(model, rowsPerRun, headBlock, width));
+
+  const batch = Math.max(context, RESIDENT_BATCH_ROWS);
+  const smallest = RUN_ROWS[RUN_ROWS.length - 1];
+  const minimumBytes = need(smallest, context, Math.min(largestLayer, allLayers), oneBlock);
+  for (const layersResident of [true, false]) {
+    for (const headResident of layersResident ? [true, false] : [false]) {
+      const layers = layersResident ? allLayers : largestLayer;
+      const head = headResident ? allHead : oneBlock;
+      for (const rowsPerRun of RUN_ROWS) {
+        const wanted = layersResident ? batch : context;
+        if (need(rowsPerRun, wanted, layers, head) > maxBytes) continue;
+        const spare = maxBytes - need(rowsPerRun, 0, layers, head);
+        const affordable = Math.floor((0.9 * spare) / rowBytes);
+        const streaming = !layersResident || !headResident;
+        const rowsPerBatch = streaming ? Math.max(wanted, Math.min(affordable, MAX_BATCH_ROWS)) : wanted;
+        const peakBytes = need(rowsPerRun, rowsPerBatch, layers, head);
+        return { layersResident, headResident, rowsPerRun, rowsPerBatch, headBlock, peakBytes, minimumBytes };
+      }
+    }
+  }
+  const mib = (bytes: number): string => `${Math.ceil(bytes / (1 << 20))}MiB`;
+  throw new InputError(
+    `--max-memory ${mib(maxBytes)} is too small for this model at context ${context}: ` +
+      `at least ${mib(minimumBytes)} is needed; raise --max-memory or lower --context`,
+  );
+}
+
+/** Activations of one run of the widest layer, with its keys and values. */
+function layerWork(model: ModelDescription, rows: number, context: number, width: number): number {
+  let largest = 0;
+  for (const { attention: a, mlp } of model.layers) {
+    const projections = (a.heads + 2 * a.kvHeads) * a.headDim;
+    const mlpWidth =
+      mlp.kind === 'dense' ? mlp.width : mlp.width * mlp.expertsPerToken + model.hiddenSize * mlp.expertsPerToken;
+    const perRow = 6 * model.hiddenSize + 3 * projections + 4 * mlpWidth;
+    const cache = 2 * Math.max(rows, context) * a.kvHeads * a.headDim;
+    const scratch = a.heads * rows * 64;
+    largest = Math.max(largest, rows * perRow + cache + scratch);
+  }
+  return largest * width;
+}
+
+/** Normed rows, one block of logits, and the gathered target rows. */
+function headWork(model: ModelDescription, rows: number, headBlock: number, width: number): number {
+  const targets = Math.min(rows, model.vocabularySize) * (model.hiddenSize + rows);
+  return (rows * (model.hiddenSize + headBlock) + targets) * width;
+}

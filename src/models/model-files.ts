@@ -1,0 +1,95 @@
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { InputError } from '../errors.js';
+import { openGguf } from '../formats/gguf.js';
+import { openSafetensors } from '../formats/safetensors.js';
+import { elementCount, type TensorStore } from '../formats/tensor.js';
+import { describeModel, MODEL_TYPES } from './architectures.js';
+import type { Config } from './config-reader.js';
+import type { ModelDescription } from './description.js';
+import { describeGguf } from './gguf-model.js';
+import { GGUF_NAMES, huggingFaceNames } from './weight-names.js';
+import {
+  createWeightReader,
+  GGUF_IGNORED,
+  HUGGING_FACE_IGNORED,
+  HUGGING_FACE_RENAMINGS,
+  locateWeights,
+  type ModelWeights,
+} from './weights.js';
+
+/** An opened decoder model: what it computes and where its weights lie. Only headers are in memory. */
+export interface ModelFiles {
+  readonly path: string;
+  readonly format: 'huggingface' | 'gguf';
+  readonly description: ModelDescription;
+  readonly weights: ModelWeights;
+  readonly store: TensorStore;
+  /** GGUF metadata, for the tokenizer. */
+  readonly metadata?: ReadonlyMap<string, unknown>;
+}
+
+/**
+ * Opens a Hugging Face directory or a GGUF file.
+ * @throws InputError naming the file, tensor or key that is missing or wrong.
+ */
+export function openModelFiles(path: string): ModelFiles {
+  if (!existsSync(path)) throw new InputError(`${path}: no such model; pass a model directory or a .gguf file`);
+  return statSync(path).isDirectory() ? openHuggingFace(path) : openGgufModel(path);
+}
+
+function openHuggingFace(path: string): ModelFiles {
+  const configPath = join(path, 'config.json');
+  if (!existsSync(configPath)) {
+    throw new InputError(`${path}: no config.json; a model directory needs config.json and *.safetensors`);
+  }
+  const description = describeModel(readJson(configPath), configPath);
+  const store = openSafetensors(path);
+  const weights = locateWeights(description, store, {
+    names: huggingFaceNames(description.modelType),
+    ignored: description.tiedHead
+      ? [...HUGGING_FACE_IGNORED, /(^|\.)(lm_head|embed_out)\.weight$/]
+      : HUGGING_FACE_IGNORED,
+    renamings: HUGGING_FACE_RENAMINGS,
+  });
+  return { path, format: 'huggingface', description, weights, store };
+}
+
+function openGgufModel(path: string): ModelFiles {
+  if (!path.toLowerCase().endsWith('.gguf')) {
+    throw new InputError(
+      `${path}: not a model this command can run layer by layer; pass a Hugging Face directory (${MODEL_TYPES.length} ` +
+        'model types) or a .gguf file',
+    );
+  }
+  const store = openGguf(path);
+  const reader = createWeightReader(1);
+  const { description, interleavedRoles } = describeGguf(path, store.kv, store.tensors, (name) => {
+    const tensor = store.tensors.get(name);
+    if (!tensor) return undefined;
+    const values = new Float32Array(elementCount(tensor.shape));
+    reader.read({ store, tensor, start: 0, byteLength: tensor.byteLength, shape: tensor.shape }, values);
+    return [...values];
+  });
+  const weights = locateWeights(description, store, {
+    names: GGUF_NAMES,
+    interleavedRoles,
+    ignored: GGUF_IGNORED,
+    renamings: [],
+  });
+  return { path, format: 'gguf', description, weights, store, metadata: store.kv };
+}
+
+/** Reads a JSON object. */
+export function readJson(path: string): Config {
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw new InputError(`${path}: not valid JSON: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new InputError(`${path}: expected a JSON object`);
+  }
+  return value as Config;
+}
