@@ -30,6 +30,7 @@ function asInputError(error: Error & { code?: string }, source: string): Error {
 
 /**
  * Rows of an RFC 4180 stream whose first row is the header; every value is a string. `line` is the row's last line.
+ * `onHeader` is told the columns before the first row, also where no row follows.
  * Throws InputError with file and line at a row of another length, an unclosed quote or invalid UTF-8.
  */
 export async function* readCsvRows(
@@ -37,9 +38,13 @@ export async function* readCsvRows(
   source: string,
   selection: RowSelection,
   delimiter = ',',
+  onHeader: (columns: readonly string[]) => void = () => undefined,
 ): AsyncGenerator<Row, void, undefined> {
   const parser = parse({
-    columns: (header: string[]) => checkedHeader(header, source),
+    columns: (header: string[]) => {
+      onHeader(header);
+      return checkedHeader(header, source);
+    },
     info: true,
     bom: true,
     delimiter,

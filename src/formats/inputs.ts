@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { access, constants, type FileHandle, open, readdir, stat } from 'node:fs/promises';
-import { basename, dirname } from 'node:path';
+import { basename, dirname, isAbsolute } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
@@ -222,7 +222,7 @@ export async function expandSources(patterns: readonly string[]): Promise<string
     }
     if (/[*?[{]/.test(pattern) && !(await stat(pattern).catch(() => undefined))) {
       const { glob } = await import('tinyglobby');
-      const matches = await glob(pattern, { onlyFiles: true, expandDirectories: false });
+      const matches = await glob(pattern, { onlyFiles: true, expandDirectories: false, absolute: isAbsolute(pattern) });
       if (matches.length === 0) throw new InputError(`${pattern}: no file matches this pattern`);
       sources.push(...matches.sort());
       continue;

@@ -1,0 +1,85 @@
+import { realpathSync, statSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { InputError } from '../src/errors.js';
+import { type AtomicFile, type AtomicOptions, createAtomicFile } from '../src/formats/atomic.js';
+import { createTable, type TableWriter } from '../src/report/csv.js';
+import type { TableFormat } from '../src/report/table-format.js';
+
+/** The outputs of one run. All are opened, and so checked, before the long work; all appear together at its end. */
+export interface Outputs {
+  /** Opens `path` for the option `flag`; undefined when the option was not given. */
+  file(flag: string, path: string | undefined): AtomicFile | undefined;
+  /** The same for a table. */
+  table(
+    flag: string,
+    path: string | undefined,
+    columns: readonly string[],
+    format?: TableFormat,
+  ): TableWriter | undefined;
+  /** Completes all outputs, then gives them their names. When one cannot be completed, none appears. */
+  commit(): void;
+  abort(): void;
+}
+
+/** The real place of a path whose last part may not exist yet. */
+function placeOf(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    try {
+      return join(realpathSync(dirname(path)), basename(path));
+    } catch {
+      return resolve(path);
+    }
+  }
+}
+
+/** Pipes and devices may serve several options at once. */
+function isSpecial(path: string): boolean {
+  const info = statSync(path, { throwIfNoEntry: false });
+  return info !== undefined && !info.isFile() && !info.isDirectory();
+}
+
+/**
+ * @param inputs files that the run reads: none of them may be an output
+ * @param options what `--force` and `--resume` say
+ */
+export function openOutputs(inputs: readonly string[], options: AtomicOptions): Outputs {
+  const taken = new Map<string, string>(
+    inputs.filter((path) => path !== '-').map((path) => [placeOf(path), 'an input']),
+  );
+  const tables: TableWriter[] = [];
+  const files: AtomicFile[] = [];
+  const claim = (flag: string, path: string): void => {
+    if (isSpecial(path)) return;
+    const place = placeOf(path);
+    const owner = taken.get(place);
+    if (owner !== undefined) throw new InputError(`${flag} ${path}: is already ${owner}; choose another path`);
+    taken.set(place, `the output of ${flag}`);
+  };
+  return {
+    file(flag, path) {
+      if (path === undefined) return undefined;
+      claim(flag, path);
+      const file = createAtomicFile(path, options);
+      files.push(file);
+      return file;
+    },
+    table(flag, path, columns, format) {
+      if (path === undefined) return undefined;
+      claim(flag, path);
+      const table = createTable(path, columns, { ...options, format });
+      tables.push(table);
+      files.push(table.file);
+      return table;
+    },
+    commit() {
+      for (const table of tables) table.finish();
+      for (const file of files) file.finish();
+      for (const file of files) file.commit();
+    },
+    abort() {
+      for (const file of files) file.abort();
+    },
+  };
+}

@@ -1,0 +1,96 @@
+import { InputError, RunError } from '../src/errors.js';
+import { abortPendingWrites } from '../src/formats/atomic.js';
+import { fileError } from '../src/formats/files.js';
+
+/** Exit codes of every command (an assert that does not hold: 3; SIGINT: 130; SIGTERM: 143). */
+export const EXIT = { done: 0, failed: 1, wrongInput: 2, assertFailed: 3, interrupted: 130, terminated: 143 } as const;
+
+/** How a failure ends: the exit code and the one line for standard error. */
+export interface Failure {
+  readonly code: number;
+  readonly message: string;
+}
+
+const OUT_OF_MEMORY =
+  /out of memory|allocation failed|bad_alloc|invalid (typed )?array (buffer )?length|failed to allocate/i;
+
+/** Makes one line of a message, whatever a library put in it. */
+function oneLine(text: string): string {
+  return text.replace(/\s*[\r\n]+\s*/g, ' ').trim();
+}
+
+/** Turns whatever was thrown into an exit code and one line. */
+export function describeFailure(thrown: unknown): Failure {
+  const systemPath = (thrown as NodeJS.ErrnoException | null)?.path;
+  const error = systemPath === undefined ? thrown : fileError(thrown, systemPath, 'open');
+  const name = error instanceof Error ? error.name : '';
+  const message = oneLine(error instanceof Error ? error.message : String(error));
+  // Errors that crossed from a worker thread keep their name and lose their class.
+  if (error instanceof InputError || name === 'InputError') return { code: EXIT.wrongInput, message };
+  if (error instanceof RunError || name === 'RunError') return { code: EXIT.failed, message };
+  const code = (error as NodeJS.ErrnoException | null)?.code;
+  if (code === 'ENOSPC' || code === 'EDQUOT')
+    return { code: EXIT.failed, message: `no space left on the device: ${message}` };
+  if (code === 'EIO') return { code: EXIT.failed, message: `input/output error: ${message}` };
+  if (code === 'ENOMEM' || code === 'ERR_WORKER_OUT_OF_MEMORY' || OUT_OF_MEMORY.test(message)) {
+    return {
+      code: EXIT.failed,
+      message: `out of memory (${message}); lower --max-memory or --context, or use a larger machine`,
+    };
+  }
+  return {
+    code: EXIT.failed,
+    message: `fault in surprisal: ${message}; run it again with --debug and report what it prints`,
+  };
+}
+
+let leave = (code: number): void => {
+  process.exit(code);
+};
+
+/**
+ * Sets how the process ends at a signal. `process.exit` waits for a worker thread that is inside a native call; the
+ * native binding can end the process at once.
+ */
+export function setQuickExit(exit: (code: number) => void): void {
+  leave = exit;
+}
+
+/** Removes unfinished outputs and ends the process at once. */
+function abandon(code: number): void {
+  abortPendingWrites();
+  leave(code);
+}
+
+/** Prints a failure and ends the process. */
+export function fail(thrown: unknown, debug: boolean): void {
+  const failure = describeFailure(thrown);
+  abortPendingWrites();
+  if (debug && thrown instanceof Error && thrown.stack) process.stderr.write(`${thrown.stack}\n`);
+  process.stderr.write(`error: ${failure.message}\n`);
+  leave(failure.code);
+}
+
+/**
+ * Runs a command to its exit code: signals remove unfinished outputs, a closed pipe ends quietly, and every failure
+ * becomes one line on standard error.
+ * @param action gives the exit code; without one, `process.exitCode` holds (an action sets it to 3 for a failed assert)
+ */
+export async function runCommand(action: () => Promise<number | undefined>, debug: boolean): Promise<void> {
+  process.on('SIGINT', () => abandon(EXIT.interrupted));
+  process.on('SIGTERM', () => abandon(EXIT.terminated));
+  // A reader that has left (`| head`) is no failure.
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) =>
+      error.code === 'EPIPE' ? abandon(EXIT.done) : fail(error, debug),
+    );
+  }
+  process.on('uncaughtException', (error) => fail(error, debug));
+  process.on('unhandledRejection', (reason) => fail(reason, debug));
+  process.on('exit', abortPendingWrites);
+  try {
+    leave((await action()) ?? Number(process.exitCode ?? EXIT.done));
+  } catch (error) {
+    fail(error, debug);
+  }
+}
