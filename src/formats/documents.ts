@@ -31,6 +31,8 @@ export interface RecordOptions {
   readonly textSplit?: TextSplit;
   /** Field under which a plain text's content appears; default `text`. */
   readonly textField?: string;
+  /** Field with token ids; default `input_ids`. Rows of an .npy array appear under it. */
+  readonly inputIdsField?: string;
   /** Only the first `limit` records over all inputs. */
   readonly limit?: number;
   /** Only the records of this shard; `index` still counts over all. */
@@ -42,8 +44,6 @@ export interface RecordOptions {
 export interface DocumentOptions extends RecordOptions {
   /** Field that names a document; default `id`. Without it a text file is named by its path, other rows by index. */
   readonly idField?: string;
-  /** Field with token ids; default `input_ids`. */
-  readonly inputIdsField?: string;
   /** Whether a row with neither text nor token ids is an error; default true. */
   readonly requireText?: boolean;
 }
@@ -145,6 +145,8 @@ export async function* readRecords(
     const compressed = /\.gz$/i.test(source);
     if (source !== '-' && !compressed && format === 'parquet') {
       yield* (await import('./parquet.js')).readParquetRows(source, selection);
+    } else if (source !== '-' && !compressed && format === 'npy') {
+      yield* (await import('./token-rows.js')).readTokenRows(source, selection, options.inputIdsField ?? 'input_ids');
     } else {
       yield* readStreamed(source, ledger, selection, options);
     }

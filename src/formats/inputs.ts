@@ -149,13 +149,6 @@ export function createInputLedger(stdin: Readable = process.stdin): InputLedger 
   };
 }
 
-/** SHA-256 of a file, streamed. Throws InputError when it cannot be read. */
-export async function hashFile(path: string): Promise<InputDigest> {
-  const ledger = createInputLedger();
-  ledger.note(path);
-  return (await ledger.digests())[0];
-}
-
 /** True when the bytes open with the gzip magic number (RFC 1952, section 2.3.1). */
 export function isGzip(bytes: Uint8Array): boolean {
   return bytes.length >= 2 && bytes[0] === 0x1f && bytes[1] === 0x8b;
