@@ -332,7 +332,7 @@ function readMlp(
     case 'qwen': {
       const step = reader.number('decoder_sparse_step', 1);
       const only = reader.numbers('mlp_only_layers') ?? [];
-      const experts = reader.number('num_experts', 0);
+      const experts = reader.number('num_experts', reader.number('num_local_experts', 0));
       if (experts === 0 || only.includes(layer) || (layer + 1) % step !== 0) return dense;
       const sharedWidth = reader.optionalNumber('shared_expert_intermediate_size');
       return {

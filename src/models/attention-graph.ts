@@ -1,6 +1,18 @@
 import type { AttentionDescription } from './description.js';
 import type { GraphComposer, NodeOptions } from './graph.js';
 
+/**
+ * Whether a layer takes the operator Attention: for f64, for attention probabilities, and for head sizes that
+ * GroupQueryAttention refuses.
+ */
+export function takesPlainAttention(
+  a: AttentionDescription,
+  precision: 'f32' | 'f64',
+  taps: { has(tap: 'attention_probabilities'): boolean },
+): boolean {
+  return precision === 'f64' || taps.has('attention_probabilities') || a.headDim % 8 !== 0;
+}
+
 /** Name of the mask input that a layer with this window reads on the plain path. */
 export function maskName(window: number | undefined): string {
   return `mask.${window ?? 'all'}`;

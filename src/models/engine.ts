@@ -24,6 +24,8 @@ export interface EngineOptions {
   readonly precision: 'f32' | 'f64';
   /** Longest window that will be asked for. */
   readonly context: number;
+  /** Overrides of what the memory limit would choose; for measurements. */
+  readonly plan?: Partial<MemoryPlan>;
 }
 
 /** One forward pass over any number of windows of any lengths. */
@@ -72,15 +74,16 @@ export interface Engine {
 export async function createEngine(files: ModelFiles, options: EngineOptions): Promise<Engine> {
   const { description: model, weights } = files;
   const { precision, threads } = options;
-  const plan = planMemory({
+  const planned = planMemory({
     model,
     precision,
     maxBytes: options.maxMemoryBytes,
     context: options.context,
     processBytes: process.memoryUsage.rss(),
   });
+  const plan: MemoryPlan = { ...planned, ...options.plan };
   const make = (length: number): Floats => (precision === 'f32' ? new Float32Array(length) : new Float64Array(length));
-  const sessions = createSessionPool({ threads, device: options.device, arena: plan.layersResident });
+  const sessions = createSessionPool({ threads, device: options.device, arena: plan.layersResident, precision });
   const reader = createWeightReader(threads);
   const runner = createLayerRunner({ model, precision, sessions, rowsPerRun: plan.rowsPerRun });
   const readWhole = (weight: StoredWeight): Floats => {

@@ -1,4 +1,4 @@
-import { groupedAttention, plainAttention, rotate } from './attention-graph.js';
+import { groupedAttention, plainAttention, rotate, takesPlainAttention } from './attention-graph.js';
 import type { LayerDescription, ModelDescription, NormDescription, RopeDescription } from './description.js';
 import { composeGraph, type GraphComposer } from './graph.js';
 import { applyInterventions, type InterventionKind } from './interventions.js';
@@ -40,8 +40,8 @@ export interface RangeRequest {
  * `<prefix>past_k/v` [B, kvHeads, past, headDim] with `mask.<window or all>` (bool [S, past + S]) for the plain path.
  * Outputs: `resid_out` [B, S, hidden], `<prefix>present_k/v`, and the taps by name.
  *
- * The plain path (operator Attention, opset 23) serves f64 and attention probabilities; all else takes
- * GroupQueryAttention, which never holds a [heads, S, T] buffer.
+ * The plain path (operator Attention, opset 23) serves f64, attention probabilities and odd head
+ * sizes; all else takes GroupQueryAttention, which never holds a [heads, S, T] buffer.
  */
 export function composeRange(request: RangeRequest): Uint8Array {
   const g = composeGraph('decoder_range', request.float);
@@ -54,7 +54,6 @@ export function composeRange(request: RangeRequest): Uint8Array {
     norm: request.norm,
     transposed: request.linearLayout === 'out-in',
     taps: new Set(taps),
-    plain: request.float === 'f64' || taps.includes('attention_probabilities'),
     ropes: request.ropes,
     batchLength,
   };
@@ -151,7 +150,7 @@ function attention(context: LayerContext, layer: LayerDescription, prefix: strin
   if (taps.has('keys')) g.publish(k, `${prefix}keys`);
   if (taps.has('values')) g.publish(v, `${prefix}values`);
 
-  const mixed = context.plain
+  const mixed = takesPlainAttention(a, g.float, taps)
     ? plainAttention(g, a, prefix, q, k, v, taps.has('attention_probabilities'))
     : groupedAttention(g, a, prefix, q, k, v);
   return linear(context, flatten(g, mixed, qWidth), `${prefix}o`, qWidth, hiddenSize, a.outputBias);

@@ -29,7 +29,6 @@ export interface LayerContext {
   /** Linear weights are [out, in]. */
   readonly transposed: boolean;
   readonly taps: ReadonlySet<LayerTap>;
-  readonly plain: boolean;
   readonly ropes: readonly RopeDescription[];
   /** Value [B, S], int64. */
   readonly batchLength: string;
@@ -87,6 +86,34 @@ export function activate(g: GraphComposer, activation: Activation, value: string
   }
 }
 
+/** Chebyshev coefficients of log(erfc(x) / t) + x^2 in 4t - 2 with t = 2 / (2 + x), to the last bit of a double. */
+const LOG_ERFC = [
+  -1.3026537197817094, 0.6419697923564902, 0.019476473204185836, -0.009561514786808632, -0.0009465953444820369,
+  0.00036683949785276145, 4.252332480690777e-5, -2.0278578112534242e-5, -1.6242900046470256e-6, 1.3036558355805232e-6,
+  1.5626441722066142e-8, -8.523809591492654e-8, 6.5290544390988515e-9, 5.059343495551469e-9, -9.91364156493033e-10,
+  -2.273651222931836e-10, 9.646791102015527e-11, 2.3940380830391146e-12, -6.886027526497553e-12, 8.944879273090725e-13,
+  3.130921399342958e-13, -1.1270822361367252e-13, 3.810905255189232e-16, 7.106097613609237e-15, -1.5230282014571043e-15,
+  -9.457494571291232e-17, 1.2102371892242787e-16, -2.816663087747175e-17,
+];
+
+/** The Erf operator has no double kernel: erf(x) = sign(x) (1 - erfc(|x|)), by Clenshaw's recurrence. */
+function errorFunction(g: GraphComposer, value: string): string {
+  const size = g.node('Abs', [value]);
+  const t = g.node('Div', [g.scalar(2), g.node('Add', [size, g.scalar(2)])]);
+  const y = g.node('Sub', [g.node('Mul', [t, g.scalar(4)]), g.scalar(2)]);
+  let d = g.scalar(LOG_ERFC[LOG_ERFC.length - 1]);
+  let dd = g.scalar(0);
+  for (let k = LOG_ERFC.length - 2; k > 0; k--) {
+    const next = g.node('Add', [g.node('Sub', [g.node('Mul', [y, d]), dd]), g.scalar(LOG_ERFC[k])]);
+    dd = d;
+    d = next;
+  }
+  const half = g.node('Mul', [g.scalar(0.5), g.node('Add', [g.scalar(LOG_ERFC[0]), g.node('Mul', [y, d])])]);
+  const exponent = g.node('Sub', [g.node('Sub', [half, dd]), g.node('Mul', [size, size])]);
+  const erfc = g.node('Mul', [t, g.node('Exp', [exponent])]);
+  return g.node('Mul', [g.node('Sign', [value]), g.node('Sub', [g.scalar(1), erfc])]);
+}
+
 /** The Gelu operator has no double kernel: f64 graphs spell it out. */
 function gelu(g: GraphComposer, value: string, tanh: boolean): string {
   if (g.float === 'f32') {
@@ -94,7 +121,7 @@ function gelu(g: GraphComposer, value: string, tanh: boolean): string {
   }
   const half = g.node('Mul', [value, g.scalar(0.5)]);
   if (!tanh) {
-    const erf = g.node('Erf', [g.node('Mul', [value, g.scalar(Math.SQRT1_2)])]);
+    const erf = errorFunction(g, g.node('Mul', [value, g.scalar(Math.SQRT1_2)]));
     return g.node('Mul', [half, g.node('Add', [erf, g.scalar(1)])]);
   }
   const cube = g.node('Mul', [g.node('Mul', [value, value]), value]);

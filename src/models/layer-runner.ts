@@ -1,5 +1,5 @@
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
-import { maskName } from './attention-graph.js';
+import { maskName, takesPlainAttention } from './attention-graph.js';
 import { type LayerDescription, layerKey, type ModelDescription } from './description.js';
 import type { InterventionKind } from './interventions.js';
 import { composeRange } from './layer-graph.js';
@@ -173,7 +173,7 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
     async run(request) {
       const layer = model.layers[request.layer];
       const { attention } = layer;
-      const plain = precision === 'f64' || request.taps.includes('attention_probabilities');
+      const plain = takesPlainAttention(attention, precision, new Set(request.taps));
       const session = await sessionFor(
         [layer],
         request.taps,

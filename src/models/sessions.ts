@@ -8,6 +8,7 @@ export interface SessionSettings {
   readonly device: Device;
   /** Keep freed buffers for the next run: faster, but memory never shrinks. */
   readonly arena: boolean;
+  readonly precision?: 'f32' | 'f64';
 }
 
 /** Sessions by key; graphs depend on shapes alone, so a few sessions serve a whole model. */
@@ -44,7 +45,8 @@ export async function createSession(model: Uint8Array | string, settings: Sessio
     intraOpNumThreads: settings.threads,
     interOpNumThreads: 1,
     executionMode: 'sequential',
-    graphOptimizationLevel: 'all',
+    // The extended level fuses x * sigmoid(x) into an operator that has no double kernel.
+    graphOptimizationLevel: settings.precision === 'f64' ? 'basic' : 'all',
     enableCpuMemArena: settings.arena,
     enableMemPattern: settings.arena,
     logSeverityLevel: 3,
