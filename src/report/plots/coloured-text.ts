@@ -1,11 +1,7 @@
 import { hexColour, inkOn, schemeColours } from './colours.js';
 import type { Markup } from './markup.js';
-import { element, markup, textNode } from './markup.js';
+import { markup } from './markup.js';
 import { formatNumber } from './numbers.js';
-import type { Panel } from './panel.js';
-import { FULL_WIDTH, framePanel } from './panel.js';
-import { MONOSPACE_FAMILY } from './svg.js';
-import { cellCount, MONOSPACE_ADVANCE_EM } from './text-layout.js';
 import type { TextPiece } from './token-text.js';
 import { oneLine, visiblePieces } from './token-text.js';
 
@@ -34,13 +30,14 @@ export function surprisalLevel(nats: number, capNats: number): number {
   return Math.max(0, Math.min(LEVELS - 1, Math.floor((nats / capNats) * LEVELS)));
 }
 
-interface Palette {
+/** Colours of the sixteen levels. */
+export interface Palette {
   readonly surprisal: readonly string[];
   readonly entropy: readonly string[];
 }
 
 /** White to dark red under the text, white to dark blue for the bar of entropy below it. */
-async function lightPalette(): Promise<Palette> {
+export async function lightPalette(): Promise<Palette> {
   const [surprisal, entropy] = await Promise.all([
     schemeColours('orrd', LEVELS, 0, 0.95),
     schemeColours('blues', LEVELS, 0.05, 1),
@@ -60,7 +57,7 @@ async function darkPalette(): Promise<Palette> {
 function paletteRules({ surprisal, entropy }: Palette): Markup[] {
   return surprisal.map(
     (colour, i) =>
-      markup`.s${i} { background: ${hexColour(colour)}; color: ${inkOn(colour)}; } .e${i} { border-bottom-color: ${hexColour(entropy[i])}; }\n`,
+      markup`span.s${i} { background: ${hexColour(colour)}; color: ${inkOn(colour)}; } span.e${i} { border-bottom-color: ${hexColour(entropy[i])}; }\n`,
   );
 }
 
@@ -71,14 +68,15 @@ async function textStyle(): Promise<Markup> {
   border: 1px solid var(--rule); border-radius: 4px; padding: 10px 14px; line-height: 2.05; font-size: 15px;
   background: var(--card); }
 .text span { padding: 2px 0 1px; border-bottom: 4px solid transparent; box-shadow: inset 1px 0 rgba(128, 128, 128, 0.28); }
-.text i { font-style: normal; opacity: 0.6; }
+.text i { font-style: normal; opacity: 0.75; }
 .text b { display: block; margin: 12px 0 2px; color: var(--faint); font-size: 13px; }
 .text b:first-child { margin-top: 0; }
-.text .u { opacity: 0.6; }
+.text .u { opacity: 0.7; }
 .scale { display: flex; flex-wrap: wrap; gap: 4px 28px; margin: 0 0 10px; font-size: 13px; align-items: center; }
 .scale div { display: flex; align-items: center; gap: 8px; }
-.scale span { display: inline-block; width: 11px; height: 14px; }
-.scale .bar span { height: 4px; border-bottom-style: solid; border-bottom-width: 4px; }
+.scale p { display: flex; margin: 0; }
+.scale span { width: 11px; height: 14px; }
+.scale .bar span { height: 0; border-bottom-style: solid; border-bottom-width: 6px; }
 ${paletteRules(light)}@media (prefers-color-scheme: dark) {
 ${paletteRules(dark)}}
 @media print { .text { max-height: none; overflow: visible; } .text span { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
@@ -90,8 +88,8 @@ function scaleMarkup(capNats: number): Markup {
   const boxes = (kind: 's' | 'e'): Markup[] =>
     Array.from({ length: LEVELS }, (_, i) => markup`<span class="${kind}${i}"></span>`);
   return markup`<div class="scale">
-<div>surprisal, nats: 0 <span style="display:contents">${boxes('s')}</span> ${capNats} and more</div>
-<div class="bar">entropy before the token, nats: 0 <span style="display:contents">${boxes('e')}</span> ${capNats} and more</div>
+<div>surprisal, nats: 0 <p>${boxes('s')}</p> ${capNats} and more</div>
+<div class="bar">entropy before the token, nats: 0 <p>${boxes('e')}</p> ${capNats} and more</div>
 </div>
 `;
 }
@@ -116,7 +114,12 @@ function tokenMarkup(token: TextToken, capNats: number): Markup {
   const level = surprisalLevel(token.surprisalNats, capNats);
   const entropyLevel = surprisalLevel(token.entropyNats, capNats);
   const classes = level < 0 ? 'u' : entropyLevel < 0 ? `s${level}` : `s${level} e${entropyLevel}`;
-  return markup`<span class="${classes}" title="${hoverText(token)}">${visiblePieces(token.text).map(pieceMarkup)}</span>`;
+  const pieces = visiblePieces(token.text);
+  // A leading space stands before the box: at the end of a line it would be a sliver of colour without its word.
+  const spaced = !pieces[0].sign && pieces[0].text.startsWith(' ');
+  const shown = spaced ? [{ ...pieces[0], text: pieces[0].text.slice(1) }, ...pieces.slice(1)] : pieces;
+  const box = markup`<span class="${classes}" title="${hoverText(token)}">${shown.map(pieceMarkup)}</span>`;
+  return spaced ? markup` ${box}` : box;
 }
 
 /**
@@ -139,126 +142,4 @@ export async function colouredText(
   }
   const body = markup`${await textStyle()}${scaleMarkup(capNats)}<div class="text">${pieces}</div>\n`;
   return { body, leftOut: Math.max(0, total - shown.length) };
-}
-
-/** A stretch of `length` tokens within one document. */
-export interface Excerpt {
-  readonly start: number;
-  readonly end: number;
-}
-
-/**
- * The stretch of at most `length` consecutive tokens of one document where capped surprisal varies most: where both
- * what the model knows and what it does not can be seen. The first such stretch; the whole document when it is shorter.
- */
-export function mostVariedStretch(tokens: readonly TextToken[], length: number, capNats: number): Excerpt {
-  let best: Excerpt = { start: 0, end: Math.min(length, tokens.length) };
-  let bestVariance = -1;
-  const sums = new Float64Array(tokens.length + 1);
-  const squares = new Float64Array(tokens.length + 1);
-  const scored = new Float64Array(tokens.length + 1);
-  for (let i = 0; i < tokens.length; i++) {
-    const nats = tokens[i].surprisalNats;
-    const known = !Number.isNaN(nats);
-    const value = known ? Math.min(nats, capNats) : 0;
-    sums[i + 1] = sums[i] + value;
-    squares[i + 1] = squares[i] + value * value;
-    scored[i + 1] = scored[i] + (known ? 1 : 0);
-  }
-  for (let start = 0; start < tokens.length; ) {
-    let end = start;
-    while (end < tokens.length && tokens[end].document === tokens[start].document) end++;
-    for (let at = start; at === start || at + length <= end; at++) {
-      const to = Math.min(at + length, end);
-      const count = scored[to] - scored[at];
-      if (count === 0) continue;
-      const mean = (sums[to] - sums[at]) / count;
-      // Divided by `length`, not by `count`: a document of three tokens does not win by its variance alone.
-      const variance = ((squares[to] - squares[at]) / count - mean * mean) * (count / length);
-      if (variance > bestVariance + 1e-12) {
-        bestVariance = variance;
-        best = { start: at, end: to };
-      }
-    }
-    start = end;
-  }
-  return best;
-}
-
-const FONT_SIZE = 12.5;
-const CELL = FONT_SIZE * MONOSPACE_ADVANCE_EM;
-const LINE_HEIGHT = 25;
-const BOX_HEIGHT = 16;
-/** Cells of one token in a picture; longer ones are cut. */
-const LONGEST_TOKEN = 48;
-
-/** An excerpt as a picture: coloured boxes in lines, bars of entropy below them. */
-export async function excerptPanel(
-  header: { readonly title: string; readonly note?: string },
-  tokens: readonly TextToken[],
-  capNats: number,
-): Promise<Panel> {
-  const palette = await lightPalette();
-  const width = FULL_WIDTH;
-  const perLine = Math.floor(width / CELL);
-  const pieces: Markup[] = [];
-  let line = 0;
-  let column = 0;
-  for (const token of tokens) {
-    const visible = visiblePieces(token.text);
-    let text = visible.map((piece) => piece.text).join('');
-    if (cellCount(text) > LONGEST_TOKEN) text = oneLine(token.text, LONGEST_TOKEN);
-    const cells = Math.max(1, cellCount(text));
-    if (column > 0 && column + cells > perLine) {
-      line++;
-      column = 0;
-    }
-    const level = surprisalLevel(token.surprisalNats, capNats);
-    const entropyLevel = surprisalLevel(token.entropyNats, capNats);
-    const colour = level < 0 ? '#ffffff' : palette.surprisal[level];
-    const box = { x: round(column * CELL), y: line * LINE_HEIGHT, width: round(cells * CELL - 1) };
-    pieces.push(
-      element('rect', {
-        ...box,
-        height: BOX_HEIGHT,
-        fill: colour,
-        stroke: '#808080',
-        'stroke-opacity': 0.35,
-        'stroke-width': 0.5,
-      }),
-    );
-    if (entropyLevel >= 0) {
-      pieces.push(
-        element('rect', { ...box, y: box.y + BOX_HEIGHT + 0.5, height: 3.5, fill: palette.entropy[entropyLevel] }),
-      );
-    }
-    pieces.push(
-      element(
-        'text',
-        { x: box.x, y: box.y + 12, fill: level < 0 ? '#6a6a6a' : inkOn(colour), 'xml:space': 'preserve' },
-        [textNode(text)],
-      ),
-    );
-    column += cells;
-    if (visible.some(({ lineBreak }) => lineBreak === true)) {
-      line++;
-      column = 0;
-    }
-  }
-  const height = (line + (column > 0 ? 1 : 0)) * LINE_HEIGHT + 4;
-  const ticks = [0, 2, 4, 6, 8].map((part) => ({
-    at: part / 8,
-    label: `${part === 8 ? '\u2265' : ''}${formatNumber((part / 8) * capNats, 2)}`,
-  }));
-  const content = element('g', { 'font-family': MONOSPACE_FAMILY, 'font-size': FONT_SIZE }, pieces);
-  const ramps = [
-    { label: 'box: surprisal, nats', colours: palette.surprisal, ticks },
-    { label: 'bar: entropy before it, nats', colours: palette.entropy, ticks },
-  ];
-  const framed = framePanel({ ...header, legend: { ramps } }, { width, height, content });
-  return { ...framed, pictureOnly: true };
-}
-
-function round(value: number): number {
-  return Math.round(value * 1000) / 1000;
 }

@@ -92,7 +92,7 @@ function headlineStrip(headline: readonly HeadlineFigure[], width: number): Draw
 }
 
 /** Panels in reading order: those that fit side by side share a row. */
-function rowsOf(panels: readonly Panel[], width: number): Panel[][] {
+export function rowsOf(panels: readonly Panel[], width = FULL_WIDTH): Panel[][] {
   const rows: Panel[][] = [];
   let used = Number.POSITIVE_INFINITY;
   for (const panel of panels) {
@@ -104,6 +104,12 @@ function rowsOf(panels: readonly Panel[], width: number): Panel[][] {
     used += GAP + panel.width;
   }
   return rows;
+}
+
+/** The panels of a row with their charts on one line. */
+export function drawRow(row: readonly Panel[]): Drawing[] {
+  const headerHeight = Math.max(...row.map((panel) => panel.headerHeight));
+  return row.map((panel) => drawPanel(panel, headerHeight));
 }
 
 /** Several panels in one standalone SVG, under a title, a subtitle and the headline numbers. */
@@ -134,8 +140,7 @@ export function composePanels(
   for (const row of rowsOf(panels, inner)) {
     y += GAP - 6;
     let x = MARGIN;
-    const headerHeight = Math.max(...row.map((panel) => panel.headerHeight));
-    const drawings = row.map((panel) => drawPanel(panel, headerHeight));
+    const drawings = drawRow(row);
     for (const drawing of drawings) {
       place(drawing, x);
       x += drawing.width + GAP;

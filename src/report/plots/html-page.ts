@@ -1,10 +1,9 @@
 import type { Figure, FigureTable, HeadlineFigure, Section } from './figure.js';
-import { headlineText } from './figure.js';
+import { drawRow, headlineText, rowsOf } from './figure.js';
 import type { Markup } from './markup.js';
 import { element, markup, markupText } from './markup.js';
 import { formatNumber } from './numbers.js';
-import type { Panel } from './panel.js';
-import { drawPanel } from './panel.js';
+import type { Drawing } from './svg.js';
 
 /** Style of every page. Colours follow the reader's light or dark setting; print is always light. */
 const STYLE = markup`
@@ -21,9 +20,9 @@ p.note { margin: 0 0 10px; color: var(--faint); max-width: 75ch; overflow-wrap: 
 table { border-collapse: collapse; margin: 12px 0; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top; }
 th { font-weight: 600; }
-td.n, th.n { text-align: right; padding: 4px 0 4px 18px; }
+td.n, th.n { text-align: right; padding: 4px 14px 4px 10px; }
 .wide { overflow-x: auto; }
-.charts { display: flex; flex-wrap: wrap; gap: 28px 24px; margin-top: 28px; }
+.charts { display: flex; flex-wrap: wrap; gap: 28px 24px; margin-top: 28px; align-items: flex-start; }
 .charts svg { max-width: 100%; height: auto; color: var(--ink); }`;
 
 function headlineRow(figure: HeadlineFigure): Markup {
@@ -55,11 +54,10 @@ function sectionMarkup({ heading, note, body }: Section): Markup {
   return markup`<section>\n<h2>${heading}</h2>\n${said}${body}</section>\n`;
 }
 
-function chartMarkup(panel: Panel): Markup {
-  const { width, height, content } = drawPanel(panel);
+function chartMarkup(title: string, { width, height, content }: Drawing): Markup {
   const attributes = {
     role: 'img',
-    'aria-label': panel.title,
+    'aria-label': title,
     width,
     height,
     viewBox: `0 0 ${width} ${height}`,
@@ -79,7 +77,8 @@ export function htmlPage(figure: Figure): string {
   const under = subtitle === undefined ? markup`` : markup`<p class="note">${subtitle}</p>\n`;
   const summary =
     headline.length === 0 ? markup`` : markup`<table>\n<tbody>\n${headline.map(headlineRow)}</tbody>\n</table>\n`;
-  const charts = panels.filter(({ pictureOnly }) => pictureOnly !== true).map(chartMarkup);
+  const rows = rowsOf(panels.filter(({ pictureOnly }) => pictureOnly !== true));
+  const charts = rows.flatMap((row) => drawRow(row).map((drawing, i) => chartMarkup(row[i].title, drawing)));
   const before = sections.filter(({ first }) => first === true).map(sectionMarkup);
   const after = sections.filter(({ first }) => first !== true).map(sectionMarkup);
   const page = markup`<!doctype html>

@@ -50,15 +50,17 @@ function* characters(token: string | Uint8Array): Generator<string | number> {
 /** Controls, formats (direction marks, joiners), lone surrogates, unassigned and private characters, odd spaces. */
 const INVISIBLE = /^[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]$/u;
 
+/** Joiners, which shape emoji and the letters of several scripts, and mean nothing at the ends of a token. */
+const JOINER = /^[\u200c\u200d]$/;
+
 /**
- * A token as pieces that can be seen: one leading space stays a space (the box of the token shows it), further spaces
- * become `·`, a line feed `↵`, a tab `⇥`, a carriage return `␍`, other invisible characters their code point, bytes that are
- * part of no character `\xNN`. A combining mark at the start gets a dotted circle, or it would join the token before.
+ * A token as pieces that can be seen: a single space before a character stays a space (the box of the token shows it),
+ * other spaces become `·`, a line feed `↵`, a tab `⇥`, other invisible characters `\xNN` or their code point, bytes that
+ * are part of no character `\xNN`. A combining mark at the start gets a dotted circle, or it would join the token before.
  */
 export function visiblePieces(token: string | Uint8Array): TextPiece[] {
   const pieces: TextPiece[] = [];
   let run = '';
-  let index = 0;
   const flush = (): void => {
     if (run !== '') pieces.push({ text: run, sign: false });
     run = '';
@@ -68,20 +70,22 @@ export function visiblePieces(token: string | Uint8Array): TextPiece[] {
     pieces.push(lineBreak === true ? { text, sign: true, lineBreak } : { text, sign: true });
   };
   const all = [...characters(token)];
-  for (const character of all) {
+  const isText = (character: string | number | undefined): boolean =>
+    typeof character === 'string' && character !== ' ' && !INVISIBLE.test(character);
+  for (let i = 0; i < all.length; i++) {
+    const character = all[i];
     if (typeof character === 'number') sign(hexByte(character));
     else if (character === ' ') {
-      if (index === 0 && all.length > 1 && all[1] !== ' ') run += ' ';
+      if (isText(all[i + 1]) && all[i - 1] !== ' ') run += ' ';
       else sign('\u00b7');
     } else if (character === '\n') sign('\u21b5', true);
     else if (character === '\t') sign('\u21e5');
-    else if (character === '\r') sign('\u240d');
+    else if (JOINER.test(character) && isText(all[i - 1]) && isText(all[i + 1])) run += character;
     else if (INVISIBLE.test(character)) {
       const code = character.codePointAt(0)!;
       sign(code < 0x20 || code === 0x7f ? hexByte(code) : `U+${code.toString(16).toUpperCase().padStart(4, '0')}`);
-    } else if (run === '' && pieces.length === 0 && /^\p{M}$/u.test(character)) run += `\u25cc${character}`;
+    } else if (i === 0 && /^\p{M}$/u.test(character)) run += `\u25cc${character}`;
     else run += character;
-    index += 1;
   }
   flush();
   if (pieces.length === 0) pieces.push({ text: '\u2205', sign: true });

@@ -1,7 +1,8 @@
 import type { TextToken } from './coloured-text.js';
-import { colouredText, excerptPanel, mostVariedStretch } from './coloured-text.js';
+import { colouredText } from './coloured-text.js';
 import type { Density } from './density.js';
 import { densityChart } from './density.js';
+import { excerptPanel, mostVariedStretch } from './excerpt.js';
 import type { Figure, HeadlineFigure, Section } from './figure.js';
 import type { Histogram } from './histogram.js';
 import { histogramChart } from './histogram.js';
@@ -67,6 +68,9 @@ export interface TokensFigureOptions {
   readonly capNats?: number;
 }
 
+const READING =
+  'Strong colour over a strong bar: the model knew that it did not know. Strong colour over a faint bar: it was sure and wrong.';
+
 function notableSection(heading: string, note: string, rows: readonly NotableToken[]): Section {
   const columns = ['document', 'position', 'before', 'token', 'after', 'surprisal, nats', 'entropy, nats', 'rank'];
   const body = tableMarkup({
@@ -94,8 +98,8 @@ async function textSection(
   const cut =
     leftOut === 0
       ? ''
-      : ` The first ${formatNumber(shown)} of ${formatNumber(data.tokenTotal)} tokens; ${formatNumber(leftOut)} are left out here and are in the table of tokens.`;
-  const note = `Each token on the colour of its surprisal, with a bar below it for the entropy of the prediction. Red over a dark bar: the model knew that it did not know. Red over a pale bar: it was sure and wrong. Point at a token for its numbers.${cut}`;
+      : ` The first ${formatNumber(shown)} of ${formatNumber(data.tokenTotal)} tokens; ${formatNumber(leftOut)} are left out here.`;
+  const note = `Each token on the colour of its surprisal, with a bar below it for the entropy of the prediction. ${READING} Point at a token for its numbers.${cut}`;
   return { heading: 'The text as the model sees it', note, body, first: true };
 }
 
@@ -109,7 +113,7 @@ async function excerpt(
   return excerptPanel(
     {
       title: 'The text as the model sees it',
-      note: `${where} Red over a dark bar: the model knew that it did not know. Red over a pale bar: it was sure and wrong.`,
+      note: `${where} ${READING}`,
     },
     data.tokens.slice(start, end),
     capNats,
