@@ -170,6 +170,12 @@ export function parseAssertion(text: string): Assertion {
   return { text, comparisons, usesBaseline };
 }
 
+/** Names carry units at their end, so the beginning of a name is as near as a slip of the keyboard. */
+function nearestKey(key: string, names: readonly string[]): string {
+  const begun = names.find((name) => name.startsWith(key));
+  return didYouMean(key, names) || (begun === undefined ? '' : `; did you mean "${begun}"?`);
+}
+
 /** The number at a path of a report. Throws InputError with the nearest key of the same object. */
 function lookUp(path: readonly string[], text: string, report: unknown, assertion: string): number {
   let at: unknown = report;
@@ -178,7 +184,7 @@ function lookUp(path: readonly string[], text: string, report: unknown, assertio
       const names = typeof at === 'object' && at !== null && !Array.isArray(at) ? Object.keys(at) : [];
       const within = depth === 0 ? 'the report' : path.slice(0, depth).join('.');
       const length = Array.isArray(at) ? ` (it has ${at.length} entries)` : '';
-      throw new InputError(`--assert '${assertion}': ${within} has no "${key}"${length}${didYouMean(key, names)}`);
+      throw new InputError(`--assert '${assertion}': ${within} has no "${key}"${length}${nearestKey(key, names)}`);
     }
     at = (at as Record<string, unknown>)[key];
   }
