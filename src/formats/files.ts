@@ -25,17 +25,12 @@ const REASONS: Readonly<Record<string, string>> = {
 /**
  * Turns an error of `node:fs` about `path` into the error to show: `RunError` for a full disk, lack of memory or
  * file handles and device errors, else `InputError`. Errors that do not come from the system are returned as they
- * are. `doing` is a verb in the infinitive ("read", "write").
+ * are, and so is EPIPE, which ends a run quietly. `doing` is a verb in the infinitive ("read", "write").
  */
 export function fileError(error: unknown, path: string, doing: string): unknown {
   const code = (error as NodeJS.ErrnoException | null)?.code;
-  if (
-    error instanceof InputError ||
-    error instanceof RunError ||
-    typeof code !== 'string' ||
-    !/^E[A-Z0-9]+$/.test(code)
-  )
-    return error;
+  const known = error instanceof InputError || error instanceof RunError;
+  if (known || code === undefined || code === 'EPIPE' || !/^E[A-Z0-9]+$/.test(code)) return error;
   const text = `${path}: cannot ${doing}: ${REASONS[code] ?? (error as Error).message}`;
   return RETRY_CODES.has(code) ? new RunError(text) : new InputError(text);
 }
