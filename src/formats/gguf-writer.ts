@@ -37,33 +37,44 @@ export interface GgufWriter {
 
 const DEFAULT_ALIGNMENT = 32;
 
-/** Collects header bytes. */
+/** Header bytes in a buffer that grows: a vocabulary is a quarter of a million strings. */
 interface Sink {
-  readonly parts: Uint8Array[];
+  bytes: Buffer;
   length: number;
 }
 
+/** Makes room for `count` more bytes and returns where they begin. */
+function reserve(sink: Sink, count: number): number {
+  const at = sink.length;
+  if (at + count > sink.bytes.length) {
+    const grown = Buffer.alloc(Math.max(2 * sink.bytes.length, at + count));
+    sink.bytes.copy(grown, 0, 0, at);
+    sink.bytes = grown;
+  }
+  sink.length = at + count;
+  return at;
+}
+
 function push(sink: Sink, bytes: Uint8Array): void {
-  sink.parts.push(bytes);
-  sink.length += bytes.length;
+  const at = reserve(sink, bytes.length);
+  sink.bytes.set(bytes, at);
 }
 
 function pushU32(sink: Sink, value: number): void {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(value);
-  push(sink, bytes);
+  const at = reserve(sink, 4);
+  sink.bytes.writeUInt32LE(value, at);
 }
 
 function pushU64(sink: Sink, value: number): void {
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64LE(BigInt(value));
-  push(sink, bytes);
+  const at = reserve(sink, 8);
+  sink.bytes.writeBigUInt64LE(BigInt(value), at);
 }
 
 function pushText(sink: Sink, text: string): void {
-  const bytes = Buffer.from(text);
-  pushU64(sink, bytes.length);
-  push(sink, bytes);
+  const length = Buffer.byteLength(text);
+  pushU64(sink, length);
+  const at = reserve(sink, length);
+  sink.bytes.write(text, at);
 }
 
 function wrongValue(where: string, type: string, value: unknown): never {
@@ -132,7 +143,7 @@ function encodeHeader(options: GgufWriterOptions) {
   const alignment = alignmentEntry === undefined ? DEFAULT_ALIGNMENT : Number(alignmentEntry.value);
   if (!Number.isSafeInteger(alignment) || alignment < 8 || (alignment & (alignment - 1)) !== 0)
     throw new InputError(`general.alignment ${String(alignmentEntry?.value)} is not a power of two from 8 on`);
-  const sink: Sink = { parts: [], length: 0 };
+  const sink: Sink = { bytes: Buffer.alloc(1 << 16), length: 0 };
   push(sink, Buffer.from('GGUF'));
   pushU32(sink, 3);
   pushU64(sink, plan.length);
@@ -161,7 +172,7 @@ function encodeHeader(options: GgufWriterOptions) {
   }
   const dataStart = Math.ceil(sink.length / alignment) * alignment;
   push(sink, new Uint8Array(dataStart - sink.length));
-  return { header: Buffer.concat(sink.parts), placed, dataStart, fileBytes: dataStart + offset };
+  return { header: sink.bytes.subarray(0, sink.length), placed, dataStart, fileBytes: dataStart + offset };
 }
 
 /**

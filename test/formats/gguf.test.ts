@@ -209,6 +209,33 @@ describe('createGgufWriter', () => {
     expect(fs.readFileSync(file)).toEqual(fs.readFileSync(fixture('types.gguf')));
   });
 
+  it('gives the bytes of the golden control vector', () => {
+    const golden = JSON.parse(fs.readFileSync(fixture('control-vector.json'), 'utf8')) as {
+      inputs: { gguf_base64: string };
+      expected: {
+        architecture: string;
+        model_hint: string;
+        layer_count: number;
+        directions: Record<string, { shape: number[]; data: number[] }>;
+      };
+    };
+    const { architecture, model_hint, layer_count, directions } = golden.expected;
+    const plan = Object.entries(directions).map(([layer, { shape }]) => {
+      return { name: `direction.${layer}`, dtype: 'F32' as const, shape };
+    });
+    const kv = new Map<string, GgufEntry>([
+      ['general.architecture', { type: 'STRING', value: architecture }],
+      ['controlvector.model_hint', { type: 'STRING', value: model_hint }],
+      ['controlvector.layer_count', { type: 'UINT32', value: layer_count }],
+    ]);
+    const file = path.join(directory, 'control-vector.gguf');
+    const writer = createGgufWriter(file, { kv, plan });
+    for (const [layer, { data }] of Object.entries(directions))
+      writer.write(`direction.${layer}`, new Uint8Array(Float32Array.from(data).buffer));
+    writer.commit();
+    expect(fs.readFileSync(file)).toEqual(Buffer.from(golden.inputs.gguf_base64, 'base64'));
+  });
+
   it('refuses values that do not fit their type', () => {
     const file = path.join(directory, 'never.gguf');
     const attempt = (entry: GgufEntry) => (): unknown =>
