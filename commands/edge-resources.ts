@@ -31,7 +31,7 @@ export function thisMachine(): Machine {
 /** The group's directories from its own up to the root of the mount: a limit of any of them holds. */
 function* groupDirectories(mount: string, path: string): Generator<string> {
   for (let at = posix.normalize(`/${path}`); ; at = posix.dirname(at)) {
-    yield posix.join(mount, at);
+    yield at === '/' ? mount : posix.join(mount, at);
     if (at === '/') return;
   }
 }

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 
 /** What a module of a subcommand gives: it declares its options and its action on the command. */
 export interface CommandModule {
-  configure(command: Command): void;
+  configure(command: Command, argv: readonly string[]): void | Promise<void>;
 }
 
 interface CommandEntry {
@@ -51,7 +51,7 @@ async function buildProgram(argv: readonly string[], version: string): Promise<C
   const requested = requestedCommand(argv);
   for (const entry of COMMANDS) {
     const command = program.command(entry.name).description(entry.summary);
-    if (entry === requested) (await entry.load()).configure(command);
+    if (entry === requested) await (await entry.load()).configure(command, argv);
   }
   return program;
 }
