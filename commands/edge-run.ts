@@ -1,6 +1,7 @@
 import { InputError, RunError } from '../src/errors.js';
 import { abortPendingWrites } from '../src/formats/atomic.js';
 import { fileError } from '../src/formats/files.js';
+import { quickExit } from '../src/kernels/native.js';
 
 /** Exit codes of every command (an assert that does not hold: 3; SIGINT: 130; SIGTERM: 143). */
 export const EXIT = { done: 0, failed: 1, wrongInput: 2, assertFailed: 3, interrupted: 130, terminated: 143 } as const;
@@ -44,22 +45,10 @@ export function describeFailure(thrown: unknown): Failure {
   };
 }
 
-let leave = (code: number): void => {
-  process.exit(code);
-};
-
-/**
- * Sets how the process ends at a signal. `process.exit` waits for a worker thread that is inside a native call; the
- * native binding can end the process at once.
- */
-export function setQuickExit(exit: (code: number) => void): void {
-  leave = exit;
-}
-
-/** Removes unfinished outputs and ends the process at once. */
+/** Removes unfinished outputs and ends the process at once, also while a worker thread is inside a native call. */
 function abandon(code: number): void {
   abortPendingWrites();
-  leave(code);
+  quickExit(code);
 }
 
 /** Prints a failure and ends the process. */
@@ -68,7 +57,7 @@ export function fail(thrown: unknown, debug: boolean): void {
   abortPendingWrites();
   if (debug && thrown instanceof Error && thrown.stack) process.stderr.write(`${thrown.stack}\n`);
   process.stderr.write(`error: ${failure.message}\n`);
-  leave(failure.code);
+  quickExit(failure.code);
 }
 
 /**
@@ -89,7 +78,7 @@ export async function runCommand(action: () => Promise<number | undefined>, debu
   process.on('unhandledRejection', (reason) => fail(reason, debug));
   process.on('exit', abortPendingWrites);
   try {
-    leave((await action()) ?? Number(process.exitCode ?? EXIT.done));
+    process.exit((await action()) ?? Number(process.exitCode ?? EXIT.done));
   } catch (error) {
     fail(error, debug);
   }
