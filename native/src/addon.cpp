@@ -1,0 +1,349 @@
+// The Node-API binding: unpacks arguments, calls the kernels. Arguments were checked by src/kernels/*.ts; what is
+// checked again here is what would read or write outside a typed array.
+#include <dlfcn.h>
+#include <node_api.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "attention_entropy.hpp"
+#include "dtypes.hpp"
+#include "ggml.hpp"
+#include "memory.hpp"
+#include "processor.hpp"
+#include "row_accumulator.hpp"
+
+namespace {
+
+using namespace surprisal;
+
+// Raised when the functions or their arguments change, so that an addon of another version is refused.
+constexpr int kInterfaceVersion = 1;
+
+constexpr size_t kMostArguments = 24;
+
+// Arguments of one call. After a failure every getter gives zeros, and the caller returns null to raise the error.
+class Arguments {
+ public:
+  Arguments(napi_env env, napi_callback_info info, size_t expected) : env_(env) {
+    size_t count = kMostArguments;
+    if (napi_get_cb_info(env, info, &count, values_, nullptr, nullptr) != napi_ok || count != expected) {
+      fail("wrong number of arguments");
+    }
+  }
+
+  bool ok() const { return ok_; }
+
+  void fail(const char* message) {
+    if (ok_) napi_throw_type_error(env_, nullptr, message);
+    ok_ = false;
+  }
+
+  double number(size_t index) {
+    double value = 0;
+    if (ok_ && napi_get_value_double(env_, values_[index], &value) != napi_ok) fail("expected a number");
+    return ok_ ? value : 0;
+  }
+
+  int64_t integer(size_t index) { return static_cast<int64_t>(number(index)); }
+
+  // Null, with length 0, for null and undefined.
+  template <class T>
+  T* array(size_t index, napi_typedarray_type type, int64_t* length) {
+    *length = 0;
+    if (!ok_) return nullptr;
+    napi_valuetype kind;
+    if (napi_typeof(env_, values_[index], &kind) == napi_ok && (kind == napi_null || kind == napi_undefined)) {
+      return nullptr;
+    }
+    napi_typedarray_type actual;
+    size_t count = 0;
+    void* data = nullptr;
+    if (napi_get_typedarray_info(env_, values_[index], &actual, &count, &data, nullptr, nullptr) != napi_ok ||
+        actual != type) {
+      fail("expected a typed array of another type");
+      return nullptr;
+    }
+    *length = static_cast<int64_t>(count);
+    return static_cast<T*>(data);
+  }
+
+  uint8_t* bytes(size_t index, int64_t* length) { return array<uint8_t>(index, napi_uint8_array, length); }
+  double* doubles(size_t index, int64_t* length) { return array<double>(index, napi_float64_array, length); }
+  float* floats(size_t index, int64_t* length) { return array<float>(index, napi_float32_array, length); }
+  int32_t* integers(size_t index, int64_t* length) { return array<int32_t>(index, napi_int32_array, length); }
+
+ private:
+  napi_env env_;
+  napi_value values_[kMostArguments];
+  bool ok_ = true;
+};
+
+napi_value number_value(napi_env env, double value) {
+  napi_value result = nullptr;
+  napi_create_double(env, value, &result);
+  return result;
+}
+
+napi_value string_value(napi_env env, const char* text) {
+  napi_value result = nullptr;
+  napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &result);
+  return result;
+}
+
+// The first seven arguments of both functions over a block: bytes, format, rows, columns, rowStride, columnOffset,
+// rowOffset.
+RowBlock row_block(Arguments& arguments) {
+  int64_t length;
+  RowBlock block;
+  block.data = arguments.bytes(0, &length);
+  const int64_t format = arguments.integer(1);
+  block.rows = arguments.integer(2);
+  block.columns = arguments.integer(3);
+  block.row_stride = arguments.integer(4);
+  block.column_offset = arguments.integer(5);
+  block.row_offset = arguments.integer(6);
+  if (format < 0 || format > 3) arguments.fail("unknown format");
+  block.format = static_cast<Format>(format);
+  const int64_t width = format == 0 ? 8 : format == 1 ? 4 : 2;
+  const bool positive = block.rows >= 0 && block.columns >= 0 && block.row_stride >= block.columns &&
+                        block.column_offset >= 0 && block.row_offset >= 0;
+  if (!positive) arguments.fail("a size is negative or the stride is shorter than a row");
+  if (block.rows > 0 && ((block.rows - 1) * block.row_stride + block.columns) * width > length) {
+    arguments.fail("the block is longer than its array");
+  }
+  return block;
+}
+
+// (bytes, format, rows, columns, rowStride, columnOffset, rowOffset, accumulatorRows, fields, topValues, topColumns,
+//  top, full, orders, targets, targetLogits, threads) -> first bad row or -1
+napi_value AccumulateRows(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 17);
+  if (!arguments.ok()) return nullptr;
+  const RowBlock block = row_block(arguments);
+  RowAccumulator into{};
+  int64_t fields, top_values, top_columns, orders, targets, target_logits;
+  into.rows = arguments.integer(7);
+  into.fields = arguments.doubles(8, &fields);
+  into.top_values = arguments.doubles(9, &top_values);
+  into.top_columns = arguments.integers(10, &top_columns);
+  into.request.top = static_cast<int>(arguments.integer(11));
+  into.request.full = arguments.integer(12) != 0;
+  const double* order_values = arguments.doubles(13, &orders);
+  into.targets = arguments.integers(14, &targets);
+  into.target_logits = arguments.doubles(15, &target_logits);
+  const int threads = static_cast<int>(arguments.integer(16));
+  if (!arguments.ok()) return nullptr;
+  if (orders > kMostOrders || into.request.top < 0) arguments.fail("too many orders or largest values");
+  if (block.row_offset + block.rows > into.rows || fields != into.rows * (kPowers + orders) ||
+      top_values != into.rows * into.request.top || top_columns != top_values ||
+      (into.targets != nullptr && targets != into.rows) ||
+      (into.target_logits != nullptr && target_logits != into.rows)) {
+    arguments.fail("an array does not fit the accumulator");
+  }
+  if (!arguments.ok()) return nullptr;
+  into.request.order_count = static_cast<int>(orders);
+  for (int64_t k = 0; k < orders; k++) into.request.orders[k] = order_values[k];
+  return number_value(env, static_cast<double>(accumulate_rows(block, into, threads)));
+}
+
+// (bytes, format, rows, columns, rowStride, columnOffset, rowOffset, logSumExp, entropy, totals, threads)
+napi_value AccumulateCentral(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 11);
+  if (!arguments.ok()) return nullptr;
+  const RowBlock block = row_block(arguments);
+  int64_t lengths[3];
+  const double* log_sum_exp = arguments.doubles(7, &lengths[0]);
+  const double* entropy = arguments.doubles(8, &lengths[1]);
+  double* totals = arguments.doubles(9, &lengths[2]);
+  const int threads = static_cast<int>(arguments.integer(10));
+  for (const int64_t length : lengths) {
+    if (length < block.row_offset + block.rows) arguments.fail("an array is shorter than the rows");
+  }
+  if (!arguments.ok()) return nullptr;
+  accumulate_central(block, log_sum_exp, entropy, totals, threads);
+  return nullptr;
+}
+
+bool dtype_argument(Arguments& arguments, size_t index, DType* dtype) {
+  const int64_t code = arguments.integer(index);
+  if (code < 0 || code > static_cast<int64_t>(DType::Bool)) arguments.fail("unknown dtype");
+  *dtype = static_cast<DType>(code);
+  return arguments.ok();
+}
+
+// (source bytes, dtype, Float32Array, threads)
+napi_value WidenToF32(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 4);
+  int64_t length, count;
+  DType dtype;
+  if (!arguments.ok() || !dtype_argument(arguments, 1, &dtype)) return nullptr;
+  const uint8_t* source = arguments.bytes(0, &length);
+  float* target = arguments.floats(2, &count);
+  const int threads = static_cast<int>(arguments.integer(3));
+  if (length != count * dtype_bytes(dtype)) arguments.fail("source and target differ in length");
+  if (!arguments.ok()) return nullptr;
+  widen_to_f32(source, dtype, count, target, threads);
+  return nullptr;
+}
+
+// (source bytes, dtype, Float64Array, threads)
+napi_value WidenToF64(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 4);
+  int64_t length, count;
+  DType dtype;
+  if (!arguments.ok() || !dtype_argument(arguments, 1, &dtype)) return nullptr;
+  const uint8_t* source = arguments.bytes(0, &length);
+  double* target = arguments.doubles(2, &count);
+  const int threads = static_cast<int>(arguments.integer(3));
+  if (length != count * dtype_bytes(dtype)) arguments.fail("source and target differ in length");
+  if (!arguments.ok()) return nullptr;
+  widen_to_f64(source, dtype, count, target, threads);
+  return nullptr;
+}
+
+// (Float32Array, dtype, target bytes, threads)
+napi_value NarrowFromF32(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 4);
+  int64_t length, count;
+  DType dtype;
+  if (!arguments.ok() || !dtype_argument(arguments, 1, &dtype)) return nullptr;
+  const float* source = arguments.floats(0, &count);
+  uint8_t* target = arguments.bytes(2, &length);
+  const int threads = static_cast<int>(arguments.integer(3));
+  if (length != count * dtype_bytes(dtype)) arguments.fail("source and target differ in length");
+  if (!arguments.ok()) return nullptr;
+  if (!narrow_from_f32(source, dtype, count, target, threads)) arguments.fail("no narrowing to this dtype");
+  return nullptr;
+}
+
+// (source bytes, type, Float32Array, threads)
+napi_value DequantizeGgml(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 4);
+  if (!arguments.ok()) return nullptr;
+  int64_t length, count;
+  const uint8_t* source = arguments.bytes(0, &length);
+  const int64_t code = arguments.integer(1);
+  float* target = arguments.floats(2, &count);
+  const int threads = static_cast<int>(arguments.integer(3));
+  if (code < 0 || code >= kGgmlTypes) arguments.fail("unknown block type");
+  if (!arguments.ok()) return nullptr;
+  const GgmlType type = static_cast<GgmlType>(code);
+  const GgmlLayout layout = ggml_layout(type);
+  const int64_t blocks = length / layout.block_bytes;
+  if (blocks * layout.block_bytes != length || blocks * layout.block_elements != count) {
+    arguments.fail("source and target differ in length");
+    return nullptr;
+  }
+  dequantize_ggml(source, type, blocks, target, threads);
+  return nullptr;
+}
+
+// (Float32Array, rows, keys, rowStride, starts, ends, entropies, masses, threads) -> first bad row or -1
+napi_value AttentionEntropy(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 9);
+  if (!arguments.ok()) return nullptr;
+  int64_t length, start_count, end_count, entropy_count, mass_count;
+  const float* data = arguments.floats(0, &length);
+  const int64_t rows = arguments.integer(1);
+  const int64_t keys = arguments.integer(2);
+  const int64_t stride = arguments.integer(3);
+  const int32_t* starts = arguments.integers(4, &start_count);
+  const int32_t* ends = arguments.integers(5, &end_count);
+  double* entropies = arguments.doubles(6, &entropy_count);
+  double* masses = arguments.doubles(7, &mass_count);
+  const int threads = static_cast<int>(arguments.integer(8));
+  if (rows < 0 || keys < 0 || stride < keys || (rows > 0 && (rows - 1) * stride + keys > length) ||
+      entropy_count < rows || mass_count < rows || (starts != nullptr && start_count < rows) ||
+      (ends != nullptr && end_count < rows)) {
+    arguments.fail("an array does not fit the rows");
+  }
+  for (int64_t r = 0; arguments.ok() && r < rows; r++) {
+    const int64_t first = starts == nullptr ? 0 : starts[r];
+    const int64_t last = ends == nullptr ? keys : ends[r];
+    if (first < 0 || last > keys) arguments.fail("a visible range lies outside the keys");
+  }
+  if (!arguments.ok()) return nullptr;
+  return number_value(env, static_cast<double>(attention_entropy(data, rows, keys, stride, starts, ends, entropies,
+                                                                 masses, threads)));
+}
+
+// (bytes, threads) -> a checksum
+napi_value ReadMemory(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 2);
+  if (!arguments.ok()) return nullptr;
+  int64_t length;
+  const uint8_t* data = arguments.bytes(0, &length);
+  const int threads = static_cast<int>(arguments.integer(1));
+  if (!arguments.ok()) return nullptr;
+  return number_value(env, static_cast<double>(read_memory(data, length, threads)));
+}
+
+napi_value TrimMemory(napi_env env, napi_callback_info) {
+  napi_value result = nullptr;
+  napi_get_boolean(env, trim_memory(), &result);
+  return result;
+}
+
+// (code): ends the process at once, with no handlers and no waiting for threads.
+napi_value QuickExit(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 1);
+  const int code = static_cast<int>(arguments.integer(0));
+  if (!arguments.ok()) return nullptr;
+  _exit(code);
+}
+
+// () -> name of the SIMD level in use
+napi_value SimdName(napi_env env, napi_callback_info) { return string_value(env, simd_name()); }
+
+// (level): 0 baseline, 1 avx2, 2 avx512; never above what the processor has
+napi_value LimitSimd(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 1);
+  const int64_t level = arguments.integer(0);
+  if (level < 0 || level > 2) arguments.fail("unknown SIMD level");
+  if (!arguments.ok()) return nullptr;
+  limit_simd_level(static_cast<Simd>(level));
+  return nullptr;
+}
+
+void set_function(napi_env env, napi_value exports, const char* name, napi_callback callback) {
+  napi_value function = nullptr;
+  if (napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function) != napi_ok) return;
+  napi_set_named_property(env, exports, name, function);
+}
+
+// The pool's threads run this library's code until the process ends, but Node unloads an addon with the last worker
+// that used it: hold the library open.
+void stay_loaded() {
+#if defined(RTLD_NODELETE)
+  Dl_info self;
+  if (dladdr(reinterpret_cast<void*>(&stay_loaded), &self) != 0 && self.dli_fname != nullptr) {
+    dlopen(self.dli_fname, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  }
+#endif
+}
+
+}  // namespace
+
+NAPI_MODULE_INIT() {
+  stay_loaded();
+  set_function(env, exports, "accumulateRows", AccumulateRows);
+  set_function(env, exports, "accumulateCentral", AccumulateCentral);
+  set_function(env, exports, "widenToF32", WidenToF32);
+  set_function(env, exports, "widenToF64", WidenToF64);
+  set_function(env, exports, "narrowFromF32", NarrowFromF32);
+  set_function(env, exports, "dequantizeGgml", DequantizeGgml);
+  set_function(env, exports, "attentionEntropy", AttentionEntropy);
+  set_function(env, exports, "readMemory", ReadMemory);
+  set_function(env, exports, "trimMemory", TrimMemory);
+  set_function(env, exports, "quickExit", QuickExit);
+  set_function(env, exports, "simdName", SimdName);
+  set_function(env, exports, "limitSimd", LimitSimd);
+  napi_set_named_property(env, exports, "interfaceVersion", number_value(env, kInterfaceVersion));
+#if defined(__clang__)
+  napi_set_named_property(env, exports, "compiler", string_value(env, "clang " __clang_version__));
+#else
+  napi_set_named_property(env, exports, "compiler", string_value(env, "gcc " __VERSION__));
+#endif
+  return exports;
+}

@@ -1,0 +1,142 @@
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "exp_polynomials.hpp"
+#include "half.hpp"
+#include "row_statistics_kernel.hpp"
+
+namespace surprisal {
+namespace {
+
+struct V32 {
+  using T = float;
+  using R = __m256;
+  static constexpr int N = 8;
+  static constexpr float kExpLow = -87.0f;
+  static R set1(float v) { return _mm256_set1_ps(v); }
+  static R max(R a, R b) { return _mm256_max_ps(a, b); }
+  static R fma(R a, R b, R c) { return _mm256_fmadd_ps(a, b, c); }
+  static R sqrt(R a) { return _mm256_sqrt_ps(a); }
+  static uint32_t above(R a, R b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)); }
+  static uint32_t not_below(R a, R b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)); }
+  static R keep_above(R x, R limit, R v) { return _mm256_and_ps(_mm256_cmp_ps(x, limit, _CMP_GT_OQ), v); }
+  static R exp(R d) {
+    const R t = fma(d, set1(static_cast<float>(kLog2e)), set1(kRound32));
+    const R n = t - set1(kRound32);
+    const R r = fma(n, set1(-kLn2Low32), fma(n, set1(-kLn2High32), d));
+    R p = fma(r, set1(kExp32[4]), set1(kExp32[3]));
+    p = fma(r, p, set1(kExp32[2]));
+    p = fma(r, p, set1(kExp32[1]));
+    p = fma(r, p, set1(kExp32[0]));
+    p = fma(r, p, set1(1.0f));
+    p = fma(r, p, set1(1.0f));
+    const __m256i scaled = _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23));
+    return _mm256_and_ps(_mm256_castsi256_ps(scaled), _mm256_cmp_ps(d, set1(kExpLow), _CMP_GT_OQ));
+  }
+  static __m256d wide(R a) {
+    return _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a)), _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)));
+  }
+  static double sum4(R a, R b, R c, R d) {
+    double lane[4];
+    _mm256_storeu_pd(lane, (wide(a) + wide(b)) + (wide(c) + wide(d)));
+    return (lane[0] + lane[1]) + (lane[2] + lane[3]);
+  }
+  static double largest(R a) {
+    float lane[N];
+    _mm256_storeu_ps(lane, a);
+    float most = lane[0];
+    for (int i = 1; i < N; i++) most = lane[i] > most ? lane[i] : most;
+    return most;
+  }
+};
+
+struct V64 {
+  using T = double;
+  using R = __m256d;
+  static constexpr int N = 4;
+  static constexpr double kExpLow = -708.0;
+  static R set1(double v) { return _mm256_set1_pd(v); }
+  static R load(const double* p) { return _mm256_loadu_pd(p); }
+  static R max(R a, R b) { return _mm256_max_pd(a, b); }
+  static R fma(R a, R b, R c) { return _mm256_fmadd_pd(a, b, c); }
+  static R sqrt(R a) { return _mm256_sqrt_pd(a); }
+  static uint32_t above(R a, R b) { return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GT_OQ)); }
+  static uint32_t not_below(R a, R b) { return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GE_OQ)); }
+  static R keep_above(R x, R limit, R v) { return _mm256_and_pd(_mm256_cmp_pd(x, limit, _CMP_GT_OQ), v); }
+  static R exp(R d) {
+    const R t = fma(d, set1(kLog2e), set1(kRound64));
+    const R n = t - set1(kRound64);
+    const R r = fma(n, set1(-kLn2Low64), fma(n, set1(-kLn2High64), d));
+    R p = set1(kExp64[9]);
+    for (int k = 8; k >= 0; k--) p = fma(r, p, set1(kExp64[k]));
+    p = fma(r, p, set1(1.0));
+    p = fma(r, p, set1(1.0));
+    const __m256i scaled = _mm256_add_epi64(_mm256_castpd_si256(p), _mm256_slli_epi64(_mm256_castpd_si256(t), 52));
+    return _mm256_and_pd(_mm256_castsi256_pd(scaled), _mm256_cmp_pd(d, set1(kExpLow), _CMP_GT_OQ));
+  }
+  static double sum4(R a, R b, R c, R d) {
+    double lane[4];
+    _mm256_storeu_pd(lane, (a + b) + (c + d));
+    return (lane[0] + lane[1]) + (lane[2] + lane[3]);
+  }
+  static double largest(R a) {
+    double lane[N];
+    _mm256_storeu_pd(lane, a);
+    double most = lane[0];
+    for (int i = 1; i < N; i++) most = lane[i] > most ? lane[i] : most;
+    return most;
+  }
+};
+
+struct S64 {
+  using V = V64;
+  using E = double;
+  static constexpr E kMinusInfinity = -__builtin_inf();
+  static double scalar(E e) { return e; }
+  static void load2(const E* p, V::R& a, V::R& b) {
+    a = _mm256_loadu_pd(p);
+    b = _mm256_loadu_pd(p + 4);
+  }
+};
+
+struct S32 {
+  using V = V32;
+  using E = float;
+  static constexpr E kMinusInfinity = -__builtin_inff();
+  static double scalar(E e) { return e; }
+  static void load2(const E* p, V::R& a, V::R& b) {
+    a = _mm256_loadu_ps(p);
+    b = _mm256_loadu_ps(p + 8);
+  }
+};
+
+struct S16 {
+  using V = V32;
+  using E = uint16_t;
+  static constexpr E kMinusInfinity = 0xfc00;
+  static double scalar(E e) { return float_of_half(e); }
+  static void load2(const E* p, V::R& a, V::R& b) {
+    a = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    b = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)));
+  }
+};
+
+struct SB16 {
+  using V = V32;
+  using E = uint16_t;
+  static constexpr E kMinusInfinity = 0xff80;
+  static double scalar(E e) { return float_of_bfloat(e); }
+  static void load2(const E* p, V::R& a, V::R& b) {
+    const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    a = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
+    b = _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+  }
+};
+
+}  // namespace
+
+const RowKernels kRowKernelsAvx2 = make_row_kernels<S64, S32, S16, SB16>();
+
+}  // namespace surprisal
+#endif
