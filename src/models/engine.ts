@@ -78,7 +78,7 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
     model,
     precision,
     maxBytes: options.maxMemoryBytes,
-    context: options.context,
+    context: Math.min(options.context, model.maxPositions),
     processBytes: process.memoryUsage.rss(),
   });
   const plan: MemoryPlan = { ...planned, ...options.plan };

@@ -2,6 +2,7 @@ import type { RowStatistics } from '../kernels/row-statistics.js';
 import { createEngine, type Engine, type EngineOptions, gatherRows } from './engine.js';
 import type { StatisticsRequest } from './head-runner.js';
 import type { Floats } from './layer-runner.js';
+import type { MemoryPlan } from './memory-plan.js';
 import { openModelFiles } from './model-files.js';
 import { openOnnxModel } from './onnx-model.js';
 
@@ -23,6 +24,10 @@ export interface ModelInfo {
   readonly eosIds: readonly number[];
   /** Tokens that a caller should hand over at once. */
   readonly rowsPerBatch: number;
+  /** Where the weights stay: in memory, read layer by layer, or with the runtime. */
+  readonly residence: 'resident' | 'head streamed' | 'layers streamed' | 'runtime';
+  /** Estimated peak resident memory. */
+  readonly peakBytes: number | null;
 }
 
 /** A language model of any format. `engine` is there when its layers can be reached. */
@@ -39,6 +44,11 @@ export interface LanguageModel {
   /** Logits [rows, vocabulary] at the wanted positions. The caller bounds the number of rows. */
   logits(windows: readonly Int32Array[], wanted: readonly PositionRange[]): Promise<Floats>;
   close(): Promise<void>;
+}
+
+function residenceOf(plan: MemoryPlan): ModelInfo['residence'] {
+  if (!plan.layersResident) return 'layers streamed';
+  return plan.headResident ? 'resident' : 'head streamed';
 }
 
 /**
@@ -73,6 +83,8 @@ export async function openLanguageModel(path: string, options: EngineOptions): P
       bosId: model.bosId ?? null,
       eosIds: model.eosIds,
       rowsPerBatch: engine.plan.rowsPerBatch,
+      residence: residenceOf(engine.plan),
+      peakBytes: engine.plan.peakBytes,
     },
     async statistics(windows, wanted, targets, request) {
       return engine.statistics(await rowsAt(windows, wanted), targets, request);

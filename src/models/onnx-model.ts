@@ -89,6 +89,8 @@ export async function openOnnxModel(path: string, options: EngineOptions): Promi
       bosId: typeof beside?.bos_token_id === 'number' ? beside.bos_token_id : null,
       eosIds: typeof beside?.eos_token_id === 'number' ? [beside.eos_token_id] : [],
       rowsPerBatch: 4096,
+      residence: 'runtime',
+      peakBytes: null,
     },
     async statistics(windows, wanted, targets, request) {
       const accumulator = createRowAccumulator(targets.length, { ...request });

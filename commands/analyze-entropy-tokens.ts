@@ -1,0 +1,340 @@
+import type { Command } from 'commander';
+import {
+  addDocument,
+  addScoredTokens,
+  type CorpusStatistics,
+  corpusToJson,
+  createCorpus,
+  type DocumentStatistics,
+  documentsInOrder,
+} from '../src/entropy/corpus.js';
+import { TOKENS_SCHEMA, tokensBody } from '../src/entropy/token-report.js';
+import { scoreDocuments, type ScoredWindow } from '../src/entropy/token-scoring.js';
+import {
+  DOCUMENT_COLUMNS,
+  documentRow,
+  scoredTokens,
+  TOKEN_COLUMNS,
+  TOKEN_STATISTICS,
+  tokenRows,
+} from '../src/entropy/token-table.js';
+import { type TokenisedDocument, tokeniseDocument, type TokenisingOptions } from '../src/entropy/tokenised-document.js';
+import { effectiveContext, validateWindowOptions, WINDOW_CONVENTIONS, type WindowOptions } from '../src/entropy/windows.js';
+import { InputError } from '../src/errors.js';
+import { readDocuments } from '../src/formats/documents.js';
+import { createInputLedger } from '../src/formats/inputs.js';
+import { escapeToken } from '../src/report/escape.js';
+import { buildReport, writeReport } from '../src/report/json.js';
+import { createProgress } from '../src/report/progress.js';
+import { summaryTable } from '../src/report/summary-table.js';
+import type { ReportValue } from '../src/report/values.js';
+import type { Tokenizer } from '../src/tokenizers/tokenizer.js';
+import { prepareAsserts } from './edge-asserts.js';
+import { openOutputs } from './edge-outputs.js';
+import { parseChoice, parseInteger } from './edge-values.js';
+import { toolVersion } from './edge-version.js';
+import { type ModelSession, openModelSession, parsePrecision, PRECISION_OPTION, prefixToken } from './model-session.js';
+import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
+import { startRunTimings } from './run-timings.js';
+
+const SHARED = [
+  'model', 'data', 'dataFormat', 'textSplit', 'textField', 'limit', 'out', 'format', 'report', 'table', 'plot',
+  'seed', 'threads', 'maxMemory', 'device', 'context', 'stride', 'shard', 'assert', 'baseline', 'timings', 'quiet',
+  'dryRun', 'force',
+] as const satisfies readonly (keyof SharedOptions)[];
+
+type Shared = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
+
+/** Options of this view alone, as commander gives them. */
+interface OwnOptions {
+  convention?: string;
+  contextLen?: string;
+  prefixToken?: string;
+  addBos?: boolean;
+  bosEachWindow?: boolean;
+  chatTemplate?: boolean;
+  scoreOnly?: string;
+  promptField?: string;
+  answerField?: string;
+  idField?: string;
+  top?: string;
+  precision?: string;
+}
+
+/** Declares `surprisal analyze-entropy tokens`. */
+export function configure(command: Command): void {
+  const read = attachShared(command, SHARED);
+  command
+    .option('--convention <name>', `windows: ${WINDOW_CONVENTIONS.join(', ')} (default lm-eval)`)
+    .option('--context-len <tokens>', 'lm-eval: tokens of context kept for every window after the first (default 1)')
+    .option('--prefix-token <id>', 'token before the first one (default BOS, else EOS)')
+    .option('--add-bos', 'hf, full: put BOS before each document')
+    .option('--bos-each-window', 'hf: put BOS before every window')
+    .option('--chat-template', "render the field messages by the model's chat template")
+    .option('--score-only <part>', 'answer: score only the answer field of prompt and answer rows')
+    .option('--prompt-field <name>', 'field of the prompt (default prompt)')
+    .option('--answer-field <name>', 'field of the answer (default answer)')
+    .option('--id-field <name>', 'field that names a document (default id)')
+    .option('--top <n>', 'length of the lists of most surprising and most uncertain tokens (default 20)')
+    .option(...PRECISION_OPTION)
+    .action(async () => {
+      process.exitCode = await run(await read(), command.opts<OwnOptions>());
+    });
+}
+
+async function run(options: Shared, own: OwnOptions): Promise<number> {
+  const model = requireOption(options.model, '--model', 'a model directory, a .gguf or an .onnx file');
+  const data = requireOption(options.data, '--data', 'the text to read');
+  const asserts = await prepareAsserts(options.assert, options.baseline);
+  const timings = startRunTimings('analyze-entropy tokens');
+  const outputs = openOutputs(data, { force: options.force });
+  try {
+    const table = outputs.table('--out', options.out, TOKEN_COLUMNS, options.format);
+    const documentTable = outputs.table('--table', options.table, DOCUMENT_COLUMNS);
+    const reportFile = outputs.file('--report', options.report);
+    const plotFile = outputs.file('--plot', options.plot);
+    const timingsFile = outputs.file('--timings', options.timings);
+    if (plotFile) (await import('../src/report/plots/figure.js')).plotExtension(options.plot as string);
+
+    const precision = parsePrecision(own.precision);
+    timings.begin('open the model');
+    const session = await openModelSession(model, { ...options, precision });
+    const { host, tokenizer } = session;
+    const windows = windowOptions(options, own, session);
+    if (options.dryRun) {
+      process.stdout.write(describePlan(model, session, windows));
+      await session.close();
+      outputs.abort();
+      return 0;
+    }
+    const tokenising = tokenisingOptions(options, own);
+    const ledger = createInputLedger();
+    const corpus = createCorpus({ top: own.top === undefined ? 20 : parseInteger('--top', own.top, 1) });
+    const progress = await createProgress({
+      stream: process.stderr,
+      quiet: options.quiet,
+      unit: 'tokens',
+      now: () => performance.now(),
+    });
+    const excerpt = plotFile ? await createExcerpt(tokenizer) : undefined;
+
+    timings.begin('score');
+    let fed = 0;
+    const entered = new Map<number, DocumentStatistics>();
+    const documents = documentsOf(options, own, data, ledger, tokenizer, tokenising);
+    const events = scoreDocuments(documents, host, windows, TOKEN_STATISTICS, (rows) => {
+      fed += rows;
+      progress.update(fed);
+    });
+    for await (const event of events) {
+      if (event.kind === 'document') {
+        const { index, id, source, tokens, bytes, words } = event.document;
+        const text = { ...(bytes !== undefined && { bytes }), ...(words !== undefined && { words }) };
+        entered.set(index, addDocument(corpus, { index, id, source, tokens: tokens.length, ...text }));
+        continue;
+      }
+      if (event.kind === 'empty window') {
+        documentStatistics(entered, event.document.index).emptyWindows++;
+        continue;
+      }
+      const { scored } = event;
+      addScored(corpus, documentStatistics(entered, scored.document.index), scored, tokenizer);
+      if (table) for (const row of tokenRows(scored, tokenizer)) table.write(row);
+      excerpt?.add(scored);
+    }
+    progress.stop();
+    timings.count('tokens', fed);
+
+    const scoredTotal = documentsInOrder(corpus).reduce((sum, document) => sum + document.scoredTokens, 0);
+    if (scoredTotal === 0) {
+      throw new InputError(`${data.join(', ')}: no token was scored: the documents are empty or shorter than a window`);
+    }
+    if (documentTable) for (const document of documentsInOrder(corpus)) documentTable.write(documentRow(document));
+    timings.begin('hash the inputs');
+    const inputs = [...(await session.digests()), ...(await ledger.digests())];
+    await session.close();
+
+    timings.begin('summarise and write');
+    const body = tokensBody(corpus, { seed: options.seed, convention: describeConvention(windows, host.info.modelType) });
+    const report = buildReport(
+      {
+        name: TOKENS_SCHEMA,
+        tool: { name: 'surprisal', version: toolVersion() },
+        command: 'analyze-entropy tokens',
+        parameters: parametersOf(model, data, options, own, windows, precision),
+        inputs,
+      },
+      options.shard
+        ? { ...body, shard: { ...options.shard }, partial: corpusToJson(corpus) as unknown as ReportValue }
+        : body,
+    );
+    if (reportFile) writeReport(report, reportFile);
+    if (plotFile && excerpt) plotFile.write(await excerpt.plot(body, `${model}: ${data.join(', ')}`, options.plot as string));
+    if (timingsFile) timings.write(timingsFile, options);
+    outputs.commit();
+    if (!options.quiet) process.stdout.write(summary(body));
+    return asserts.check(report);
+  } catch (error) {
+    outputs.abort();
+    throw error;
+  }
+}
+
+function documentStatistics(entered: ReadonlyMap<number, DocumentStatistics>, index: number): DocumentStatistics {
+  return entered.get(index) as DocumentStatistics;
+}
+
+async function* documentsOf(
+  options: Shared,
+  own: OwnOptions,
+  data: readonly string[],
+  ledger: ReturnType<typeof createInputLedger>,
+  tokenizer: Tokenizer | undefined,
+  tokenising: TokenisingOptions,
+): AsyncGenerator<TokenisedDocument, void, undefined> {
+  const documents = readDocuments(data, {
+    ledger,
+    textField: options.textField,
+    textSplit: options.textSplit,
+    requireText: !tokenising.chatTemplate && !tokenising.answerOnly,
+    ...(options.dataFormat && { format: options.dataFormat }),
+    ...(options.limit !== undefined && { limit: options.limit }),
+    ...(options.shard && { shard: options.shard }),
+    ...(own.idField !== undefined && { idField: own.idField }),
+  });
+  for await (const document of documents) yield tokeniseDocument(document, tokenizer, tokenising);
+}
+
+function windowOptions(options: Shared, own: OwnOptions, session: ModelSession): WindowOptions {
+  const convention = parseChoice('--convention', own.convention ?? 'lm-eval', WINDOW_CONVENTIONS);
+  const { tokenizer, host } = session;
+  const given = own.prefixToken === undefined ? undefined : parseInteger('--prefix-token', own.prefixToken);
+  if (given !== undefined && given >= host.info.vocabularySize) {
+    throw new InputError(`--prefix-token ${given} is outside the vocabulary of ${host.info.vocabularySize}`);
+  }
+  const adds = own.addBos === true || own.bosEachWindow === true || given !== undefined || tokenizer?.addBosDefault;
+  const prefix = convention === 'lm-eval' || adds ? prefixToken(given, tokenizer) : undefined;
+  const windows: WindowOptions = {
+    convention,
+    context: session.context,
+    ...(options.stride !== undefined && { stride: options.stride }),
+    ...(own.contextLen !== undefined && { contextLength: parseInteger('--context-len', own.contextLen) }),
+    ...(prefix !== undefined && { prefixToken: prefix }),
+    ...(own.bosEachWindow === true && { prefixEachWindow: true }),
+  };
+  validateWindowOptions(windows, host.info.maxPositions ?? undefined);
+  return windows;
+}
+
+function tokenisingOptions(options: Shared, own: OwnOptions): TokenisingOptions {
+  if (own.scoreOnly !== undefined) parseChoice('--score-only', own.scoreOnly, ['answer'] as const);
+  return {
+    textField: options.textField,
+    chatTemplate: own.chatTemplate === true,
+    ...(own.scoreOnly === 'answer' && {
+      answerOnly: { promptField: own.promptField ?? 'prompt', answerField: own.answerField ?? 'answer' },
+    }),
+  };
+}
+
+function describeConvention(windows: WindowOptions, modelType: string): Record<string, ReportValue> {
+  return {
+    name: windows.convention,
+    context_tokens: windows.context,
+    window_tokens: effectiveContext(windows),
+    stride_tokens: windows.stride ?? null,
+    context_len: windows.convention === 'lm-eval' ? (windows.contextLength ?? 1) : null,
+    prefix_token: windows.prefixToken ?? null,
+    prefix_each_window: windows.prefixEachWindow ?? false,
+    model_type: modelType,
+  };
+}
+
+function parametersOf(
+  model: string,
+  data: readonly string[],
+  options: Shared,
+  own: OwnOptions,
+  windows: WindowOptions,
+  precision: string,
+): Record<string, ReportValue> {
+  return {
+    model,
+    data: [...data],
+    data_format: options.dataFormat ?? null,
+    text_split: options.textSplit,
+    text_field: options.textField,
+    limit: options.limit ?? null,
+    convention: windows.convention,
+    context: windows.context,
+    stride: options.stride ?? null,
+    context_len: windows.contextLength ?? null,
+    prefix_token: windows.prefixToken ?? null,
+    bos_each_window: windows.prefixEachWindow ?? false,
+    chat_template: own.chatTemplate === true,
+    score_only: own.scoreOnly ?? null,
+    seed: options.seed,
+    device: options.device,
+    precision,
+  };
+}
+
+function describePlan(model: string, session: ModelSession, windows: WindowOptions): string {
+  const { info } = session.host;
+  return summaryTable(
+    ['plan', 'value'],
+    [
+      ['model', `${model} (${info.modelType}, ${info.format})`],
+      ['layers', info.layers ?? 'unknown'],
+      ['vocabulary', info.vocabularySize],
+      ['convention', `${windows.convention}, ${effectiveContext(windows)} tokens a window`],
+      ['tokens per batch', info.rowsPerBatch],
+      ['weights', info.residence],
+      ['peak memory, MiB', info.peakBytes === null ? 'unknown' : Math.ceil(info.peakBytes / 2 ** 20)],
+    ],
+  );
+}
+
+function addScored(
+  corpus: CorpusStatistics,
+  document: DocumentStatistics,
+  scored: ScoredWindow,
+  tokenizer: Tokenizer | undefined,
+): void {
+  const { tokens } = scored.document;
+  const render = (from: number, to: number): string => {
+    let text = '';
+    for (let p = Math.max(0, from); p < to; p++) text += escapeToken(tokenizer?.tokenBytes(tokens[p]) ?? `[${tokens[p]}]`);
+    return text;
+  };
+  addScoredTokens(corpus, document, scoredTokens(scored), (position) => ({
+    token: render(position, position + 1),
+    context: render(position - 12, position),
+  }));
+}
+
+async function createExcerpt(tokenizer: Tokenizer | undefined) {
+  const { createTokensPlot } = await import('../src/entropy/tokens-plot.js');
+  return createTokensPlot(tokenizer);
+}
+
+function summary(body: ReturnType<typeof tokensBody>): string {
+  const interval = (name: 'perplexity' | 'mean_nll_nats' | 'mean_entropy_nats' | 'bits_per_byte'): string => {
+    const found = body.intervals?.[name];
+    return found ? `${found.low.toPrecision(5)} to ${found.high.toPrecision(5)}` : '';
+  };
+  return summaryTable(
+    ['figure', 'value', 'standard error', '95% over documents'],
+    [
+      ['documents', body.documents, undefined, undefined],
+      ['tokens scored', body.scored_tokens, undefined, undefined],
+      ['perplexity', body.perplexity, body.perplexity_se, interval('perplexity')],
+      ['mean surprisal, nats', body.mean_nll_nats, body.mean_nll_nats_se, interval('mean_nll_nats')],
+      ['mean entropy, nats', body.mean_entropy_nats, body.mean_entropy_nats_se, interval('mean_entropy_nats')],
+      ['bits per byte', body.bits_per_byte, undefined, interval('bits_per_byte')],
+      ['word perplexity', body.word_perplexity, undefined, undefined],
+      ['top-1 accuracy', body.top1_accuracy, undefined, undefined],
+      ['entropy - surprisal, nats', body.entropy_calibration_gap_nats, undefined, undefined],
+    ],
+  );
+}

@@ -1,0 +1,54 @@
+import type { Command } from 'commander';
+import type { CommandModule } from './main.js';
+
+interface View {
+  readonly name: string;
+  readonly summary: string;
+  readonly load: () => Promise<CommandModule>;
+}
+
+const VIEWS: readonly View[] = [
+  {
+    name: 'tokens',
+    summary: 'surprisal and entropy of every token of a text (default)',
+    load: () => import('./analyze-entropy-tokens.js'),
+  },
+  {
+    name: 'logits',
+    summary: 'the same measures from stored logits or top-k log-probabilities, with no model',
+    load: () => import('./analyze-entropy-logits.js'),
+  },
+  {
+    name: 'attention',
+    summary: 'entropy of every attention head, with collapse and overload',
+    load: () => import('./analyze-entropy-attention.js'),
+  },
+  {
+    name: 'layers',
+    summary: 'residual norm, logit lens and effective rank, layer by layer',
+    load: () => import('./analyze-entropy-layers.js'),
+  },
+  {
+    name: 'choices',
+    summary: 'multiple choice: accuracy, calibration and entropy over the choices',
+    load: () => import('./analyze-entropy-choices.js'),
+  },
+  {
+    name: 'compare',
+    summary: 'a base model against candidates on the same text: KL, entropy change, agreement',
+    load: () => import('./analyze-entropy-compare.js'),
+  },
+];
+
+/** Declares the views. Only the module of the view that is asked for is loaded; without one it is `tokens`. */
+export async function configure(command: Command, argv: readonly string[]): Promise<void> {
+  const words = argv.slice(argv.indexOf('analyze-entropy') + 1);
+  const first = words.find((word) => !word.startsWith('-'));
+  const asksHelp = words[0] === '--help' || words[0] === '-h';
+  const named = VIEWS.find((view) => view.name === first && words.indexOf(first) === 0);
+  const wanted = named ?? (asksHelp ? undefined : VIEWS[0]);
+  for (const view of VIEWS) {
+    const sub = command.command(view.name, { isDefault: view.name === 'tokens' }).description(view.summary);
+    if (view === wanted) await (await view.load()).configure(sub, argv);
+  }
+}
