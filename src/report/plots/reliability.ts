@@ -68,7 +68,7 @@ export async function reliabilityChart(chart: ReliabilityChart): Promise<Panel> 
     Plot.dot(bins, {
       x: 'predicted',
       y: 'observed',
-      r: (bin: ReliabilityBin) => 2.2 + 6 * Math.sqrt(bin.count / total),
+      r: (bin: ReliabilityBin) => Math.max(1.8, 10 * Math.sqrt(bin.count / total)),
       fill: colour,
       fillOpacity: 0.85,
       title: (bin: ReliabilityBin) =>
