@@ -1,3 +1,4 @@
+import { standardErrorOfMean } from './aggregate.js';
 import { addExact, type ExactSum, mergeExact, totalOf } from './exact-sum.js';
 
 /** Context lengths below this have a bin each; above, every doubling has `BINS_PER_DOUBLING`. */
@@ -40,11 +41,16 @@ export function binAt(table: BinTable, index: number, width: number): BinSums {
   return bin;
 }
 
-/** Adds two quantities to a bin of width 2 or more. */
+/** Width of a bin that holds the sums of two quantities and then of their squares. */
+export const PAIR_WIDTH = 4;
+
+/** Adds two quantities and their squares to a bin of `PAIR_WIDTH`. */
 export function addToBin(bin: BinSums, first: number, second: number): void {
   bin.count++;
   addExact(bin.sums[0], first);
   addExact(bin.sums[1], second);
+  addExact(bin.sums[2], first * first);
+  addExact(bin.sums[3], second * second);
 }
 
 export function mergeBins(table: BinTable, other: BinTable): void {
@@ -78,6 +84,11 @@ export function binMean(bin: BinSums, which: number): number {
 /** Bin of a quantity that is never below zero but for rounding, in bins of equal width. */
 export function uniformBin(value: number, width: number): number {
   return Math.max(0, Math.floor(value / width));
+}
+
+/** Standard error of that mean, in a bin of `PAIR_WIDTH`; NaN for a single entry. */
+export function binError(bin: BinSums, which: 0 | 1): number {
+  return standardErrorOfMean(totalOf(bin.sums[which]), totalOf(bin.sums[which + 2]), bin.count);
 }
 
 /** Counts by bin number, for histograms. */

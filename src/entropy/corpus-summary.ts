@@ -1,5 +1,5 @@
 import { aggregateTokens, type TokenAggregate, type TokenSums } from './aggregate.js';
-import { type BinTable, binMean, countsToJson, positionBinRange, sortedBins } from './binning.js';
+import { type BinTable, binError, binMean, countsToJson, positionBinRange, sortedBins } from './binning.js';
 import { bootstrapDocuments } from './bootstrap.js';
 import {
   CALIBRATION_WIDTH_NATS,
@@ -50,6 +50,8 @@ export interface NotableTokenSummary {
   context: string;
   surprisal_nats: number;
   entropy_nats: number;
+  rank: number;
+  top1_prob: number;
 }
 
 /** The body of a token report; a writer adds schema, parameters and input hashes. */
@@ -82,16 +84,32 @@ export interface CorpusSummary extends TokenAggregate {
     last: number;
     tokens: number;
     mean_nll_nats: number;
+    mean_nll_nats_se: number;
     mean_entropy_nats: number;
+    mean_entropy_nats_se: number;
   }[];
   calibration: {
     entropy_bin_width_nats: number;
     /** Token-weighted mean of |mean surprisal - mean entropy| over the entropy bins. */
     entropy_calibration_error_nats: number;
-    entropy_bins: { low: number; high: number; tokens: number; mean_entropy_nats: number; mean_nll_nats: number }[];
+    entropy_bins: {
+      low: number;
+      high: number;
+      tokens: number;
+      mean_entropy_nats: number;
+      mean_nll_nats: number;
+      mean_nll_nats_se: number;
+    }[];
     /** Token-weighted mean of |accuracy - mean p_max| over the confidence bins. */
     expected_calibration_error: number;
-    confidence_bins: { low: number; high: number; tokens: number; mean_top_probability: number; accuracy: number }[];
+    confidence_bins: {
+      low: number;
+      high: number;
+      tokens: number;
+      mean_top_probability: number;
+      accuracy: number;
+      accuracy_se: number;
+    }[];
   };
   histograms: {
     bin_width_nats: number;
@@ -206,6 +224,8 @@ function notable(top: TopTokens, corpus: CorpusStatistics): NotableTokenSummary[
     context: token.context,
     surprisal_nats: token.surprisalNats,
     entropy_nats: token.entropyNats,
+    rank: token.rank,
+    top1_prob: token.topProbability,
   }));
 }
 
@@ -335,7 +355,9 @@ export function summarizeCorpus(corpus: CorpusStatistics, options: SummaryOption
       ...positionBinRange(index),
       tokens: bin.count,
       mean_nll_nats: binMean(bin, 0),
+      mean_nll_nats_se: binError(bin, 0),
       mean_entropy_nats: binMean(bin, 1),
+      mean_entropy_nats_se: binError(bin, 1),
     })),
     calibration: {
       entropy_bin_width_nats: CALIBRATION_WIDTH_NATS,
@@ -346,6 +368,7 @@ export function summarizeCorpus(corpus: CorpusStatistics, options: SummaryOption
         tokens: bin.count,
         mean_entropy_nats: binMean(bin, 1),
         mean_nll_nats: binMean(bin, 0),
+        mean_nll_nats_se: binError(bin, 0),
       })),
       expected_calibration_error: weightedGap(corpus.byConfidence),
       confidence_bins: sortedBins(corpus.byConfidence).map(([index, bin]) => ({
@@ -354,6 +377,7 @@ export function summarizeCorpus(corpus: CorpusStatistics, options: SummaryOption
         tokens: bin.count,
         mean_top_probability: binMean(bin, 0),
         accuracy: binMean(bin, 1),
+        accuracy_se: binError(bin, 1),
       })),
     },
     histograms: {

@@ -10,6 +10,7 @@ import {
   countsToJson,
   mergeBins,
   mergeCounts,
+  PAIR_WIDTH,
   positionBin,
   uniformBin,
 } from './binning.js';
@@ -78,7 +79,7 @@ export interface ScoredTokens {
   /** Probability of the likeliest token. */
   readonly topProbability: Float64Array;
   /** 1 + number of likelier tokens. */
-  readonly rank: Int32Array;
+  readonly rank: ArrayLike<number>;
   /** See `ScoringWindow.validLabels`. */
   readonly validLabels: number;
 }
@@ -163,6 +164,11 @@ export function addDocument(corpus: CorpusStatistics, description: DocumentDescr
   return document;
 }
 
+/** Counts a window that scored nothing: Hugging Face's older recipe has no mean then. */
+export function addEmptyWindow(document: DocumentStatistics): void {
+  document.emptyWindows++;
+}
+
 /** Counts a window in the averages that weigh windows instead of tokens. */
 function addWindow(document: DocumentStatistics, nllSum: number, scored: number, validLabels: number): void {
   if (scored === 0) {
@@ -212,14 +218,14 @@ export function addScoredTokens(
       document.nllSquareSum += surprisal * surprisal;
       windowSum += surprisal;
       windowFinite++;
-      addToBin(binAt(corpus.byContext, positionBin(tokens.contextLengths[i]), 2), surprisal, entropy);
-      addToBin(binAt(corpus.byEntropy, uniformBin(entropy, CALIBRATION_WIDTH_NATS), 2), surprisal, entropy);
+      addToBin(binAt(corpus.byContext, positionBin(tokens.contextLengths[i]), PAIR_WIDTH), surprisal, entropy);
+      addToBin(binAt(corpus.byEntropy, uniformBin(entropy, CALIBRATION_WIDTH_NATS), PAIR_WIDTH), surprisal, entropy);
       countInto(corpus.surprisalHistogram, uniformBin(surprisal, HISTOGRAM_WIDTH_NATS));
     } else {
       document.infiniteTokens++;
     }
     const confidenceBin = Math.min(CONFIDENCE_BINS - 1, uniformBin(confidence, 1 / CONFIDENCE_BINS));
-    addToBin(binAt(corpus.byConfidence, confidenceBin, 2), confidence, correct);
+    addToBin(binAt(corpus.byConfidence, confidenceBin, PAIR_WIDTH), confidence, correct);
     const entropyBin = uniformBin(entropy, HISTOGRAM_WIDTH_NATS);
     countInto(histogram, entropyBin);
     const column = finite
@@ -239,6 +245,8 @@ export function addScoredTokens(
         tokenId: tokens.tokenIds[i],
         surprisalNats: surprisal,
         entropyNats: entropy,
+        rank: tokens.rank[i],
+        topProbability: confidence,
         ...describe(position),
       };
       if (surprising) enter(corpus.mostSurprising, notable);
@@ -287,7 +295,10 @@ export function documentsInOrder(corpus: CorpusStatistics): DocumentStatistics[]
   return [...corpus.documents.values()].sort((a, b) => a.index - b.index);
 }
 
-type NotableTokenJson = Omit<NotableToken, 'surprisalNats'> & { surprisalNats: number | 'inf' };
+type NotableTokenJson = Omit<NotableToken, 'surprisalNats' | 'rank'> & {
+  surprisalNats: number | 'inf';
+  rank: number | null;
+};
 
 /** Lossless plain form of corpus statistics, for partial reports of shards. */
 export interface CorpusJson {
@@ -310,6 +321,7 @@ function notableToJson(top: TopTokens): NotableTokenJson[] {
   return top.tokens.map((token) => ({
     ...token,
     surprisalNats: token.surprisalNats === Number.POSITIVE_INFINITY ? 'inf' : token.surprisalNats,
+    rank: Number.isNaN(token.rank) ? null : token.rank,
   }));
 }
 
@@ -318,6 +330,7 @@ function notableFromJson(top: TopTokens, json: readonly NotableTokenJson[]): voi
     enter(top, {
       ...token,
       surprisalNats: token.surprisalNats === 'inf' ? Number.POSITIVE_INFINITY : token.surprisalNats,
+      rank: token.rank ?? Number.NaN,
     });
   }
 }

@@ -5,6 +5,10 @@ export interface NotableToken {
   readonly tokenId: number;
   readonly surprisalNats: number;
   readonly entropyNats: number;
+  /** 1 + number of likelier tokens; NaN where it is not known. */
+  readonly rank: number;
+  /** Probability of the likeliest token. */
+  readonly topProbability: number;
   readonly token: string;
   /** Text around the token, however the caller renders it. */
   readonly context: string;

@@ -33,10 +33,9 @@ function codesPerRow(vocabulary: number): number {
 export function isLlamaCppLogits(path: string): boolean {
   return withRange(path, (file) => {
     const bytes = Buffer.alloc(MAGIC.length);
-    const found =
-      file.size >= HEADER_BYTES && (file.readInto(0, MAGIC.length, bytes), bytes.toString('latin1') === MAGIC);
+    if (file.size >= HEADER_BYTES) file.readInto(0, MAGIC.length, bytes);
     file.close();
-    return found;
+    return bytes.toString('latin1') === MAGIC;
   });
 }
 
