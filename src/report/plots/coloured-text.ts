@@ -77,7 +77,7 @@ async function textStyle(): Promise<Markup> {
 .scale p { display: flex; margin: 0; }
 .scale span { width: 11px; height: 14px; }
 .scale .bar span { height: 0; border-bottom-style: solid; border-bottom-width: 6px; }
-${paletteRules(light)}@media (prefers-color-scheme: dark) {
+${paletteRules(light)}@media screen and (prefers-color-scheme: dark) {
 ${paletteRules(dark)}}
 @media print { .text { max-height: none; overflow: visible; } .text span { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 </style>

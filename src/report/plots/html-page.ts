@@ -8,7 +8,7 @@ import type { Drawing } from './svg.js';
 /** Style of every page. Colours follow the reader's light or dark setting; print is always light. */
 const STYLE = markup`
 :root { color-scheme: light dark; --ground: #ffffff; --ink: #1b1b1b; --faint: #5f5f5f; --rule: #d9d9d9; --card: #fafafa; }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root { --ground: #121212; --ink: #e8e8e8; --faint: #a3a3a3; --rule: #3a3a3a; --card: #1a1a1a; }
 }
 * { box-sizing: border-box; }
@@ -23,7 +23,7 @@ th { font-weight: 600; }
 td.n, th.n { text-align: right; padding: 4px 14px 4px 10px; }
 .wide { overflow-x: auto; }
 .charts { display: flex; flex-wrap: wrap; gap: 28px 24px; margin-top: 28px; align-items: flex-start; }
-.charts svg { max-width: 100%; height: auto; color: var(--ink); }`;
+.charts > svg { max-width: 100%; height: auto; color: var(--ink); }`;
 
 function headlineRow(figure: HeadlineFigure): Markup {
   const { label, interval, intervalName } = figure;

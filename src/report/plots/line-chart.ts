@@ -62,13 +62,13 @@ async function coloursOf(chart: LineChart): Promise<{ colours: string[]; legend:
   const { series, ordered } = chart;
   if (ordered !== undefined && series.length > 1) {
     // The yellow end of viridis is left out: it cannot be seen on white.
-    const colours = await schemeColours('viridis', series.length, 0.05, 0.85);
+    const colours = await schemeColours('viridis', series.length, 0.15, 0.85);
     const low = ordered.values[0];
     const high = ordered.values[ordered.values.length - 1];
     const ticks = linearTicks(low, high, 4)
       .filter((value) => Number.isInteger(value))
       .map((value) => ({ at: high === low ? 0 : (value - low) / (high - low), label: formatNumber(value) }));
-    const ramp = { label: ordered.label, colours: await schemeColours('viridis', 40, 0.05, 0.85), ticks };
+    const ramp = { label: ordered.label, colours: await schemeColours('viridis', 40, 0.15, 0.85), ticks };
     return { colours, legend: { ramps: [ramp] } };
   }
   const colours = series.map((_, i) => CATEGORY_COLOURS[i % CATEGORY_COLOURS.length]);

@@ -138,7 +138,8 @@ export async function renderSvg(options: PlotOptions): Promise<string> {
 
 /**
  * Draws an SVG file as PNG at `scale` pixels a unit. Text is set in the DejaVu fonts of the package and never in the
- * machine's own, so that the bytes are the same wherever it runs.
+ * machine's own, so that the bytes are the same wherever it runs; characters that DejaVu lacks (Chinese, Japanese, Korean,
+ * Devanagari) come out as empty boxes, and are whole in SVG and HTML.
  */
 export async function svgToPng(svg: string, scale = 2): Promise<Uint8Array> {
   const { Resvg } = await import('@resvg/resvg-js');
