@@ -9,7 +9,7 @@ import {
   documentsInOrder,
 } from '../src/entropy/corpus.js';
 import { TOKENS_SCHEMA, tokensBody } from '../src/entropy/token-report.js';
-import { scoreDocuments, type ScoredWindow } from '../src/entropy/token-scoring.js';
+import { type ScoredWindow, scoreDocuments } from '../src/entropy/token-scoring.js';
 import {
   DOCUMENT_COLUMNS,
   documentRow,
@@ -18,8 +18,13 @@ import {
   TOKEN_STATISTICS,
   tokenRows,
 } from '../src/entropy/token-table.js';
-import { type TokenisedDocument, tokeniseDocument, type TokenisingOptions } from '../src/entropy/tokenised-document.js';
-import { effectiveContext, validateWindowOptions, WINDOW_CONVENTIONS, type WindowOptions } from '../src/entropy/windows.js';
+import { type TokenisedDocument, type TokenisingOptions, tokeniseDocument } from '../src/entropy/tokenised-document.js';
+import {
+  effectiveContext,
+  validateWindowOptions,
+  WINDOW_CONVENTIONS,
+  type WindowOptions,
+} from '../src/entropy/windows.js';
 import { InputError } from '../src/errors.js';
 import { readDocuments } from '../src/formats/documents.js';
 import { createInputLedger } from '../src/formats/inputs.js';
@@ -27,20 +32,41 @@ import { escapeToken } from '../src/report/escape.js';
 import { buildReport, writeReport } from '../src/report/json.js';
 import { createProgress } from '../src/report/progress.js';
 import { summaryTable } from '../src/report/summary-table.js';
-import type { ReportValue } from '../src/report/values.js';
+import { type ReportObject, type ReportValue, reportObject } from '../src/report/values.js';
 import type { Tokenizer } from '../src/tokenizers/tokenizer.js';
 import { prepareAsserts } from './edge-asserts.js';
 import { openOutputs } from './edge-outputs.js';
 import { parseChoice, parseInteger } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
-import { type ModelSession, openModelSession, parsePrecision, PRECISION_OPTION, prefixToken } from './model-session.js';
-import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
+import { type ModelSession, openModelSession, PRECISION_OPTION, parsePrecision, prefixToken } from './model-session.js';
 import { startRunTimings } from './run-timings.js';
+import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
 
 const SHARED = [
-  'model', 'data', 'dataFormat', 'textSplit', 'textField', 'limit', 'out', 'format', 'report', 'table', 'plot',
-  'seed', 'threads', 'maxMemory', 'device', 'context', 'stride', 'shard', 'assert', 'baseline', 'timings', 'quiet',
-  'dryRun', 'force',
+  'model',
+  'data',
+  'dataFormat',
+  'textSplit',
+  'textField',
+  'limit',
+  'out',
+  'format',
+  'report',
+  'table',
+  'plot',
+  'seed',
+  'threads',
+  'maxMemory',
+  'device',
+  'context',
+  'stride',
+  'shard',
+  'assert',
+  'baseline',
+  'timings',
+  'quiet',
+  'dryRun',
+  'force',
 ] as const satisfies readonly (keyof SharedOptions)[];
 
 type Shared = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
@@ -155,7 +181,10 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
     await session.close();
 
     timings.begin('summarise and write');
-    const body = tokensBody(corpus, { seed: options.seed, convention: describeConvention(windows, host.info.modelType) });
+    const body = tokensBody(corpus, {
+      seed: options.seed,
+      convention: describeConvention(windows, host.info.modelType),
+    });
     const report = buildReport(
       {
         name: TOKENS_SCHEMA,
@@ -164,12 +193,11 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
         parameters: parametersOf(model, data, options, own, windows, precision),
         inputs,
       },
-      options.shard
-        ? { ...body, shard: { ...options.shard }, partial: corpusToJson(corpus) as unknown as ReportValue }
-        : body,
+      reportObject(options.shard ? { ...body, shard: options.shard, partial: corpusToJson(corpus) } : body),
     );
     if (reportFile) writeReport(report, reportFile);
-    if (plotFile && excerpt) plotFile.write(await excerpt.plot(body, `${model}: ${data.join(', ')}`, options.plot as string));
+    if (plotFile && excerpt)
+      plotFile.write(await excerpt.plot(body, `${model}: ${data.join(', ')}`, options.plot as string));
     if (timingsFile) timings.write(timingsFile, options);
     outputs.commit();
     if (!options.quiet) process.stdout.write(summary(body));
@@ -237,7 +265,7 @@ function tokenisingOptions(options: Shared, own: OwnOptions): TokenisingOptions 
   };
 }
 
-function describeConvention(windows: WindowOptions, modelType: string): Record<string, ReportValue> {
+function describeConvention(windows: WindowOptions, modelType: string): ReportObject {
   return {
     name: windows.convention,
     context_tokens: windows.context,
@@ -304,7 +332,8 @@ function addScored(
   const { tokens } = scored.document;
   const render = (from: number, to: number): string => {
     let text = '';
-    for (let p = Math.max(0, from); p < to; p++) text += escapeToken(tokenizer?.tokenBytes(tokens[p]) ?? `[${tokens[p]}]`);
+    for (let p = Math.max(0, from); p < to; p++)
+      text += escapeToken(tokenizer?.tokenBytes(tokens[p]) ?? `[${tokens[p]}]`);
     return text;
   };
   addScoredTokens(corpus, document, scoredTokens(scored), (position) => ({

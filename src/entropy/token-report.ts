@@ -1,4 +1,4 @@
-import type { ReportValue } from '../report/values.js';
+import { type ReportObject, reportObject } from '../report/values.js';
 import { type CorpusJson, type CorpusStatistics, corpusFromJson, mergeCorpus } from './corpus.js';
 import { type CorpusSummary, summarizeCorpus } from './corpus-summary.js';
 
@@ -6,27 +6,24 @@ import { type CorpusSummary, summarizeCorpus } from './corpus-summary.js';
 export const TOKENS_SCHEMA = 'tokens';
 
 /** Body of the report of `analyze-entropy tokens`. */
-export type TokensBody = CorpusSummary & {
-  readonly convention: Readonly<Record<string, ReportValue>>;
-  readonly [key: string]: ReportValue;
-};
+export type TokensBody = CorpusSummary & { readonly convention: ReportObject };
 
 /** Makes the body from the statistics of all documents, in one process or united from shards. */
 export function tokensBody(
   corpus: CorpusStatistics,
-  options: { readonly seed: number; readonly convention: Readonly<Record<string, ReportValue>> },
+  options: { readonly seed: number; readonly convention: ReportObject },
 ): TokensBody {
-  return { convention: options.convention, ...summarizeCorpus(corpus, { seed: options.seed }) } as TokensBody;
+  return { convention: options.convention, ...summarizeCorpus(corpus, { seed: options.seed }) };
 }
 
 /** Unites the shards of a run; the bytes are those of a run without shards. */
 export function mergeTokenReports(
   parts: readonly { readonly report: Readonly<Record<string, unknown>>; readonly partial: unknown }[],
-): TokensBody {
+): ReportObject {
   const corpus = mergeCorpus(parts.map((part) => corpusFromJson(part.partial as CorpusJson)));
   const { parameters, convention } = parts[0].report as {
     parameters: { seed: number };
-    convention: Record<string, ReportValue>;
+    convention: ReportObject;
   };
-  return tokensBody(corpus, { seed: parameters.seed, convention });
+  return reportObject(tokensBody(corpus, { seed: parameters.seed, convention }));
 }

@@ -1,5 +1,5 @@
-import { plotBytes } from '../report/plots/figure.js';
 import type { TextToken } from '../report/plots/coloured-text.js';
+import { plotBytes } from '../report/plots/figure.js';
 import { type NotableToken, tokensFigure } from '../report/plots/tokens-figure.js';
 import type { Tokenizer } from '../tokenizers/tokenizer.js';
 import type { NotableTokenSummary } from './corpus-summary.js';
@@ -48,9 +48,7 @@ type FigureData = Parameters<typeof tokensFigure>[0];
 export function figureData(body: TokensBody, subtitle: string): Omit<FigureData, 'tokens' | 'tokenTotal'> {
   const interval = (name: 'perplexity' | 'mean_nll_nats' | 'mean_entropy_nats' | 'bits_per_byte') => {
     const found = body.intervals?.[name];
-    return found
-      ? { interval: [found.low, found.high] as const, intervalName: '95 % document bootstrap' }
-      : {};
+    return found ? { interval: [found.low, found.high] as const, intervalName: '95 % document bootstrap' } : {};
   };
   const surprisal = denseHistogram(body.histograms.surprisal, body.histograms.bin_width_nats);
   return {
@@ -93,11 +91,13 @@ export function figureData(body: TokensBody, subtitle: string): Omit<FigureData,
     calibration: body.calibration.entropy_bins.map((bin) => ({
       predicted: bin.mean_entropy_nats,
       observed: bin.mean_nll_nats,
+      standardError: bin.mean_nll_nats_se,
       count: bin.tokens,
     })),
     confidence: body.calibration.confidence_bins.map((bin) => ({
       predicted: bin.mean_top_probability,
       observed: bin.accuracy,
+      standardError: bin.accuracy_se,
       count: bin.tokens,
     })),
     density: jointDensity(body),

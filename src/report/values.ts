@@ -73,3 +73,11 @@ export function printJson(value: unknown, indent = ''): string {
   const lines = entries.map(([key, entry]) => `${inner}${JSON.stringify(key)}: ${printJson(entry, inner)}`);
   return `{\n${lines.join(',\n')}\n${indent}}`;
 }
+
+/** An object of report values. */
+export type ReportObject = { readonly [key: string]: ReportValue };
+
+/** Tells the compiler that an object, whose type is an interface, holds report values only. */
+export function reportObject(value: object): ReportObject {
+  return value as ReportObject;
+}

@@ -61,8 +61,8 @@ function splitSections(text: string, matcher: Matcher, parseSpecial: boolean, at
       if (token.rstrip) while (stop < text.length && SPACE.test(text[stop])) stop++;
       if (start > done) out.text(text.slice(done, start), atStart && done === 0);
       out.token(token.id);
+      // The search goes on right behind the match: white space that was taken can still hold tokens of white space.
       done = stop;
-      i = stop;
     }
   }
   if (done < text.length) out.text(text.slice(done), atStart && done === 0);

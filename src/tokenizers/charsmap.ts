@@ -73,26 +73,44 @@ const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 const graphemes = new Intl.Segmenter('und', { granularity: 'grapheme' });
 
+/** Printable ASCII that no mark can follow: what stands before anything else may be part of a cluster. */
+const ASCII_RUN = /[ -~]+(?=[ -~]|$)/g;
+
 /**
- * `text` through the map as Hugging Face `tokenizers` applies it: a grapheme cluster of fewer than six bytes is looked
- * up whole, then each of its code points.
+ * `text` to text through the map as Hugging Face `tokenizers` applies it: a grapheme cluster of fewer than six bytes is
+ * looked up whole, then each of its code points.
  */
-export function applyByGrapheme(map: CharsMap, text: string): string {
-  let result = '';
-  for (const { segment } of graphemes.segment(text)) {
-    const bytes = encoder.encode(segment);
-    if (bytes.length < 6) {
-      const whole = map.shortest(bytes, 0, bytes.length);
-      if (whole !== undefined) {
-        result += decoder.decode(whole);
-        continue;
+export function graphemeMapper(map: CharsMap): (text: string) => string {
+  const keepsAscii = Array.from({ length: 0x5f }, (_, i) => Uint8Array.of(0x20 + i)).every(
+    (byte) => map.shortest(byte, 0, 1) === undefined,
+  );
+  const mapClusters = (text: string): string => {
+    let result = '';
+    for (const { segment } of graphemes.segment(text)) {
+      const bytes = encoder.encode(segment);
+      if (bytes.length < 6) {
+        const whole = map.shortest(bytes, 0, bytes.length);
+        if (whole !== undefined) {
+          result += decoder.decode(whole);
+          continue;
+        }
+      }
+      for (const char of segment) {
+        const charBytes = char.length === segment.length ? bytes : encoder.encode(char);
+        const replacement = map.shortest(charBytes, 0, charBytes.length);
+        result += replacement === undefined ? char : decoder.decode(replacement);
       }
     }
-    for (const char of segment) {
-      const charBytes = char.length === segment.length ? bytes : encoder.encode(char);
-      const replacement = map.shortest(charBytes, 0, charBytes.length);
-      result += replacement === undefined ? char : decoder.decode(replacement);
+    return result;
+  };
+  if (!keepsAscii) return mapClusters;
+  return (text) => {
+    let result = '';
+    let last = 0;
+    for (const run of text.matchAll(ASCII_RUN)) {
+      result += mapClusters(text.slice(last, run.index)) + run[0];
+      last = run.index + run[0].length;
     }
-  }
-  return result;
+    return result + mapClusters(text.slice(last));
+  };
 }

@@ -5,7 +5,7 @@ import { createAddedTokenSplitter } from './added-tokens.js';
 import { cleanUpSpaces, compileDecoder } from './decoders.js';
 import { createIdBuffer } from './id-buffer.js';
 import { compileNormalizer } from './normalizers.js';
-import { compilePostProcessor, type SpecialFrame } from './post-processor.js';
+import { compilePostProcessor } from './post-processor.js';
 import { compilePreTokenizer } from './pre-tokenizers.js';
 import { asSettings, isSettings, type Settings } from './settings.js';
 import { collectSpecialTokens } from './special-tokens.js';
@@ -136,8 +136,10 @@ function firstId(value: unknown): number | undefined {
 
 /**
  * A tokenizer from a Hugging Face directory or its parsed files. Its ids are those of `AutoTokenizer` in transformers 5:
- * `add_bos_token` and `add_eos_token` of tokenizer_config.json replace the post-processor, named special tokens become
- * added tokens, and the class LlamaTokenizer brings its own pipeline. Throws InputError where a file is missing,
+ * special tokens around a text are what the post-processor of tokenizer.json says (`add_bos_token` and `add_eos_token`
+ * of tokenizer_config.json count only where there is no tokenizer.json), named special tokens become added tokens, and
+ * the class LlamaTokenizer brings its own pipeline. For every other class the pipeline is what tokenizer.json says.
+ * Throws InputError where a file is missing,
  * damaged or of an unknown kind.
  */
 export function openTokenizer(directoryOrFiles: string | TokenizerFiles): Tokenizer {
@@ -175,13 +177,7 @@ export function openTokenizer(directoryOrFiles: string | TokenizerFiles): Tokeni
 
   const bosToken = idOf(special.named.bos_token);
   const eosToken = idOf(special.named.eos_token);
-  let frame: SpecialFrame;
-  if (config.add_bos_token !== undefined || config.add_eos_token !== undefined) {
-    const before = config.add_bos_token === true && bosToken !== undefined ? [bosToken] : [];
-    const after = config.add_eos_token === true && eosToken !== undefined ? [eosToken] : [];
-    frame = { before, after };
-  } else frame = compilePostProcessor(json.post_processor, `${source}: post_processor`);
-
+  const frame = compilePostProcessor(json.post_processor, `${source}: post_processor`);
   const configured = (key: string): number | undefined =>
     firstId(files.generationConfig?.[key]) ?? firstId(files.modelConfig?.[key]);
   const bosId = bosToken ?? configured('bos_token_id');

@@ -1,6 +1,6 @@
 import { InputError } from '../errors.js';
 import { toByteLevel } from './byte-level.js';
-import { applyByGrapheme, parseCharsMap } from './charsmap.js';
+import { graphemeMapper, parseCharsMap } from './charsmap.js';
 import { compilePattern } from './patterns.js';
 import { asSettings, listOf, type Settings, stringOf, typeOf } from './settings.js';
 
@@ -91,8 +91,7 @@ export function compileNormalizer(value: unknown, what: string): Normalize {
     case 'Precompiled': {
       const encoded = config.precompiled_charsmap;
       if (typeof encoded !== 'string' || encoded === '') return (text) => text;
-      const map = parseCharsMap(Buffer.from(encoded, 'base64'), what);
-      return (text) => applyByGrapheme(map, text);
+      return graphemeMapper(parseCharsMap(Buffer.from(encoded, 'base64'), what));
     }
     default:
       throw new InputError(`${what}: the normalizer ${type} is not supported`);

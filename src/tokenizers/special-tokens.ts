@@ -30,20 +30,21 @@ function flagsOf(value: unknown, special: boolean): TokenFlags | undefined {
   };
 }
 
-/** Extra special tokens, as a list or under names. */
+/** Special tokens with names of the model's own (`image_token`), then those that are only listed. */
 function extras(config: Settings): unknown[] {
-  const values: unknown[] = [];
+  const named: unknown[] = [];
+  const listed: unknown[] = [];
   for (const key of ['additional_special_tokens', 'extra_special_tokens']) {
     const value = config[key];
-    if (Array.isArray(value)) values.push(...(value as unknown[]));
-    else if (isSettings(value)) values.push(...Object.values(value));
+    if (Array.isArray(value)) listed.push(...(value as unknown[]));
+    else if (isSettings(value)) named.push(...Object.values(value));
   }
   for (const [key, value] of Object.entries(config)) {
-    const named = NAMED.some((name) => name === key);
+    const isStandard = NAMED.some((name) => name === key);
     const isToken = typeof value === 'string' || (isSettings(value) && typeof value.content === 'string');
-    if (!named && isToken && key.endsWith('_token')) values.push(value);
+    if (!isStandard && isToken && key.endsWith('_token')) named.push(value);
   }
-  return values;
+  return [...named, ...listed];
 }
 
 /**

@@ -179,6 +179,21 @@ function wordLevel(config: Settings, what: string): WordModel {
   return { vocabulary, encodeWord, unknownToken };
 }
 
+/**
+ * A score as the JSON reader of Hugging Face `tokenizers` takes it: digits as one integer, rounded to a double, then
+ * divided by the power of ten. Up to one unit in the last place from the nearest double, which decides between
+ * segmentations whose sums are otherwise equal.
+ */
+function asReadFromJson(score: number): number {
+  const match = /^(\d+)(?:\.(\d+))?(?:e([+-]\d+))?$/.exec(String(Math.abs(score)));
+  if (match === null) return score;
+  const [, whole, fraction = '', exponent = '0'] = match;
+  const power = Number(exponent) - fraction.length;
+  const digits = Number(whole + fraction);
+  const magnitude = power < 0 ? digits / Number(`1e${-power}`) : digits * Number(`1e${power}`);
+  return score < 0 ? -magnitude : magnitude;
+}
+
 /** Unigram language model (Kudo 2018) as Hugging Face `tokenizers` does it. */
 function unigram(config: Settings, what: string): WordModel {
   if (!Array.isArray(config.vocab)) throw new InputError(`${what} has no "vocab"; save the tokenizer again`);
@@ -192,9 +207,9 @@ function unigram(config: Settings, what: string): WordModel {
       throw new InputError(`${what}.vocab[${id}] is not a token and its score; save the tokenizer again`);
     }
     vocabulary.set(entry[0], id);
-    scores[id] = entry[1];
+    scores[id] = asReadFromJson(entry[1]);
     trie.add(entry[0], id);
-    lowest = Math.min(lowest, entry[1]);
+    lowest = Math.min(lowest, scores[id]);
   });
   const unknownId = typeof config.unk_id === 'number' ? config.unk_id : -1;
   const unknownToken = unknownId >= 0 ? (entries[unknownId] as [string, number] | undefined)?.[0] : undefined;

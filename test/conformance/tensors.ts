@@ -41,6 +41,12 @@ export function numbers(value: Json, name: string): number[] {
   return value.map((entry) => number(entry, name));
 }
 
+/** A plain list of numbers, infinite ones spelled. */
+export function listed(value: Json, name: string): number[] {
+  if (!Array.isArray(value)) throw new TypeError(`${name} is not a list`);
+  return value.map((entry) => (typeof entry === 'string' ? spelled[entry] : number(entry, name)));
+}
+
 export function keysOf(value: Json): string[] {
   if (value === null || typeof value !== 'object' || Array.isArray(value))
     throw new TypeError('expected is not an object');
