@@ -52,7 +52,7 @@ export function crossEntropyMethod(
   const deviation = Float64Array.from(options.deviation);
   const wantedElite = Math.ceil(eliteShare * samples);
   const rounds: CrossEntropyRound[] = [];
-  let best = Float64Array.from(mean);
+  let best: Float64Array = Float64Array.from(mean);
   let bestScore = Number.NEGATIVE_INFINITY;
   let converged = false;
   for (let round = 0; round < maxRounds && !converged; round++) {
