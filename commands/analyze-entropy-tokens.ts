@@ -18,7 +18,12 @@ import {
   TOKEN_STATISTICS,
   tokenRows,
 } from '../src/entropy/token-table.js';
-import { type TokenisedDocument, type TokenisingOptions, tokeniseDocument } from '../src/entropy/tokenised-document.js';
+import {
+  checkTokenIds,
+  type TokenisedDocument,
+  tokeniseDocument,
+  type TokenisingOptions,
+} from '../src/entropy/tokenised-document.js';
 import {
   effectiveContext,
   validateWindowOptions,
@@ -147,7 +152,7 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
     timings.begin('score');
     let fed = 0;
     const entered = new Map<number, DocumentStatistics>();
-    const documents = documentsOf(options, own, data, ledger, tokenizer, tokenising);
+    const documents = documentsOf(options, own, data, ledger, tokenizer, tokenising, host.info.vocabularySize);
     const events = scoreDocuments(documents, host, windows, TOKEN_STATISTICS, (rows) => {
       fed += rows;
       progress.update(fed);
@@ -172,7 +177,8 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
     timings.count('tokens', fed);
 
     const scoredTotal = documentsInOrder(corpus).reduce((sum, document) => sum + document.scoredTokens, 0);
-    if (scoredTotal === 0) {
+    // A shard may be left without documents; the run as a whole may not.
+    if (scoredTotal === 0 && !options.shard) {
       throw new InputError(`${data.join(', ')}: no token was scored: the documents are empty or shorter than a window`);
     }
     if (documentTable) for (const document of documentsInOrder(corpus)) documentTable.write(documentRow(document));
@@ -219,6 +225,7 @@ async function* documentsOf(
   ledger: ReturnType<typeof createInputLedger>,
   tokenizer: Tokenizer | undefined,
   tokenising: TokenisingOptions,
+  vocabularySize: number,
 ): AsyncGenerator<TokenisedDocument, void, undefined> {
   const documents = readDocuments(data, {
     ledger,
@@ -230,7 +237,11 @@ async function* documentsOf(
     ...(options.shard && { shard: options.shard }),
     ...(own.idField !== undefined && { idField: own.idField }),
   });
-  for await (const document of documents) yield tokeniseDocument(document, tokenizer, tokenising);
+  for await (const document of documents) {
+    const tokenised = tokeniseDocument(document, tokenizer, tokenising);
+    checkTokenIds(tokenised, vocabularySize);
+    yield tokenised;
+  }
 }
 
 function windowOptions(options: Shared, own: OwnOptions, session: ModelSession): WindowOptions {
@@ -239,6 +250,11 @@ function windowOptions(options: Shared, own: OwnOptions, session: ModelSession):
   const given = own.prefixToken === undefined ? undefined : parseInteger('--prefix-token', own.prefixToken);
   if (given !== undefined && given >= host.info.vocabularySize) {
     throw new InputError(`--prefix-token ${given} is outside the vocabulary of ${host.info.vocabularySize}`);
+  }
+  if (!tokenizer && given === undefined && convention === 'lm-eval') {
+    throw new InputError(
+      `${options.model}: no tokenizer.json, so text cannot be read; for rows of input_ids give --prefix-token`,
+    );
   }
   const adds = own.addBos === true || own.bosEachWindow === true || given !== undefined || tokenizer?.addBosDefault;
   const prefix = convention === 'lm-eval' || adds ? prefixToken(given, tokenizer) : undefined;

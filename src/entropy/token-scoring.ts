@@ -1,3 +1,4 @@
+import { InputError } from '../errors.js';
 import type { RowStatistics } from '../kernels/row-statistics.js';
 import type { EngineHost, JobReference } from '../models/engine-host.js';
 import type { StatisticsRequest } from '../models/head-runner.js';
@@ -51,6 +52,28 @@ export function* documentWindows(
 interface Batch {
   readonly events: ({ document: TokenisedDocument } | { document: TokenisedDocument; window: ScoringWindow })[];
   rows: number;
+}
+
+/** The kernel names a row of the batch; the user wants the document and the token. */
+function placeHostileLogit(error: unknown, batch: Batch): unknown {
+  const found =
+    error instanceof InputError ? /^logits: row (\d+)(?:, column (\d+) is (\S+?);| has)/.exec(error.message) : null;
+  if (!found) return error;
+  let row = Number(found[1]);
+  for (const event of batch.events) {
+    if (!('window' in event)) continue;
+    const { targets, targetStart } = event.window;
+    if (row >= targets.length) {
+      row -= targets.length;
+      continue;
+    }
+    const what = found[2] === undefined ? 'all logits are -inf' : `the logit of token ${found[2]} is ${found[3]}`;
+    return new InputError(
+      `${event.document.source}: document ${event.document.id}, position ${targetStart + row}: ${what}; ` +
+        "the model's weights are damaged or overflow (try --precision f64)",
+    );
+  }
+  return error;
 }
 
 /** Groups windows, in order, until a batch has enough rows. Long documents are cut, short ones joined. */
@@ -110,7 +133,9 @@ export async function* scoreDocuments(
 
   let running: ReturnType<typeof submit> | undefined;
   async function* drain(work: ReturnType<typeof submit>): AsyncGenerator<ScoringEvent, void, undefined> {
-    const statistics = await work.result;
+    const statistics = await work.result.catch((error: unknown) => {
+      throw placeHostileLogit(error, work.batch);
+    });
     onRows(work.batch.rows);
     let first = 0;
     for (const event of work.batch.events) {

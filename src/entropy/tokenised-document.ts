@@ -47,6 +47,16 @@ export function tokeniseDocument(
   return { ...head, tokens, bytes: countBytes(text), words: countWords(text) };
 }
 
+/** @throws InputError when a token id is not in the model's vocabulary, naming document and position */
+export function checkTokenIds(document: TokenisedDocument, vocabularySize: number): void {
+  const wrong = document.tokens.findIndex((id) => id < 0 || id >= vocabularySize);
+  if (wrong < 0) return;
+  throw new InputError(
+    `${document.source}: document ${document.id}, position ${wrong}: token id ${document.tokens[wrong]} is outside the ` +
+      `model's vocabulary of ${vocabularySize}; the rows were made with another tokenizer`,
+  );
+}
+
 function tokeniseAnswer(
   document: Document,
   tokenizer: Tokenizer,

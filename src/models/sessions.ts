@@ -1,5 +1,8 @@
-import { InferenceSession, type OnnxValue, Tensor } from 'onnxruntime-node';
+import { env, InferenceSession, type OnnxValue, Tensor } from 'onnxruntime-node';
 import { InputError, RunError } from '../errors.js';
+
+// Failures come back as errors; the runtime's own log would add lines of another form.
+env.logLevel = 'fatal';
 
 export type Device = 'cpu' | 'webgpu' | 'cuda';
 
@@ -49,7 +52,7 @@ export async function createSession(model: Uint8Array | string, settings: Sessio
     graphOptimizationLevel: settings.precision === 'f64' ? 'basic' : 'all',
     enableCpuMemArena: settings.arena,
     enableMemPattern: settings.arena,
-    logSeverityLevel: 3,
+    logSeverityLevel: 4,
     // Several sessions share the cores: an idle one must not spin.
     extra: { session: { intra_op: { allow_spinning: '0' } } },
   };
