@@ -21,8 +21,8 @@ import {
 import {
   checkTokenIds,
   type TokenisedDocument,
-  tokeniseDocument,
   type TokenisingOptions,
+  tokeniseDocument,
 } from '../src/entropy/tokenised-document.js';
 import {
   effectiveContext,

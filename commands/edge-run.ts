@@ -1,7 +1,7 @@
 import { InputError, RunError } from '../src/errors.js';
 import { abortPendingWrites } from '../src/formats/atomic.js';
 import { fileError } from '../src/formats/files.js';
-import { quickExit } from '../src/kernels/native.js';
+import { kernelStatus, quickExit } from '../src/kernels/native.js';
 
 /** Exit codes of every command (an assert that does not hold: 3; SIGINT: 130; SIGTERM: 143). */
 export const EXIT = { done: 0, failed: 1, wrongInput: 2, assertFailed: 3, interrupted: 130, terminated: 143 } as const;
@@ -45,10 +45,33 @@ export function describeFailure(thrown: unknown): Failure {
   };
 }
 
-/** Removes unfinished outputs and ends the process at once, also while a worker thread is inside a native call. */
+const closers = new Set<() => Promise<void>>();
+
+/**
+ * Enters something that must be closed before the process may end: without the native addon, Node cannot end a worker
+ * thread that is inside a native call. Returns the function that takes it out again.
+ */
+export function closeBeforeExit(close: () => Promise<void>): () => void {
+  closers.add(close);
+  return () => closers.delete(close);
+}
+
+/** Ends the process at once where the addon can; else as soon as no worker is inside a native call. */
+function leave(code: number): void {
+  if (kernelStatus().native || closers.size === 0) quickExit(code);
+  const signal = code === EXIT.interrupted ? 'SIGINT' : code === EXIT.terminated ? 'SIGTERM' : undefined;
+  if (signal !== undefined) {
+    process.removeAllListeners(signal);
+    process.kill(process.pid, signal);
+    return;
+  }
+  void Promise.allSettled([...closers].map((close) => close())).then(() => process.exit(code));
+}
+
+/** Removes unfinished outputs and ends the process, also while a worker thread is inside a native call. */
 function abandon(code: number): void {
   abortPendingWrites();
-  quickExit(code);
+  leave(code);
 }
 
 /** Prints a failure and ends the process. */
@@ -57,7 +80,7 @@ export function fail(thrown: unknown, debug: boolean): void {
   abortPendingWrites();
   if (debug && thrown instanceof Error && thrown.stack) process.stderr.write(`${thrown.stack}\n`);
   process.stderr.write(`error: ${failure.message}\n`);
-  quickExit(failure.code);
+  leave(failure.code);
 }
 
 /**

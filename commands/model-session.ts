@@ -2,9 +2,11 @@ import { InputError } from '../src/errors.js';
 import { sha256Files } from '../src/formats/hash.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import type { InputDigest } from '../src/formats/inputs.js';
+import { kernelStatus } from '../src/kernels/native.js';
 import { type EngineHost, startEngine } from '../src/models/engine-host.js';
 import { openModelTokenizer } from '../src/models/model-tokenizer.js';
 import { checkVocabulary, type Tokenizer } from '../src/tokenizers/tokenizer.js';
+import { closeBeforeExit } from './edge-run.js';
 import { parseChoice } from './edge-values.js';
 import type { SharedOptions } from './shared-options.js';
 
@@ -44,6 +46,7 @@ export type ModelSessionOptions = Pick<SharedOptions, 'threads' | 'maxMemory' | 
  * @throws InputError when it is not there, not supported, does not fit `--max-memory`, or its tokenizer disagrees
  */
 export async function openModelSession(spec: string, options: ModelSessionOptions): Promise<ModelSession> {
+  noticeSlowKernels();
   const location = resolveModelPath(spec, process.env);
   const tokenizer = tryTokenizer(location.path);
   const host = await startEngine(location.path, {
@@ -53,6 +56,7 @@ export async function openModelSession(spec: string, options: ModelSessionOption
     precision: options.precision,
     context: options.context ?? DEFAULT_CONTEXT,
   });
+  const closed = closeBeforeExit(() => host.close());
   const limit = host.info.maxPositions ?? DEFAULT_CONTEXT;
   const context = options.context ?? Math.min(limit, DEFAULT_CONTEXT);
   try {
@@ -63,6 +67,7 @@ export async function openModelSession(spec: string, options: ModelSessionOption
     }
     if (tokenizer) checkVocabulary(tokenizer, host.info.vocabularySize, `${spec}: the tokenizer`);
   } catch (error) {
+    closed();
     await host.close();
     throw error;
   }
@@ -78,8 +83,21 @@ export async function openModelSession(spec: string, options: ModelSessionOption
         sha256,
       }));
     },
-    close: () => host.close(),
+    async close() {
+      closed();
+      await host.close();
+    },
   };
+}
+
+let noticed = false;
+
+/** Says once that the addon is missing and why. */
+function noticeSlowKernels(): void {
+  const { native, reason } = kernelStatus();
+  if (native || noticed) return;
+  noticed = true;
+  process.stderr.write(`notice: native kernels are not in use (${reason}); results are the same, slower\n`);
 }
 
 /** A model may come without tokenizer when the data are token ids; the complaint waits until text is met. */

@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { InputError, RunError } from '../errors.js';
 import type { EngineOptions } from './engine.js';
-import { type LanguageModel, type ModelInfo, openLanguageModel } from './language-model.js';
+import type { LanguageModel, ModelInfo } from './language-model.js';
 
 /** A function that runs beside the engine, in its thread. Arguments and results are structured-cloneable. */
 export type Job<A, R> = (model: LanguageModel, args: A, progress: (value: unknown) => void) => Promise<R>;
@@ -131,16 +131,6 @@ export async function startEngine(path: string, options: EngineOptions): Promise
       await closed;
       await worker.terminate();
     },
-  };
-}
-
-/** The same interface in the calling thread, for tests and for callers that have a thread of their own. */
-export async function openInThread(path: string, options: EngineOptions): Promise<EngineHost> {
-  const model = await openLanguageModel(path, options);
-  return {
-    info: model.info,
-    run: (reference, args, progress) => reference.job(model, args, progress ?? (() => undefined)),
-    close: () => model.close(),
   };
 }
 

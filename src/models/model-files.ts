@@ -44,7 +44,11 @@ function openHuggingFace(path: string): ModelFiles {
     throw new InputError(`${path}: no config.json; a model directory needs config.json and *.safetensors`);
   }
   const description = describeModel(readJson(configPath), configPath);
-  const store = openSafetensors(path);
+  return locateHuggingFace(path, description, openSafetensors(path));
+}
+
+/** Finds a model's weights in a store that names them as Hugging Face checkpoints do. */
+export function locateHuggingFace(path: string, description: ModelDescription, store: TensorStore): ModelFiles {
   const weights = locateWeights(description, store, {
     names: huggingFaceNames(description.modelType),
     ignored: description.tiedHead
