@@ -39,6 +39,8 @@ export interface ModelSession {
 
 export type ModelSessionOptions = Pick<SharedOptions, 'threads' | 'maxMemory' | 'device' | 'context'> & {
   readonly precision: Precision;
+  /** Memory that the analysis itself needs beside the engine. */
+  readonly reserveBytes?: number;
 };
 
 /**
@@ -55,6 +57,7 @@ export async function openModelSession(spec: string, options: ModelSessionOption
     device: options.device,
     precision: options.precision,
     context: options.context ?? DEFAULT_CONTEXT,
+    ...(options.reserveBytes !== undefined && { reserveBytes: options.reserveBytes }),
   });
   const closed = closeBeforeExit(() => host.close());
   const limit = host.info.maxPositions ?? DEFAULT_CONTEXT;
@@ -97,7 +100,7 @@ function noticeSlowKernels(): void {
   const { native, reason } = kernelStatus();
   if (native || noticed) return;
   noticed = true;
-  process.stderr.write(`notice: native kernels are not in use (${reason}); results are the same, slower\n`);
+  process.stderr.write(`notice: native kernels are not in use (${reason}); the TypeScript kernels serve, slower\n`);
 }
 
 /** A model may come without tokenizer when the data are token ids; the complaint waits until text is met. */

@@ -1,7 +1,7 @@
 import { InputError } from '../errors.js';
 import { finalizeRows, type RowStatistics } from '../kernels/row-statistics.js';
 import type { ModelDescription } from './description.js';
-import { createHeadRunner, type HeadRunner, type StatisticsRequest } from './head-runner.js';
+import { createHeadRunner, type HeadRunner, type LogitsPart, type StatisticsRequest } from './head-runner.js';
 import type { LayerTap } from './layer-parts.js';
 import {
   createLayerRunner,
@@ -24,6 +24,8 @@ export interface EngineOptions {
   readonly precision: 'f32' | 'f64';
   /** Longest window that will be asked for. */
   readonly context: number;
+  /** Bytes that what runs beside the engine will take; the plan leaves them free. */
+  readonly reserveBytes?: number;
   /** Overrides of what the memory limit would choose; for measurements. */
   readonly plan?: Partial<MemoryPlan>;
 }
@@ -35,6 +37,8 @@ export interface ForwardRequest {
   /** Layers whose taps are wanted; all when absent. */
   readonly tapLayers?: readonly number[];
   readonly onTap?: (event: TapEvent) => void;
+  /** Rows of one run of a layer, where taps are large; the plan's when absent. */
+  readonly rowsPerRun?: number;
   /** Called with the residual stream after layer l (0 = embeddings, l = output of block l-1) of every group. */
   readonly onResidual?: (index: number, groups: readonly WindowGroup[]) => Promise<void> | void;
   readonly interventions?: readonly Intervention[];
@@ -65,6 +69,8 @@ export interface Engine {
   statistics(rows: Floats, targets: Int32Array, request: StatisticsRequest): Promise<RowStatistics>;
   /** Logits [n, vocabulary] of normed rows [n, hidden]. */
   logits(rows: Floats): Promise<Floats>;
+  /** Visits the logits of sets of normed rows, [n, hidden] each with one n, block by block of the vocabulary. */
+  visitLogits(sets: readonly Floats[], visit: (part: LogitsPart) => void): Promise<void>;
   /** An empty cache for a batch of sequences. */
   startDecoding(capacity: number): DecodingState;
   close(): Promise<void>;
@@ -79,7 +85,7 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
     precision,
     maxBytes: options.maxMemoryBytes,
     context: Math.min(options.context, model.maxPositions),
-    processBytes: process.memoryUsage.rss(),
+    processBytes: process.memoryUsage.rss() + (options.reserveBytes ?? 0),
   });
   const plan: MemoryPlan = { ...planned, ...options.plan };
   const make = (length: number): Floats => (precision === 'f32' ? new Float32Array(length) : new Float64Array(length));
@@ -166,7 +172,8 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
             'pass a smaller --context',
         );
       }
-      const together = request.past ? members.length : Math.max(1, Math.floor(plan.rowsPerRun / length));
+      const rowsPerRun = request.rowsPerRun ?? plan.rowsPerRun;
+      const together = request.past ? members.length : Math.max(1, Math.floor(rowsPerRun / length));
       for (let first = 0; first < members.length; first += together) {
         const windows = members.slice(first, first + together);
         const stream = make(windows.length * length * model.hiddenSize);
@@ -211,6 +218,7 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
           taps: tapped ? tapsOf(model, layer, request.taps ?? []) : [],
           interventions: interventions.filter((intervention) => intervention.layer === layer),
           ...(request.onTap && { onTap: request.onTap }),
+          ...(request.rowsPerRun !== undefined && { rowsPerRun: request.rowsPerRun }),
         });
         await request.onResidual?.(layer + 1, groups);
       }
@@ -225,6 +233,8 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
     },
 
     logits: (rows) => head.logits(rows),
+
+    visitLogits: (sets, visit) => head.visitLogits(sets, visit),
 
     startDecoding(capacity) {
       return {

@@ -28,6 +28,18 @@ export interface StatisticsRequest {
   readonly renyiOrders: readonly number[];
 }
 
+/** Logits of one vocabulary block and some rows. The buffers are valid only while the visitor runs. */
+export interface LogitsPart {
+  /** Vocabulary id of the first column, and the number of columns. */
+  readonly columnOffset: number;
+  readonly columns: number;
+  /** First row, and the number of rows. */
+  readonly rowOffset: number;
+  readonly rows: number;
+  /** [rows, columns] of each set of rows. */
+  readonly logits: readonly Floats[];
+}
+
 /** Final norm and LM head, in fixed vocabulary blocks. Rows of logits never exist as a whole unless asked for. */
 export interface HeadRunner {
   /** Final norm in place over rows [n, hidden]. */
@@ -36,6 +48,8 @@ export interface HeadRunner {
   statistics(rows: Floats, targets: Int32Array, request: StatisticsRequest): Promise<RowAccumulator>;
   /** Logits [n, vocabulary] of normed rows [n, hidden]. */
   logits(rows: Floats): Promise<Floats>;
+  /** Visits the logits of sets of normed rows, [n, hidden] each with one n, block by block of the vocabulary. */
+  visitLogits(sets: readonly Floats[], visit: (part: LogitsPart) => void): Promise<void>;
 }
 
 /** A Gemm over fewer columns or rows takes another code path whose last bits differ: pad to these. */
@@ -177,6 +191,26 @@ export function createHeadRunner(settings: HeadSettings): HeadRunner {
         }
       }
       return accumulator;
+    },
+
+    async visitLogits(sets, visit) {
+      const n = (sets[0]?.length ?? 0) / hidden;
+      const buffers = sets.map(() => make(Math.min(Math.max(n, LEAST_ROWS), rowsPerRun) * headBlock));
+      for (let index = 0; index < blocks; index++) {
+        const matrix = block(index);
+        const columns = matrix.length / hidden;
+        for (let at = 0; at < n; at += rowsPerRun) {
+          const end = Math.min(n, at + rowsPerRun);
+          const logits: Floats[] = [];
+          for (const [s, rows] of sets.entries()) {
+            const part = padded(rows.subarray(at * hidden, end * hidden));
+            const out = buffers[s].subarray(0, (part.length / hidden) * columns);
+            await multiply(part, matrix, out);
+            logits.push(out.subarray(0, (end - at) * columns));
+          }
+          visit({ columnOffset: index * headBlock, columns, rowOffset: at, rows: end - at, logits });
+        }
+      }
     },
 
     async logits(rows) {

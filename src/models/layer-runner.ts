@@ -68,6 +68,8 @@ export interface LayerRunRequest {
   readonly taps: readonly LayerTap[];
   readonly interventions: readonly Intervention[];
   readonly onTap?: (event: TapEvent) => void;
+  /** Rows of one run; those of the settings when absent. */
+  readonly rowsPerRun?: number;
 }
 
 const PREFIX = 'layer.';
@@ -169,7 +171,25 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
     return { keys: shared.keys.subarray(0, cells), values: shared.values.subarray(0, cells) };
   };
 
-  return {
+  /** Query chunks of one window: at most `most` rows each, none of a single row. */
+  const chunkLength = (length: number, most: number): number => (length % most === 1 && length > 1 ? most - 1 : most);
+
+  /** A product with a single row has other last bits than the same row among others: run it twice, keep the first. */
+  const runTwin = async (request: LayerRunRequest, group: WindowGroup): Promise<void> => {
+    const [window] = group.windows;
+    const stream = make(2 * model.hiddenSize);
+    stream.set(group.stream);
+    stream.set(group.stream, model.hiddenSize);
+    const twin: WindowGroup = { ...group, windows: [window, window], stream };
+    const onTap = (event: TapEvent): void => {
+      const halves = [...event.taps].map(([tap, data]) => [tap, data.subarray(0, data.length / 2)] as const);
+      request.onTap?.({ ...event, group, taps: new Map(halves) });
+    };
+    await runner.run({ ...request, groups: [twin], onTap });
+    group.stream.set(stream.subarray(0, model.hiddenSize));
+  };
+
+  const runner: LayerRunner = {
     async run(request) {
       const layer = model.layers[request.layer];
       const { attention } = layer;
@@ -185,12 +205,16 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
       }
       for (const group of request.groups) {
         const batch = group.windows.length;
+        if (batch * group.length === 1 && !group.caches) {
+          await runTwin(request, group);
+          continue;
+        }
         const { headDim, kvHeads } = attention;
         const dims = [batch, kvHeads, group.capacity, headDim];
         const cache = plain
           ? (group.caches?.[request.layer] ?? { keys: make(0), values: make(0) })
           : cacheFor(group, request.layer, batch * kvHeads * group.capacity * headDim);
-        const step = batch === 1 ? Math.min(group.length, rowsPerRun) : group.length;
+        const step = batch === 1 ? Math.min(group.length, request.rowsPerRun ?? rowsPerRun) : group.length;
         for (let from = 0; from < group.length; from += step) {
           const count = Math.min(step, group.length - from);
           const first = group.start + from;
@@ -255,6 +279,7 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
       }
     },
   };
+  return runner;
 }
 
 /** [count, first + count]: true where the key is not after the query and inside its window. */
