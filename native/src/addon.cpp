@@ -18,7 +18,7 @@ namespace {
 using namespace surprisal;
 
 // Raised when the functions or their arguments change, so that an addon of another version is refused.
-constexpr int kInterfaceVersion = 1;
+constexpr int kInterfaceVersion = 2;
 
 constexpr size_t kMostArguments = 24;
 
@@ -147,21 +147,25 @@ napi_value AccumulateRows(napi_env env, napi_callback_info info) {
   return number_value(env, static_cast<double>(accumulate_rows(block, into, threads)));
 }
 
-// (bytes, format, rows, columns, rowStride, columnOffset, rowOffset, logSumExp, entropy, totals, threads)
-napi_value AccumulateCentral(napi_env env, napi_callback_info info) {
-  Arguments arguments(env, info, 11);
+// (bytes, format, rows, columns, rowStride, columnOffset, rowOffset, wanted, max, logSumExp, entropy, varentropy,
+//  support, threads)
+napi_value AccumulateSecond(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 14);
   if (!arguments.ok()) return nullptr;
   const RowBlock block = row_block(arguments);
-  int64_t lengths[3];
-  const double* log_sum_exp = arguments.doubles(7, &lengths[0]);
-  const double* entropy = arguments.doubles(8, &lengths[1]);
-  double* totals = arguments.doubles(9, &lengths[2]);
-  const int threads = static_cast<int>(arguments.integer(10));
+  int64_t lengths[6];
+  const uint8_t* wanted = arguments.bytes(7, &lengths[0]);
+  const double* max = arguments.doubles(8, &lengths[1]);
+  const double* log_sum_exp = arguments.doubles(9, &lengths[2]);
+  const double* entropy = arguments.doubles(10, &lengths[3]);
+  double* varentropy = arguments.doubles(11, &lengths[4]);
+  double* support = arguments.doubles(12, &lengths[5]);
+  const int threads = static_cast<int>(arguments.integer(13));
   for (const int64_t length : lengths) {
     if (length < block.row_offset + block.rows) arguments.fail("an array is shorter than the rows");
   }
   if (!arguments.ok()) return nullptr;
-  accumulate_central(block, log_sum_exp, entropy, totals, threads);
+  accumulate_second(block, wanted, max, log_sum_exp, entropy, varentropy, support, threads);
   return nullptr;
 }
 
@@ -328,7 +332,7 @@ void stay_loaded() {
 NAPI_MODULE_INIT() {
   stay_loaded();
   set_function(env, exports, "accumulateRows", AccumulateRows);
-  set_function(env, exports, "accumulateCentral", AccumulateCentral);
+  set_function(env, exports, "accumulateSecond", AccumulateSecond);
   set_function(env, exports, "widenToF32", WidenToF32);
   set_function(env, exports, "widenToF64", WidenToF64);
   set_function(env, exports, "narrowFromF32", NarrowFromF32);

@@ -65,12 +65,14 @@ double rescale(double from, double to, double order) {
   return from == to ? 1 : std::exp(order * (from - to));
 }
 
-void merge(RowAccumulator& into, int64_t r, const RowSums& sums) {
+// Folds the sums of further columns into row r: the larger maximum becomes the reference of both. `support` logits of
+// those columns, the least of them `support_least`, stand out from the new maximum.
+void merge(RowAccumulator& into, int64_t r, const RowSums& sums, double new_max, int64_t support,
+           double support_least) {
   const int64_t stride = into.rows;
   double* f = into.fields + r;
   if (sums.max > -std::numeric_limits<double>::infinity()) {
     const double old_max = f[kMax * stride];
-    const double new_max = std::max(old_max, sums.max);
     double* z = f + kZ * stride;
     double* a = f + kA * stride;
     double* q = f + kQ * stride;
@@ -104,6 +106,13 @@ void merge(RowAccumulator& into, int64_t r, const RowSums& sums) {
     for (int k = 0; k < into.request.order_count; k++) {
       f[(kPowers + k) * stride] += rescale(sums.max, new_max, into.request.orders[k]) * sums.powers[k];
     }
+    // All that was counted lies below what still counts.
+    if (!(old_max - new_max > kSupportDepth)) {
+      f[kSupport * stride] = 0;
+      f[kSupportLeast * stride] = std::numeric_limits<double>::infinity();
+    }
+    f[kSupport * stride] += static_cast<double>(support);
+    f[kSupportLeast * stride] = std::min(f[kSupportLeast * stride], support_least);
     f[kMax * stride] = new_max;
   }
   f[kFiniteSum * stride] += sums.finite_sum;
@@ -118,11 +127,19 @@ bool accumulate_row(const RowKernels& kernels, const RowBlock& block, RowAccumul
 
   RowSums sums{};
   sums.max = -std::numeric_limits<double>::infinity();
+  sums.least = std::numeric_limits<double>::infinity();
   const int capacity = into.request.top;
   RowTop top{into.top_values + r * capacity, into.top_columns + r * capacity, capacity, 0, block.column_offset};
   while (top.count < capacity && top.columns[top.count] >= 0) top.count++;
   if (!kernels.pass[static_cast<int>(block.format)](row, block.columns, into.request, sums, top)) return false;
-  merge(into, r, sums);
+  const double new_max = std::max(f[kMax * stride], sums.max);
+  int64_t support = sums.finite_count;
+  double support_least = sums.least;
+  if (!(sums.least - new_max > kSupportDepth) && sums.finite_count > 0) {
+    support_least = std::numeric_limits<double>::infinity();
+    support = kernels.support[static_cast<int>(block.format)](row, block.columns, new_max, support_least);
+  }
+  merge(into, r, sums, new_max, support, support_least);
   f[kColumns * stride] += static_cast<double>(block.columns);
 
   const int32_t target = into.targets == nullptr ? -1 : into.targets[r];
@@ -171,15 +188,18 @@ int64_t accumulate_rows(const RowBlock& block, RowAccumulator& accumulator, int 
   return bad.load() == std::numeric_limits<int64_t>::max() ? -1 : bad.load();
 }
 
-void accumulate_central(const RowBlock& block, const double* log_sum_exp, const double* entropy, double* totals,
-                        int threads) {
-  const RowCentral kernel = row_kernels().central[static_cast<int>(block.format)];
+void accumulate_second(const RowBlock& block, const uint8_t* wanted, const double* max, const double* log_sum_exp,
+                       const double* entropy, double* varentropy, double* support, int threads) {
+  const RowKernels& kernels = row_kernels();
+  const int format = static_cast<int>(block.format);
   parallel_for(block.rows, row_grain(block), threads, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
       const int64_t r = block.row_offset + i;
-      if (std::isnan(entropy[r])) continue;  // a row the caller does not ask for
+      if (wanted[r] == 0) continue;
       const uint8_t* row = block.data + i * block.row_stride * element_bytes(block.format);
-      totals[r] += kernel(row, block.columns, log_sum_exp[r], entropy[r]);
+      double least = std::numeric_limits<double>::infinity();
+      varentropy[r] += kernels.central[format](row, block.columns, log_sum_exp[r], entropy[r]);
+      support[r] += static_cast<double>(kernels.support[format](row, block.columns, max[r], least));
     }
   });
 }

@@ -16,6 +16,8 @@ enum Field : int {
   kSquare,
   kFiniteSum,
   kFiniteCount,
+  kSupport,       // logits with e^(x - m) > 0
+  kSupportLeast,  // the smallest of them
   kColumns,
   kTargetLogit,
   kTargetSeen,
@@ -47,8 +49,9 @@ struct RowAccumulator {
 // Returns the first row of the block that holds NaN or +inf, or -1. The accumulator is then of no further use.
 int64_t accumulate_rows(const RowBlock& block, RowAccumulator& accumulator, int threads);
 
-// totals[row_offset + r] += sum over the block of p (-log p - entropy)^2.
-void accumulate_central(const RowBlock& block, const double* log_sum_exp, const double* entropy, double* totals,
-                        int threads);
+// Second pass, over rows whose `wanted` is not 0: varentropy[row_offset + r] += sum over the block of
+// p (-log p - entropy)^2, support[row_offset + r] += number of logits with e^(x - max) > 0.
+void accumulate_second(const RowBlock& block, const uint8_t* wanted, const double* max, const double* log_sum_exp,
+                       const double* entropy, double* varentropy, double* support, int threads);
 
 }  // namespace surprisal

@@ -21,25 +21,32 @@ struct V32 {
   static uint32_t above(R a, R b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)); }
   static uint32_t not_below(R a, R b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)); }
   static R keep_above(R x, R limit, R v) { return _mm256_and_ps(_mm256_cmp_ps(x, limit, _CMP_GT_OQ), v); }
-  static R exp(R d) {
-    const R t = fma(d, set1(static_cast<float>(kLog2e)), set1(kRound32));
-    const R n = t - set1(kRound32);
-    const R r = fma(n, set1(-kLn2Low32), fma(n, set1(-kLn2High32), d));
-    R p = fma(r, set1(kExp32[4]), set1(kExp32[3]));
-    p = fma(r, p, set1(kExp32[2]));
-    p = fma(r, p, set1(kExp32[1]));
-    p = fma(r, p, set1(kExp32[0]));
-    p = fma(r, p, set1(1.0f));
-    p = fma(r, p, set1(1.0f));
-    const __m256i scaled = _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23));
-    return _mm256_and_ps(_mm256_castsi256_ps(scaled), _mm256_cmp_ps(d, set1(kExpLow), _CMP_GT_OQ));
+  static constexpr int kGroup = 2;
+  template <int kCount, int kDegree>
+  static inline __attribute__((always_inline)) void exp(const R* d, R* e) {
+    R t[kCount], r[kCount];
+    for (int k = 0; k < kCount; k++) t[k] = fma(d[k], set1(static_cast<float>(kLog2e)), set1(kRound32));
+    for (int k = 0; k < kCount; k++) r[k] = fma(t[k] - set1(kRound32), set1(-kLn2Single32), d[k]);
+    polynomial_32<R, kCount, kDegree>(r, e, set1, fma);
+    for (int k = 0; k < kCount; k++) {
+      const __m256i power = _mm256_slli_epi32(_mm256_castps_si256(t[k]), 23);
+      const R scaled = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(e[k]), power));
+      e[k] = _mm256_and_ps(scaled, _mm256_cmp_ps(d[k], set1(kExpLow), _CMP_GT_OQ));
+    }
   }
-  static __m256d wide(R a) {
-    return _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a)), _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)));
+  static R min(R a, R b) { return _mm256_min_ps(a, b); }
+  static R infinite_unless_above(R x, R limit) {
+    return _mm256_blendv_ps(set1(__builtin_inff()), x, _mm256_cmp_ps(x, limit, _CMP_GT_OQ));
   }
-  static double sum4(R a, R b, R c, R d) {
+  using Wide = __m256d;
+  static Wide wide_zero() { return _mm256_setzero_pd(); }
+  static Wide widen_add(Wide sum, R a) {
+    const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(a));
+    return sum + (low + _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)));
+  }
+  static double wide_total(Wide sum) {
     double lane[4];
-    _mm256_storeu_pd(lane, (wide(a) + wide(b)) + (wide(c) + wide(d)));
+    _mm256_storeu_pd(lane, sum);
     return (lane[0] + lane[1]) + (lane[2] + lane[3]);
   }
   static double largest(R a) {
@@ -48,6 +55,13 @@ struct V32 {
     float most = lane[0];
     for (int i = 1; i < N; i++) most = lane[i] > most ? lane[i] : most;
     return most;
+  }
+  static double smallest(R a) {
+    float lane[N];
+    _mm256_storeu_ps(lane, a);
+    float least = lane[0];
+    for (int i = 1; i < N; i++) least = lane[i] < least ? lane[i] : least;
+    return least;
   }
 };
 
@@ -64,20 +78,32 @@ struct V64 {
   static uint32_t above(R a, R b) { return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GT_OQ)); }
   static uint32_t not_below(R a, R b) { return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GE_OQ)); }
   static R keep_above(R x, R limit, R v) { return _mm256_and_pd(_mm256_cmp_pd(x, limit, _CMP_GT_OQ), v); }
-  static R exp(R d) {
-    const R t = fma(d, set1(kLog2e), set1(kRound64));
-    const R n = t - set1(kRound64);
-    const R r = fma(n, set1(-kLn2Low64), fma(n, set1(-kLn2High64), d));
-    R p = set1(kExp64[9]);
-    for (int k = 8; k >= 0; k--) p = fma(r, p, set1(kExp64[k]));
-    p = fma(r, p, set1(1.0));
-    p = fma(r, p, set1(1.0));
-    const __m256i scaled = _mm256_add_epi64(_mm256_castpd_si256(p), _mm256_slli_epi64(_mm256_castpd_si256(t), 52));
-    return _mm256_and_pd(_mm256_castsi256_pd(scaled), _mm256_cmp_pd(d, set1(kExpLow), _CMP_GT_OQ));
+  static constexpr int kGroup = 2;
+  template <int kCount, int kDegree>
+  static inline __attribute__((always_inline)) void exp(const R* d, R* e) {
+    R t[kCount], r[kCount];
+    for (int k = 0; k < kCount; k++) t[k] = fma(d[k], set1(kLog2e), set1(kRound64));
+    for (int k = 0; k < kCount; k++) {
+      const R n = t[k] - set1(kRound64);
+      r[k] = fma(n, set1(-kLn2Low64), fma(n, set1(-kLn2High64), d[k]));
+    }
+    polynomial_64<R, kCount>(r, e, set1, fma);
+    for (int k = 0; k < kCount; k++) {
+      const __m256i power = _mm256_slli_epi64(_mm256_castpd_si256(t[k]), 52);
+      const R scaled = _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(e[k]), power));
+      e[k] = _mm256_and_pd(scaled, _mm256_cmp_pd(d[k], set1(kExpLow), _CMP_GT_OQ));
+    }
   }
-  static double sum4(R a, R b, R c, R d) {
+  static R min(R a, R b) { return _mm256_min_pd(a, b); }
+  static R infinite_unless_above(R x, R limit) {
+    return _mm256_blendv_pd(set1(__builtin_inf()), x, _mm256_cmp_pd(x, limit, _CMP_GT_OQ));
+  }
+  using Wide = R;
+  static Wide wide_zero() { return _mm256_setzero_pd(); }
+  static Wide widen_add(Wide sum, R a) { return sum + a; }
+  static double wide_total(Wide sum) {
     double lane[4];
-    _mm256_storeu_pd(lane, (a + b) + (c + d));
+    _mm256_storeu_pd(lane, sum);
     return (lane[0] + lane[1]) + (lane[2] + lane[3]);
   }
   static double largest(R a) {
@@ -87,10 +113,18 @@ struct V64 {
     for (int i = 1; i < N; i++) most = lane[i] > most ? lane[i] : most;
     return most;
   }
+  static double smallest(R a) {
+    double lane[N];
+    _mm256_storeu_pd(lane, a);
+    double least = lane[0];
+    for (int i = 1; i < N; i++) least = lane[i] < least ? lane[i] : least;
+    return least;
+  }
 };
 
 struct S64 {
   using V = V64;
+  static constexpr int kDegree = 11;
   using E = double;
   static constexpr E kMinusInfinity = -__builtin_inf();
   static double scalar(E e) { return e; }
@@ -102,6 +136,7 @@ struct S64 {
 
 struct S32 {
   using V = V32;
+  static constexpr int kDegree = 6;
   using E = float;
   static constexpr E kMinusInfinity = -__builtin_inff();
   static double scalar(E e) { return e; }
@@ -113,6 +148,7 @@ struct S32 {
 
 struct S16 {
   using V = V32;
+  static constexpr int kDegree = 5;
   using E = uint16_t;
   static constexpr E kMinusInfinity = 0xfc00;
   static double scalar(E e) { return float_of_half(e); }
@@ -124,6 +160,7 @@ struct S16 {
 
 struct SB16 {
   using V = V32;
+  static constexpr int kDegree = 5;
   using E = uint16_t;
   static constexpr E kMinusInfinity = 0xff80;
   static double scalar(E e) { return float_of_bfloat(e); }

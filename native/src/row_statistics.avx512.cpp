@@ -23,22 +23,30 @@ struct V32 {
   static R keep_above(R x, R limit, R v) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GT_OQ), v);
   }
-  static R exp(R d) {
-    const R n = _mm512_roundscale_ps(d * set1(static_cast<float>(kLog2e)), _MM_FROUND_TO_NEAREST_INT);
-    const R r = fma(n, set1(-kLn2Low32), fma(n, set1(-kLn2High32), d));
-    R p = fma(r, set1(kExp32[4]), set1(kExp32[3]));
-    p = fma(r, p, set1(kExp32[2]));
-    p = fma(r, p, set1(kExp32[1]));
-    p = fma(r, p, set1(kExp32[0]));
-    p = fma(r, p, set1(1.0f));
-    p = fma(r, p, set1(1.0f));
-    return _mm512_scalef_ps(p, n);
+  static constexpr int kGroup = 4;
+  template <int kCount, int kDegree>
+  static inline __attribute__((always_inline)) void exp(const R* d, R* e) {
+    R n[kCount], r[kCount];
+    for (int k = 0; k < kCount; k++) {
+      n[k] = _mm512_roundscale_ps(d[k] * set1(static_cast<float>(kLog2e)), _MM_FROUND_TO_NEAREST_INT);
+    }
+    for (int k = 0; k < kCount; k++) r[k] = fma(n[k], set1(-kLn2Single32), d[k]);
+    polynomial_32<R, kCount, kDegree>(r, e, set1, fma);
+    for (int k = 0; k < kCount; k++) e[k] = _mm512_scalef_ps(e[k], n[k]);
   }
-  static __m512d wide(R a) {
-    return _mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)));
+  static R min(R a, R b) { return _mm512_min_ps(a, b); }
+  static R infinite_unless_above(R x, R limit) {
+    return _mm512_mask_mov_ps(set1(__builtin_inff()), _mm512_cmp_ps_mask(x, limit, _CMP_GT_OQ), x);
   }
-  static double sum4(R a, R b, R c, R d) { return _mm512_reduce_add_pd((wide(a) + wide(b)) + (wide(c) + wide(d))); }
+  using Wide = __m512d;
+  static Wide wide_zero() { return _mm512_setzero_pd(); }
+  static Wide widen_add(Wide sum, R a) {
+    const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(a));
+    return sum + (low + _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)));
+  }
+  static double wide_total(Wide sum) { return _mm512_reduce_add_pd(sum); }
   static double largest(R a) { return _mm512_reduce_max_ps(a); }
+  static double smallest(R a) { return _mm512_reduce_min_ps(a); }
 };
 
 struct V64 {
@@ -56,21 +64,33 @@ struct V64 {
   static R keep_above(R x, R limit, R v) {
     return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, limit, _CMP_GT_OQ), v);
   }
-  static R exp(R d) {
-    const R n = _mm512_roundscale_pd(d * set1(kLog2e), _MM_FROUND_TO_NEAREST_INT);
-    const R r = fma(n, set1(-kLn2Low64), fma(n, set1(-kLn2High64), d));
-    R p = set1(kExp64[9]);
-    for (int k = 8; k >= 0; k--) p = fma(r, p, set1(kExp64[k]));
-    p = fma(r, p, set1(1.0));
-    p = fma(r, p, set1(1.0));
-    return _mm512_scalef_pd(p, n);
+  static constexpr int kGroup = 4;
+  template <int kCount, int kDegree>
+  static inline __attribute__((always_inline)) void exp(const R* d, R* e) {
+    R n[kCount], r[kCount];
+    for (int k = 0; k < kCount; k++) {
+      n[k] = _mm512_roundscale_pd(d[k] * set1(kLog2e), _MM_FROUND_TO_NEAREST_INT);
+      r[k] = fma(n[k], set1(-kLn2High64), d[k]);
+    }
+    for (int k = 0; k < kCount; k++) r[k] = fma(n[k], set1(-kLn2Low64), r[k]);
+    polynomial_64<R, kCount>(r, e, set1, fma);
+    for (int k = 0; k < kCount; k++) e[k] = _mm512_scalef_pd(e[k], n[k]);
   }
-  static double sum4(R a, R b, R c, R d) { return _mm512_reduce_add_pd((a + b) + (c + d)); }
+  static R min(R a, R b) { return _mm512_min_pd(a, b); }
+  static R infinite_unless_above(R x, R limit) {
+    return _mm512_mask_mov_pd(set1(__builtin_inf()), _mm512_cmp_pd_mask(x, limit, _CMP_GT_OQ), x);
+  }
+  using Wide = R;
+  static Wide wide_zero() { return _mm512_setzero_pd(); }
+  static Wide widen_add(Wide sum, R a) { return sum + a; }
+  static double wide_total(Wide sum) { return _mm512_reduce_add_pd(sum); }
   static double largest(R a) { return _mm512_reduce_max_pd(a); }
+  static double smallest(R a) { return _mm512_reduce_min_pd(a); }
 };
 
 struct S64 {
   using V = V64;
+  static constexpr int kDegree = 11;
   using E = double;
   static constexpr E kMinusInfinity = -__builtin_inf();
   static double scalar(E e) { return e; }
@@ -82,6 +102,7 @@ struct S64 {
 
 struct S32 {
   using V = V32;
+  static constexpr int kDegree = 6;
   using E = float;
   static constexpr E kMinusInfinity = -__builtin_inff();
   static double scalar(E e) { return e; }
@@ -93,6 +114,7 @@ struct S32 {
 
 struct S16 {
   using V = V32;
+  static constexpr int kDegree = 5;
   using E = uint16_t;
   static constexpr E kMinusInfinity = 0xfc00;
   static double scalar(E e) { return float_of_half(e); }
@@ -104,6 +126,7 @@ struct S16 {
 
 struct SB16 {
   using V = V32;
+  static constexpr int kDegree = 5;
   using E = uint16_t;
   static constexpr E kMinusInfinity = 0xff80;
   static double scalar(E e) { return float_of_bfloat(e); }

@@ -46,30 +46,39 @@ struct V32 {
   static uint32_t above(R a, R b) { return bits((I4)(a > b)); }
   static uint32_t not_below(R a, R b) { return bits((I4)(a >= b)); }
   static R keep_above(R x, R limit, R v) { return (R)((I4)v & (I4)(x > limit)); }
-  static R exp(R d) {
-    const R t = fma(d, set1(static_cast<float>(kLog2e)), set1(kRound32));
-    const R n = t - set1(kRound32);
-    const R r = fma(n, set1(-kLn2Low32), fma(n, set1(-kLn2High32), d));
-    R p = fma(r, set1(kExp32[4]), set1(kExp32[3]));
-    p = fma(r, p, set1(kExp32[2]));
-    p = fma(r, p, set1(kExp32[1]));
-    p = fma(r, p, set1(kExp32[0]));
-    p = fma(r, p, set1(1.0f));
-    p = fma(r, p, set1(1.0f));
-    return (R)(((I4)p + ((I4)t << 23)) & (I4)(d > set1(kExpLow)));
-  }
-  static double sum4(R a, R b, R c, R d) {
-    double lane[N];
-    for (int i = 0; i < N; i++) {
-      lane[i] = (static_cast<double>(a[i]) + static_cast<double>(b[i])) +
-                (static_cast<double>(c[i]) + static_cast<double>(d[i]));
+  static constexpr int kGroup = 2;
+  template <int kCount, int kDegree>
+  static inline __attribute__((always_inline)) void exp(const R* d, R* e) {
+    R t[kCount], r[kCount];
+    for (int k = 0; k < kCount; k++) t[k] = fma(d[k], set1(static_cast<float>(kLog2e)), set1(kRound32));
+    for (int k = 0; k < kCount; k++) {
+      const R n = t[k] - set1(kRound32);
+      r[k] = fma(n, set1(-kLn2Low32), fma(n, set1(-kLn2High32), d[k]));
     }
-    return (lane[0] + lane[1]) + (lane[2] + lane[3]);
+    polynomial_32<R, kCount, kDegree>(r, e, set1, fma);
+    for (int k = 0; k < kCount; k++) {
+      e[k] = (R)(((I4)e[k] + ((I4)t[k] << 23)) & (I4)(d[k] > set1(kExpLow)));
+    }
   }
+  static R min(R a, R b) { return where((I4)(a < b), a, b); }
+  static R infinite_unless_above(R x, R limit) { return where((I4)(x > limit), x, set1(__builtin_inff())); }
+  struct Wide {
+    D2 low, high;
+  };
+  static Wide wide_zero() { return Wide{D2{0, 0}, D2{0, 0}}; }
+  static Wide widen_add(Wide sum, R a) {
+    return Wide{sum.low + D2{a[0], a[1]}, sum.high + D2{a[2], a[3]}};
+  }
+  static double wide_total(Wide sum) { return (sum.low[0] + sum.low[1]) + (sum.high[0] + sum.high[1]); }
   static double largest(R a) {
     float most = a[0];
     for (int i = 1; i < N; i++) most = a[i] > most ? a[i] : most;
     return most;
+  }
+  static double smallest(R a) {
+    float least = a[0];
+    for (int i = 1; i < N; i++) least = a[i] < least ? a[i] : least;
+    return least;
   }
 };
 
@@ -91,25 +100,33 @@ struct V64 {
   static uint32_t above(R a, R b) { return bits((L2)(a > b)); }
   static uint32_t not_below(R a, R b) { return bits((L2)(a >= b)); }
   static R keep_above(R x, R limit, R v) { return (R)((L2)v & (L2)(x > limit)); }
-  static R exp(R d) {
-    const R t = fma(d, set1(kLog2e), set1(kRound64));
-    const R n = t - set1(kRound64);
-    const R r = fma(n, set1(-kLn2Low64), fma(n, set1(-kLn2High64), d));
-    R p = set1(kExp64[9]);
-    for (int k = 8; k >= 0; k--) p = fma(r, p, set1(kExp64[k]));
-    p = fma(r, p, set1(1.0));
-    p = fma(r, p, set1(1.0));
-    return (R)(((L2)p + ((L2)t << 52)) & (L2)(d > set1(kExpLow)));
+  static constexpr int kGroup = 2;
+  template <int kCount, int kDegree>
+  static inline __attribute__((always_inline)) void exp(const R* d, R* e) {
+    R t[kCount], r[kCount];
+    for (int k = 0; k < kCount; k++) t[k] = fma(d[k], set1(kLog2e), set1(kRound64));
+    for (int k = 0; k < kCount; k++) {
+      const R n = t[k] - set1(kRound64);
+      r[k] = fma(n, set1(-kLn2Low64), fma(n, set1(-kLn2High64), d[k]));
+    }
+    polynomial_64<R, kCount>(r, e, set1, fma);
+    for (int k = 0; k < kCount; k++) {
+      e[k] = (R)(((L2)e[k] + ((L2)t[k] << 52)) & (L2)(d[k] > set1(kExpLow)));
+    }
   }
-  static double sum4(R a, R b, R c, R d) {
-    const R sum = (a + b) + (c + d);
-    return sum[0] + sum[1];
-  }
+  static R min(R a, R b) { return where((L2)(a < b), a, b); }
+  static R infinite_unless_above(R x, R limit) { return where((L2)(x > limit), x, set1(__builtin_inf())); }
+  using Wide = R;
+  static Wide wide_zero() { return R{0, 0}; }
+  static Wide widen_add(Wide sum, R a) { return sum + a; }
+  static double wide_total(Wide sum) { return sum[0] + sum[1]; }
   static double largest(R a) { return a[0] > a[1] ? a[0] : a[1]; }
+  static double smallest(R a) { return a[0] < a[1] ? a[0] : a[1]; }
 };
 
 struct S64 {
   using V = V64;
+  static constexpr int kDegree = 11;
   using E = double;
   static constexpr E kMinusInfinity = -__builtin_inf();
   static double scalar(E e) { return e; }
@@ -121,6 +138,7 @@ struct S64 {
 
 struct S32 {
   using V = V32;
+  static constexpr int kDegree = 6;
   using E = float;
   static constexpr E kMinusInfinity = -__builtin_inff();
   static double scalar(E e) { return e; }
@@ -132,6 +150,7 @@ struct S32 {
 
 struct S16 {
   using V = V32;
+  static constexpr int kDegree = 5;
   using E = uint16_t;
   static constexpr E kMinusInfinity = 0xfc00;
   static double scalar(E e) { return float_of_half(e); }
@@ -145,6 +164,7 @@ struct S16 {
 
 struct SB16 {
   using V = V32;
+  static constexpr int kDegree = 5;
   using E = uint16_t;
   static constexpr E kMinusInfinity = 0xff80;
   static double scalar(E e) { return float_of_bfloat(e); }

@@ -25,7 +25,11 @@ struct RowSums {
   double powers[kMostOrders];
   double finite_sum;
   int64_t finite_count;
+  double least;  // of the finite logits, +inf when there are none
 };
+
+// log(2^-1075): e^(x - m) is above 0 in double where x - m is above this.
+constexpr double kSupportDepth = -745.1332191019412;
 
 // The largest values of a row in falling order, with their columns; empty places hold column -1.
 struct RowTop {
@@ -36,18 +40,21 @@ struct RowTop {
   int64_t column_offset;
 };
 
-// Folds `columns` logits at `row` into `sums` (which starts with max = -inf and zeros). False when one of them is NaN
+// Folds `columns` logits at `row` into `sums` (which starts with max = -inf, least = +inf and zeros). False when one of them is NaN
 // or +inf. `top` is fed when request.top > 0.
 using RowPass = bool (*)(const void* row, int64_t columns, const RowRequest& request, RowSums& sums, RowTop& top);
 // How many logits of the row are strictly greater than `target`.
 using RowCount = int64_t (*)(const void* row, int64_t columns, double target);
 // Sum of p (-log p - entropy)^2 with p = e^(x - log_sum_exp).
 using RowCentral = double (*)(const void* row, int64_t columns, double log_sum_exp, double entropy);
+// How many logits have e^(x - max) > 0; `least` becomes the smallest of them if it was larger.
+using RowSupport = int64_t (*)(const void* row, int64_t columns, double max, double& least);
 
 struct RowKernels {
   RowPass pass[4];  // indexed by Format
   RowCount count[4];
   RowCentral central[4];
+  RowSupport support[4];
 };
 
 extern const RowKernels kRowKernelsBaseline;

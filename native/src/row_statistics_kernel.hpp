@@ -3,10 +3,10 @@
 // A vector type V (V64 of doubles, V32 of floats) gives: T, R (a register), N (lanes), set1, load, max (the second
 // operand when either is NaN), fma, sqrt, exp (of arguments in [kExpLow, 88]; exactly 0 at kExpLow and below),
 // above(a, b) and not_below(a, b) (bit masks), keep_above(x, limit, v) (v where x > limit, else 0), sum4 (of all lanes
-// of four registers, in double, in a fixed order) and largest. A source S (S64, S32, S16, SB16) gives its V, its
-// stored type E, load2 (2 N consecutive elements in two registers, in any order), scalar, and kMinusInfinity.
+// of four registers, in double, in a fixed order) and largest. A source S (S64, S32, S16, SB16) gives its V, the degree
+// of its exponential, its stored type E, load2 (2 N consecutive elements in two registers, in any order), scalar, and kMinusInfinity.
 //
-// Accuracy of the float path: lanes are summed over chunks of at most kChunk elements and then flushed to doubles.
+// Accuracy of the float path: lanes add at most kFlush * 4 values before they are flushed to double.
 // Where second moments are wanted they are taken about a centre near the mean, so that nothing cancels.
 #pragma once
 #include <math.h>
@@ -17,23 +17,37 @@ namespace surprisal {
 namespace {
 
 constexpr int64_t kChunk = 4096;
-// A reference that lags behind the running maximum by less than this cannot overflow the sums.
-constexpr double kLag = 20.0;
+// How far, in nats, the reference may lag behind the running maximum. Log Z and A/Z both carry the lag, and their
+// difference is the entropy: the less, the fewer digits of the lanes cancel.
+constexpr double kLag = 1.0;
 
+// Lanes add up at most this many registers of their own type before they are flushed to double.
+constexpr int kFlush = 8;
+
+// A sum in two steps: `near` in the lanes of R, `far` in double.
 template <class V>
-struct Four {
-  typename V::R v[4];
-  static Four zero() {
-    const typename V::R none = V::set1(0);
-    return {{none, none, none, none}};
+struct LaneSum {
+  typename V::R near = V::set1(0);
+  typename V::Wide far = V::wide_zero();
+  void add(typename V::R a, typename V::R b, typename V::R c, typename V::R d) { near = near + ((a + b) + (c + d)); }
+  void flush() {
+    far = V::widen_add(far, near);
+    near = V::set1(0);
   }
-  double total() const { return V::sum4(v[0], v[1], v[2], v[3]); }
+  double total() const { return V::wide_total(far); }
 };
 
 struct ChunkSums {
-  double max, z, a, q, half, square, finite_sum;
+  double max, z, a, q, half, square, finite_sum, least;
   int64_t finite_count;
 };
+
+// Four exponentials, V::kGroup at a time stage by stage: enough independent work next to each other for the scheduler
+// to fill the latencies, and no more registers than there are.
+template <class S>
+static inline void exp_four(const typename S::V::R* d, typename S::V::R* e) {
+  for (int k = 0; k < 4; k += S::V::kGroup) S::V::template exp<S::V::kGroup, S::kDegree>(d + k, e + k);
+}
 
 // Sums over n elements (a multiple of 4 N) about `reference`: z = sum e^d with d = x - reference. At level 0 a is
 // sum e^d d; at level 1 a and q are the first and second moments of d - centre.
@@ -47,30 +61,46 @@ static inline void sum_chunk(const typename S::E* x, int64_t n, typename S::V::T
   const R middle = V::set1(centre);
   const R nothing = V::set1(static_cast<typename V::T>(-INFINITY));
   R most[4] = {nothing, nothing, nothing, nothing};
-  Four<V> z = Four<V>::zero(), a = z, q = z, half = z, square = z, finite = z;
+  R least = V::set1(static_cast<typename V::T>(INFINITY));
+  LaneSum<V> z, a, q, half, square, finite;
   int64_t count = 0;
-  for (int64_t i = 0; i < n; i += 4 * V::N) {
-    R v[4];
-    S::load2(x + i, v[0], v[1]);
-    S::load2(x + i + 2 * V::N, v[2], v[3]);
-    for (int k = 0; k < 4; k++) {
-      most[k] = V::max(most[k], v[k]);
-      const R raw = v[k] - shift;
-      const R d = V::max(low, raw);
-      const R e = V::exp(d);
-      z.v[k] = z.v[k] + e;
-      if constexpr (kLevel == 0) {
-        a.v[k] = V::fma(e, d, a.v[k]);
-      } else {
-        const R u = d - middle;
-        const R w = e * u;
-        a.v[k] = a.v[k] + w;
-        q.v[k] = V::fma(w, u, q.v[k]);
-        half.v[k] = half.v[k] + V::sqrt(e);
-        square.v[k] = V::fma(e, e, square.v[k]);
-        finite.v[k] = finite.v[k] + V::keep_above(v[k], nothing, raw);
-        count += __builtin_popcount(V::above(v[k], nothing));
+  for (int64_t i = 0; i < n;) {
+    const int64_t end = i + kFlush * 4 * V::N < n ? i + kFlush * 4 * V::N : n;
+    for (; i < end; i += 4 * V::N) {
+      R v[4], d[4], e[4];
+      S::load2(x + i, v[0], v[1]);
+      S::load2(x + i + 2 * V::N, v[2], v[3]);
+      for (int k = 0; k < 4; k++) {
+        most[k] = V::max(most[k], v[k]);
+        d[k] = V::max(low, v[k] - shift);
       }
+      exp_four<S>(d, e);
+      z.add(e[0], e[1], e[2], e[3]);
+      if constexpr (kLevel == 0) {
+        a.near = a.near + (V::fma(e[0], d[0], e[1] * d[1]) + V::fma(e[2], d[2], e[3] * d[3]));
+      } else {
+        R w[4], raw[4];
+        for (int k = 0; k < 4; k++) {
+          d[k] = d[k] - middle;
+          w[k] = e[k] * d[k];
+          raw[k] = V::keep_above(v[k], nothing, v[k] - shift);
+          count += __builtin_popcount(V::above(v[k], nothing));
+          least = V::min(least, V::infinite_unless_above(v[k], nothing));
+        }
+        a.add(w[0], w[1], w[2], w[3]);
+        q.near = q.near + (V::fma(w[0], d[0], w[1] * d[1]) + V::fma(w[2], d[2], w[3] * d[3]));
+        half.add(V::sqrt(e[0]), V::sqrt(e[1]), V::sqrt(e[2]), V::sqrt(e[3]));
+        square.near = square.near + (V::fma(e[0], e[0], e[1] * e[1]) + V::fma(e[2], e[2], e[3] * e[3]));
+        finite.add(raw[0], raw[1], raw[2], raw[3]);
+      }
+    }
+    z.flush();
+    a.flush();
+    if constexpr (kLevel == 1) {
+      q.flush();
+      half.flush();
+      square.flush();
+      finite.flush();
     }
   }
   out.max = V::largest(V::max(V::max(most[0], most[1]), V::max(most[2], most[3])));
@@ -82,6 +112,7 @@ static inline void sum_chunk(const typename S::E* x, int64_t n, typename S::V::T
     out.square = square.total();
     out.finite_sum = finite.total();
     out.finite_count = count;
+    out.least = V::smallest(least);
   }
 }
 
@@ -109,12 +140,19 @@ static inline double power_chunk(const typename S::E* x, int64_t n, typename S::
   const R low = V::set1(V::kExpLow);
   const R shift = V::set1(reference);
   const R factor = V::set1(order);
-  Four<V> sum = Four<V>::zero();
-  for (int64_t i = 0; i < n; i += 4 * V::N) {
-    R v[4];
-    S::load2(x + i, v[0], v[1]);
-    S::load2(x + i + 2 * V::N, v[2], v[3]);
-    for (int k = 0; k < 4; k++) sum.v[k] = sum.v[k] + V::exp(V::max(low, factor * (v[k] - shift)));
+  LaneSum<V> sum;
+  for (int64_t i = 0; i < n;) {
+    const int64_t end = i + kFlush * 4 * V::N < n ? i + kFlush * 4 * V::N : n;
+    for (; i < end; i += 4 * V::N) {
+      R v[4];
+      S::load2(x + i, v[0], v[1]);
+      S::load2(x + i + 2 * V::N, v[2], v[3]);
+      for (int k = 0; k < 4; k++) v[k] = V::max(low, factor * (v[k] - shift));
+      R e[4];
+      exp_four<S>(v, e);
+      sum.add(e[0], e[1], e[2], e[3]);
+    }
+    sum.flush();
   }
   return sum.total();
 }
@@ -244,6 +282,7 @@ static bool fold_chunk(const typename S::E* x, int64_t n, int64_t column, const 
     }
     sums.finite_sum += chunk.finite_sum + static_cast<double>(chunk.finite_count) * state.reference;
     sums.finite_count += chunk.finite_count;
+    if (chunk.least < sums.least) sums.least = chunk.least;
   } else {
     state.a += chunk.a;
   }
@@ -300,6 +339,20 @@ static bool row_pass(const void* row, int64_t columns, const RowRequest& request
   return true;
 }
 
+// Number of x with x - max > kSupportDepth, and the least of them.
+template <class S>
+static int64_t row_support(const void* row, int64_t columns, double max, double& least) {
+  const typename S::E* x = static_cast<const typename S::E*>(row);
+  int64_t count = 0;
+  for (int64_t i = 0; i < columns; i++) {
+    const double v = S::scalar(x[i]);
+    if (!(v - max > kSupportDepth)) continue;
+    count++;
+    if (v < least) least = v;
+  }
+  return count;
+}
+
 template <class S>
 static int64_t row_count(const void* row, int64_t columns, double target) {
   using V = typename S::V;
@@ -328,14 +381,15 @@ static double row_central(const void* row, int64_t columns, double log_sum_exp, 
   double wide[kChunk];
   for_chunks<S>(row, columns, [&](const typename S::E* x, int64_t n, int64_t) {
     for (int64_t i = 0; i < n; i++) wide[i] = S::scalar(x[i]);
-    Four<V> sum = Four<V>::zero();
+    LaneSum<V> sum;
     for (int64_t i = 0; i < n; i += 4 * V::N) {
-      for (int k = 0; k < 4; k++) {
-        const R d = V::max(low, V::load(wide + i + k * V::N) - shift);
-        const R u = d + middle;
-        sum.v[k] = V::fma(V::exp(d) * u, u, sum.v[k]);
-      }
+      R d[4], v[4];
+      for (int k = 0; k < 4; k++) d[k] = V::max(low, V::load(wide + i + k * V::N) - shift);
+      exp_four<S64>(d, v);
+      for (int k = 0; k < 4; k++) v[k] = v[k] * (d[k] + middle) * (d[k] + middle);
+      sum.add(v[0], v[1], v[2], v[3]);
     }
+    sum.flush();
     total += sum.total();
     return true;
   });
@@ -348,6 +402,7 @@ constexpr RowKernels make_row_kernels() {
       {row_pass<S64>, row_pass<S32>, row_pass<S16>, row_pass<SB16>},
       {row_count<S64>, row_count<S32>, row_count<S16>, row_count<SB16>},
       {row_central<S64, S64>, row_central<S32, S64>, row_central<S16, S64>, row_central<SB16, S64>},
+      {row_support<S64>, row_support<S32>, row_support<S16>, row_support<SB16>},
   };
 }
 

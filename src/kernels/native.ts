@@ -35,7 +35,7 @@ export interface NativeKernels {
     targetLogits: Float64Array | null,
     threads: number,
   ): number;
-  accumulateCentral(
+  accumulateSecond(
     data: Uint8Array,
     format: number,
     rows: number,
@@ -43,9 +43,12 @@ export interface NativeKernels {
     rowStride: number,
     columnOffset: number,
     rowOffset: number,
+    wanted: Uint8Array,
+    max: Float64Array,
     logSumExp: Float64Array,
     entropy: Float64Array,
-    totals: Float64Array,
+    varentropy: Float64Array,
+    support: Float64Array,
     threads: number,
   ): void;
   widenToF32(source: Uint8Array, dtype: number, target: Float32Array, threads: number): void;
@@ -82,7 +85,7 @@ export interface KernelStatus {
 }
 
 /** Must equal kInterfaceVersion of native/src/addon.cpp. */
-const INTERFACE_VERSION = 1;
+const INTERFACE_VERSION = 2;
 
 interface Loaded {
   readonly kernels: NativeKernels | undefined;

@@ -38,17 +38,20 @@ export const FIELD = {
   square: 5,
   finiteSum: 6,
   finiteCount: 7,
-  columns: 8,
-  targetLogit: 9,
-  targetSeen: 10,
-  greater: 11,
-  rankedColumns: 12,
-  powers: 13,
+  support: 8,
+  supportLeast: 9,
+  columns: 10,
+  targetLogit: 11,
+  targetSeen: 12,
+  greater: 13,
+  rankedColumns: 14,
+  powers: 15,
 } as const;
 
 /**
  * Running statistics of `rows` rows over the vocabulary columns seen so far. With m the largest logit of a row so far:
- * z, a, q = sum of e^(x-m) (x-m)^k for k = 0, 1, 2; half, square and powers = sum of e^(alpha (x-m)).
+ * z, a, q = sum of e^(x-m) (x-m)^k for k = 0, 1, 2; half, square and powers = sum of e^(alpha (x-m)); support = number
+ * of logits with e^(x-m) > 0 in f64, supportLeast the smallest of them.
  */
 export interface RowAccumulator {
   readonly rows: number;
@@ -68,6 +71,9 @@ export interface RowAccumulator {
 
 /** The addon's limit on kept power sums. */
 const MOST_POWER_ORDERS = 16;
+
+/** log(2^-1075): e^d is above 0 in f64 where d is above this. */
+export const SUPPORT_DEPTH = -745.1332191019412;
 
 /** Orders within this of 1 are Shannon's. */
 export const SHANNON_WIDTH = 1e-9;
@@ -104,6 +110,7 @@ export function createRowAccumulator(rows: number, options: RowAccumulatorOption
   }
   const fields = new Float64Array((FIELD.powers + powerOrders.length) * rows);
   fields.fill(Number.NEGATIVE_INFINITY, FIELD.max * rows, (FIELD.max + 1) * rows);
+  fields.fill(Number.POSITIVE_INFINITY, FIELD.supportLeast * rows, (FIELD.supportLeast + 1) * rows);
   fields.fill(Number.NaN, FIELD.targetLogit * rows, (FIELD.targetLogit + 1) * rows);
   return {
     rows,
@@ -133,6 +140,8 @@ export interface RowSums {
   square: number;
   finiteSum: number;
   finiteCount: number;
+  support: number;
+  supportLeast: number;
   readonly powers: Float64Array;
 }
 
@@ -180,6 +189,17 @@ export function mergeSums(into: RowAccumulator, row: number, sums: RowSums): voi
   f[squareAt] += rescale(sums.max, newMax, 2) * sums.square;
   for (let k = 0; k < into.powerOrders.length; k++) {
     f[(FIELD.powers + k) * rows + row] += rescale(sums.max, newMax, into.powerOrders[k]) * sums.powers[k];
+  }
+  const supportAt = FIELD.support * rows + row;
+  const leastAt = FIELD.supportLeast * rows + row;
+  // What lies so far below the new maximum that all of it has lost its probability counts no more.
+  if (!(oldMax - newMax > SUPPORT_DEPTH)) {
+    f[supportAt] = 0;
+    f[leastAt] = Number.POSITIVE_INFINITY;
+  }
+  if (sums.max - newMax > SUPPORT_DEPTH) {
+    f[supportAt] += sums.support;
+    f[leastAt] = Math.min(f[leastAt], sums.supportLeast);
   }
   f[max * rows + row] = newMax;
 }

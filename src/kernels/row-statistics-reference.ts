@@ -1,5 +1,13 @@
 import { bfloatValue, halfValue } from './dtypes-reference.js';
-import { FIELD, insertTop, type LogitBlock, mergeSums, type RowAccumulator, type RowSums } from './row-accumulator.js';
+import {
+  FIELD,
+  insertTop,
+  type LogitBlock,
+  mergeSums,
+  type RowAccumulator,
+  type RowSums,
+  SUPPORT_DEPTH,
+} from './row-accumulator.js';
 
 /** Where the block lies in the accumulator, and what is known of the targets. */
 export interface RowPlacement {
@@ -18,8 +26,11 @@ function readRow(block: LogitBlock, row: number, out: Float64Array): void {
   else for (let i = 0; i < out.length; i++) out[i] = data[start + i];
 }
 
-/** Sums of one row, two passes over it: the maximum, then everything relative to it. False for NaN or +inf. */
-function sumRow(x: Float64Array, accumulator: RowAccumulator, sums: RowSums): boolean {
+/**
+ * Sums of one row, two passes over it: the maximum, then everything relative to it; the support is counted against the
+ * larger of that and `knownMax`. False for NaN or +inf.
+ */
+function sumRow(x: Float64Array, accumulator: RowAccumulator, knownMax: number, sums: RowSums): boolean {
   let max = Number.NEGATIVE_INFINITY;
   for (let i = 0; i < x.length; i++) {
     const v = x[i];
@@ -27,10 +38,12 @@ function sumRow(x: Float64Array, accumulator: RowAccumulator, sums: RowSums): bo
     if (v > max) max = v;
   }
   sums.max = max;
-  sums.z = sums.a = sums.q = sums.half = sums.square = sums.finiteSum = sums.finiteCount = 0;
+  sums.z = sums.a = sums.q = sums.half = sums.square = sums.finiteSum = sums.finiteCount = sums.support = 0;
+  sums.supportLeast = Number.POSITIVE_INFINITY;
   sums.powers.fill(0);
   if (max === Number.NEGATIVE_INFINITY) return true;
   const { full, powerOrders } = accumulator;
+  const newMax = Math.max(max, knownMax);
   for (let i = 0; i < x.length; i++) {
     const v = x[i];
     if (v === Number.NEGATIVE_INFINITY) continue;
@@ -47,6 +60,10 @@ function sumRow(x: Float64Array, accumulator: RowAccumulator, sums: RowSums): bo
     sums.square += e * e;
     sums.finiteSum += v;
     sums.finiteCount++;
+    if (v - newMax > SUPPORT_DEPTH) {
+      sums.support++;
+      if (v < sums.supportLeast) sums.supportLeast = v;
+    }
     for (let k = 0; k < powerOrders.length; k++) sums.powers[k] += Math.exp(powerOrders[k] * d);
   }
   return true;
@@ -84,11 +101,23 @@ export function accumulateRowsReference(
 ): number {
   const x = new Float64Array(block.columns);
   const powers = new Float64Array(accumulator.powerOrders.length);
-  const sums: RowSums = { max: 0, z: 0, a: 0, q: 0, half: 0, square: 0, finiteSum: 0, finiteCount: 0, powers };
+  const sums: RowSums = {
+    max: 0,
+    z: 0,
+    a: 0,
+    q: 0,
+    half: 0,
+    square: 0,
+    finiteSum: 0,
+    finiteCount: 0,
+    support: 0,
+    supportLeast: 0,
+    powers,
+  };
   for (let r = 0; r < block.rows; r++) {
     const row = placement.rowOffset + r;
     readRow(block, r, x);
-    if (!sumRow(x, accumulator, sums)) return r;
+    if (!sumRow(x, accumulator, accumulator.fields[FIELD.max * accumulator.rows + row], sums)) return r;
     mergeSums(accumulator, row, sums);
     accumulator.fields[FIELD.columns * accumulator.rows + row] += x.length;
     if (accumulator.topK > 0) {
@@ -101,27 +130,43 @@ export function accumulateRowsReference(
   return -1;
 }
 
-/** The meaning of the native `accumulateCentral`: totals[row] += sum of p (-log p - entropy)^2. */
-export function accumulateCentralReference(
-  totals: Float64Array,
+/** What the second pass reads of the first: [rows] each. */
+export interface FirstPass {
+  /** 1 for rows to visit. */
+  readonly wanted: Uint8Array;
+  readonly max: Float64Array;
+  readonly logSumExp: Float64Array;
+  readonly entropyNats: Float64Array;
+}
+
+/** Sums of the second pass, [rows] each: of p (-log p - entropy)^2, and of the logits that have a probability. */
+export interface SecondPass {
+  readonly varentropyNats2: Float64Array;
+  readonly supportSize: Float64Array;
+}
+
+/** The meaning of the native `accumulateSecond`. */
+export function accumulateSecondReference(
+  second: SecondPass,
+  first: FirstPass,
   block: LogitBlock,
   rowOffset: number,
-  logSumExp: Float64Array,
-  entropyNats: Float64Array,
 ): void {
   const x = new Float64Array(block.columns);
   for (let r = 0; r < block.rows; r++) {
     const row = rowOffset + r;
-    const entropy = entropyNats[row];
-    if (Number.isNaN(entropy)) continue;
+    if (first.wanted[row] === 0) continue;
     readRow(block, r, x);
-    let total = 0;
+    let varentropy = 0;
+    let support = 0;
     for (let i = 0; i < x.length; i++) {
-      const d = x[i] - logSumExp[row];
+      const d = x[i] - first.logSumExp[row];
       const p = Math.exp(d);
-      if (p > 0) total += p * (d + entropy) ** 2;
+      if (p > 0) varentropy += p * (d + first.entropyNats[row]) ** 2;
+      if (x[i] - first.max[row] > SUPPORT_DEPTH) support++;
     }
-    totals[row] += total;
+    second.varentropyNats2[row] += varentropy;
+    second.supportSize[row] += support;
   }
 }
 

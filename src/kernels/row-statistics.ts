@@ -16,12 +16,14 @@ import {
   mergeSums,
   type RowAccumulator,
   type RowAccumulatorOptions,
+  SUPPORT_DEPTH,
 } from './row-accumulator.js';
 import {
-  accumulateCentralReference,
   accumulateRowsReference,
+  accumulateSecondReference,
   hostileEntry,
   type RowPlacement,
+  type SecondPass,
 } from './row-statistics-reference.js';
 
 export {
@@ -31,6 +33,7 @@ export {
   type RowAccumulator,
   type RowAccumulatorOptions,
 } from './row-accumulator.js';
+export type { SecondPass } from './row-statistics-reference.js';
 
 /** Where a block of logits belongs. */
 export interface AccumulateOptions {
@@ -50,11 +53,13 @@ export interface AccumulateOptions {
 }
 
 /**
- * Statistics of `rows` rows, [rows] each, in nats. Where the accumulator's measures are `entropy`, only logSumExp,
- * entropyNats, minEntropyNats, normalizedEntropy and surprisalNats are filled; the others are empty arrays.
+ * Statistics of `rows` rows, [rows] each, in nats. Where the accumulator's measures are `entropy`, only max,
+ * logSumExp, entropyNats, minEntropyNats, normalizedEntropy and surprisalNats are filled; the others are empty arrays.
  */
 export interface RowStatistics {
   readonly rows: number;
+  /** Largest logit. */
+  readonly max: Float64Array;
   readonly logSumExp: Float64Array;
   readonly entropyNats: Float64Array;
   /** Entropy over the log of the vocabulary size; 0 for a vocabulary of one. */
@@ -64,14 +69,12 @@ export interface RowStatistics {
   /** -log p(target): +Infinity for a masked target, NaN where the row has no target. */
   readonly surprisalNats: Float64Array;
   readonly varentropyNats2: Float64Array;
-  /** 1 for rows whose varentropy cancelled: see {@link accumulateCentralVarentropy}. */
-  readonly varentropyCancelled: Uint8Array;
   /** 1 + number of logits strictly greater than the target's; NaN where not all columns could be compared. */
   readonly rank: Float64Array;
-  /** Number of logits above -Infinity. */
+  /** Number of logits whose probability is above 0 in f64: those within 745 nats of the largest. */
   readonly supportSize: Float64Array;
   readonly hartleyNats: Float64Array;
-  /** KL(uniform over the support || p). */
+  /** KL(u || p) with u uniform over the logits above -Infinity. */
   readonly selfCertaintyNats: Float64Array;
   /** (2/pi) arccos(sum sqrt(p) / sqrt(vocabulary size)): 0 for uniform. */
   readonly fisherRao: Float64Array;
@@ -86,6 +89,11 @@ export interface RowStatistics {
   readonly topColumns: Int32Array;
   /** p of the first minus p of the second; NaN in every row when topK < 2. */
   readonly margin: Float64Array;
+  /**
+   * 1 for rows whose varentropy is so small that one pass loses digits (below 1e-6 max(1, H^2)), or whose support may
+   * be less than counted (the maximum grew by hundreds of nats between blocks): see {@link accumulateSecondPass}.
+   */
+  readonly needsSecondPass: Uint8Array;
 }
 
 function checkBlock(accumulator: RowAccumulator, block: LogitBlock, options: AccumulateOptions): void {
@@ -190,6 +198,8 @@ export function mergeRows(a: RowAccumulator, b: RowAccumulator): RowAccumulator 
       square: at(FIELD.square),
       finiteSum: at(FIELD.finiteSum),
       finiteCount: at(FIELD.finiteCount),
+      support: at(FIELD.support),
+      supportLeast: at(FIELD.supportLeast),
       powers,
     });
     for (const field of [FIELD.columns, FIELD.greater, FIELD.rankedColumns]) f[field * rows + r] += at(field);
@@ -219,7 +229,7 @@ function entropiesOfOrder(
   logZ: number,
   entropyNats: number,
 ): { renyi: number; tsallis: number } {
-  const support = accumulator.fields[FIELD.finiteCount * accumulator.rows + r];
+  const support = accumulator.fields[FIELD.support * accumulator.rows + r];
   if (isShannon(order)) return { renyi: entropyNats, tsallis: entropyNats };
   if (order === 0) return { renyi: Math.log(support), tsallis: support - 1 };
   if (order === Number.POSITIVE_INFINITY) return { renyi: logZ, tsallis: 0 };
@@ -241,7 +251,6 @@ export function finalizeRows(accumulator: RowAccumulator, vocabularySize: number
     minEntropyNats: array(),
     surprisalNats: array(),
     varentropyNats2: array(full),
-    varentropyCancelled: new Uint8Array(full ? rows : 0),
     rank: array(full),
     supportSize: array(full),
     hartleyNats: array(full),
@@ -250,6 +259,7 @@ export function finalizeRows(accumulator: RowAccumulator, vocabularySize: number
     renyiNats: accumulator.renyiOrders.map(() => array()),
     tsallis: accumulator.renyiOrders.map(() => array()),
     margin: array(full),
+    needsSecondPass: new Uint8Array(full ? rows : 0),
   };
   const max = fieldOf(accumulator, FIELD.max);
   const z = fieldOf(accumulator, FIELD.z);
@@ -271,6 +281,7 @@ export function finalizeRows(accumulator: RowAccumulator, vocabularySize: number
   }
   return {
     rows,
+    max: max.slice(),
     ...out,
     renyiOrders: accumulator.renyiOrders,
     topK,
@@ -288,7 +299,7 @@ function finalizeFull(
   r: number,
   vocabularySize: number,
   logZ: number,
-  out: Omit<RowStatistics, 'rows' | 'renyiOrders' | 'topK' | 'topLogProbs' | 'topColumns'>,
+  out: Omit<RowStatistics, 'rows' | 'max' | 'renyiOrders' | 'topK' | 'topLogProbs' | 'topColumns'>,
 ): void {
   const { rows, topK } = accumulator;
   const value = (field: number): number => accumulator.fields[field * rows + r];
@@ -297,14 +308,16 @@ function finalizeFull(
   const mean = value(FIELD.a) / z;
   const varentropy = Math.max(0, value(FIELD.q) / z - mean * mean);
   out.varentropyNats2[r] = varentropy;
-  out.varentropyCancelled[r] = varentropy < 1e-6 * Math.max(1, entropy * entropy) ? 1 : 0;
+  const cancelled = varentropy < 1e-6 * Math.max(1, entropy * entropy);
+  const overcounted = !(value(FIELD.supportLeast) - value(FIELD.max) > SUPPORT_DEPTH);
+  out.needsSecondPass[r] = cancelled || overcounted ? 1 : 0;
   const ranked = value(FIELD.rankedColumns) === value(FIELD.columns) && !Number.isNaN(value(FIELD.targetLogit));
   out.rank[r] = ranked ? 1 + value(FIELD.greater) : Number.NaN;
-  const support = value(FIELD.finiteCount);
-  out.supportSize[r] = support;
-  out.hartleyNats[r] = Math.log(support);
-  const meanBelowMax = value(FIELD.max) - value(FIELD.finiteSum) / support;
-  out.selfCertaintyNats[r] = Math.max(0, meanBelowMax + logZ - Math.log(support));
+  out.supportSize[r] = value(FIELD.support);
+  out.hartleyNats[r] = Math.log(value(FIELD.support));
+  const finite = value(FIELD.finiteCount);
+  const meanBelowMax = value(FIELD.max) - value(FIELD.finiteSum) / finite;
+  out.selfCertaintyNats[r] = Math.max(0, meanBelowMax + logZ - Math.log(finite));
   const overlap = value(FIELD.half) / Math.sqrt(z) / Math.sqrt(vocabularySize);
   out.fisherRao[r] = (2 / Math.PI) * Math.acos(Math.min(1, overlap));
   for (let k = 0; k < accumulator.renyiOrders.length; k++) {
@@ -316,7 +329,7 @@ function finalizeFull(
     out.margin[r] = Number.NaN;
   } else {
     const [first, second] = accumulator.topValues.subarray(r * topK, r * topK + 2);
-    out.margin[r] = -Math.expm1(second - first) * Math.exp(-logZ);
+    out.margin[r] = Math.abs(Math.expm1(second - first) * Math.exp(-logZ));
   }
 }
 
@@ -338,30 +351,36 @@ export function topMass(statistics: RowStatistics, k: number): Float64Array {
   return mass;
 }
 
+/** Empty sums for {@link accumulateSecondPass}. */
+export function createSecondPass(statistics: RowStatistics): SecondPass {
+  return {
+    varentropyNats2: new Float64Array(statistics.rows),
+    supportSize: new Float64Array(statistics.rows),
+  };
+}
+
 /**
- * Second pass for rows whose one-pass varentropy cancelled (below 1e-6 max(1, H^2)): adds the block's share of
- * sum p (-log p - H)^2 to `totals` ([statistics.rows], zero before the first block). Other rows stay untouched.
- * {@link refineVarentropy} then takes the totals over.
+ * A second pass over the logits, for the rows that need one: sums p (-log p - H)^2, which does not cancel, and counts
+ * the support against the final maximum. Takes every block once, in any order; {@link applySecondPass} then corrects
+ * the statistics.
  */
-export function accumulateCentralVarentropy(
-  totals: Float64Array,
+export function accumulateSecondPass(
+  second: SecondPass,
   statistics: RowStatistics,
   block: LogitBlock,
   options: { readonly rowOffset?: number; readonly threads?: number } = {},
 ): void {
   const rowOffset = options.rowOffset ?? 0;
-  if (totals.length !== statistics.rows || rowOffset + block.rows > statistics.rows) {
+  if (rowOffset + block.rows > statistics.rows) {
     throw new RangeError(`${rowOffset + block.rows} rows do not fit statistics of ${statistics.rows}`);
   }
-  const wanted = statistics.entropyNats.map((value, r) =>
-    statistics.varentropyCancelled[r] === 1 ? value : Number.NaN,
-  );
   const native = nativeKernels();
   if (native === undefined) {
-    accumulateCentralReference(totals, block, rowOffset, statistics.logSumExp, wanted);
+    const first = { ...statistics, wanted: statistics.needsSecondPass };
+    accumulateSecondReference(second, first, block, rowOffset);
     return;
   }
-  native.accumulateCentral(
+  native.accumulateSecond(
     blockBytes(block),
     LOGIT_FORMATS.indexOf(block.dtype),
     block.rows,
@@ -369,17 +388,30 @@ export function accumulateCentralVarentropy(
     block.rowStride ?? block.columns,
     0,
     rowOffset,
+    statistics.needsSecondPass,
+    statistics.max,
     statistics.logSumExp,
-    wanted,
-    totals,
+    statistics.entropyNats,
+    second.varentropyNats2,
+    second.supportSize,
     kernelThreads(options.threads),
   );
 }
 
-/** Replaces the varentropy of rows that had cancelled by the totals of {@link accumulateCentralVarentropy}. */
-export function refineVarentropy(statistics: RowStatistics, totals: Float64Array): void {
+/** Puts the sums of a complete second pass into the statistics of the rows that needed it. */
+export function applySecondPass(statistics: RowStatistics, second: SecondPass): void {
   for (let r = 0; r < statistics.rows; r++) {
-    if (statistics.varentropyCancelled[r] === 1) statistics.varentropyNats2[r] = totals[r];
+    if (statistics.needsSecondPass[r] === 0) continue;
+    const support = second.supportSize[r];
+    statistics.varentropyNats2[r] = second.varentropyNats2[r];
+    statistics.supportSize[r] = support;
+    statistics.hartleyNats[r] = Math.log(support);
+    statistics.renyiOrders.forEach((order, k) => {
+      if (order !== 0) return;
+      statistics.renyiNats[k][r] = Math.log(support);
+      statistics.tsallis[k][r] = support - 1;
+    });
+    statistics.needsSecondPass[r] = 0;
   }
 }
 
@@ -391,10 +423,10 @@ export function rowStatistics(
   const accumulator = createRowAccumulator(block.rows, options);
   accumulateRows(accumulator, block, { targets: options.targets, threads: options.threads });
   const statistics = finalizeRows(accumulator, block.columns);
-  if (statistics.varentropyCancelled.includes(1)) {
-    const totals = new Float64Array(block.rows);
-    accumulateCentralVarentropy(totals, statistics, block, { threads: options.threads });
-    refineVarentropy(statistics, totals);
+  if (statistics.needsSecondPass.includes(1)) {
+    const second = createSecondPass(statistics);
+    accumulateSecondPass(second, statistics, block, { threads: options.threads });
+    applySecondPass(statistics, second);
   }
   return statistics;
 }
