@@ -111,8 +111,10 @@ export function plainAttention(
   probabilities: boolean,
 ): string {
   const past = ['batch', a.kvHeads, 'past', a.headDim];
+  // The attribute is a float whose root multiplies q and k: in double precision the scores would carry its rounding.
+  const exact = g.float === 'f64';
   const inputs = [
-    q,
+    exact ? g.node('Mul', [q, g.scalar(a.scale)]) : q,
     k,
     v,
     g.input(maskName(a.window), 'bool', ['length', 'total']),
@@ -127,7 +129,7 @@ export function plainAttention(
       q_num_heads: { int: a.heads },
       kv_num_heads: { int: a.kvHeads },
       is_causal: { int: 0 },
-      scale: a.scale,
+      scale: exact ? 1 : a.scale,
       ...(a.softcap !== undefined && { softcap: a.softcap }),
       ...(probabilities && { qk_matmul_output_mode: { int: 3 } }),
     },

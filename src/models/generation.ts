@@ -64,16 +64,18 @@ export async function generate(model: LanguageModel, request: GenerationRequest)
 
 async function generateBatch(
   engine: NonNullable<LanguageModel['engine']>,
-  batch: readonly number[],
+  members: readonly number[],
   request: GenerationRequest,
   root: Random,
 ): Promise<Generated[]> {
   const { hiddenSize, vocabularySize } = engine.model;
+  // A product with a single row has other last bits: a prompt alone keeps itself company.
+  const batch = members.length === 1 ? [members[0], members[0]] : members;
   const length = request.prompts[batch[0]].length;
   const state = engine.startDecoding(length + request.maxNewTokens);
   const streams = batch.map((index) => root.fork(index));
   const sequences = batch.map(() => ({ tokens: [] as number[], logs: [] as number[], entropies: [] as number[] }));
-  const finished = batch.map(() => false);
+  const finished = batch.map((_, b) => b >= members.length);
   const interventions = request.interventions?.map((intervention) => ({
     ...intervention,
     positions: (window: number, position: number) => intervention.positions(batch[window], position),
@@ -103,7 +105,7 @@ async function generateBatch(
       return Int32Array.of(token);
     });
   }
-  return sequences.map((sequence) => ({
+  return sequences.slice(0, members.length).map((sequence) => ({
     tokens: Int32Array.from(sequence.tokens),
     logProbabilities: Float64Array.from(sequence.logs),
     entropyNats: Float64Array.from(sequence.entropies),

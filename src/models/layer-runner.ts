@@ -172,7 +172,8 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
   };
 
   /** Query chunks of one window: at most `most` rows each, none of a single row. */
-  const chunkLength = (length: number, most: number): number => (length % most === 1 && length > 1 ? most - 1 : most);
+  const chunkLength = (length: number, most: number): number =>
+    length % most === 1 && length > most && most > 2 ? most - 1 : Math.min(length, most);
 
   /** A product with a single row has other last bits than the same row among others: run it twice, keep the first. */
   const runTwin = async (request: LayerRunRequest, group: WindowGroup): Promise<void> => {
@@ -214,7 +215,7 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
         const cache = plain
           ? (group.caches?.[request.layer] ?? { keys: make(0), values: make(0) })
           : cacheFor(group, request.layer, batch * kvHeads * group.capacity * headDim);
-        const step = batch === 1 ? Math.min(group.length, request.rowsPerRun ?? rowsPerRun) : group.length;
+        const step = batch === 1 ? chunkLength(group.length, request.rowsPerRun ?? rowsPerRun) : group.length;
         for (let from = 0; from < group.length; from += step) {
           const count = Math.min(step, group.length - from);
           const first = group.start + from;

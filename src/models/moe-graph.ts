@@ -1,6 +1,9 @@
 import type { MoeMlpDescription } from './description.js';
 import { activate, type LayerContext, linear } from './layer-parts.js';
 
+/** TensorProto.DataType of int64. */
+const INT64 = 7;
+
 /**
  * Sparse mixture of experts over x [n, hidden].
  *
@@ -33,8 +36,14 @@ export function mixtureOfExperts(context: LayerContext, mlp: MoeMlpDescription, 
     const mask = g.node('Equal', [flatChosen, g.integers([expert], true)]);
     const slot = g.node('Reshape', [g.node('NonZero', [mask]), lastAxis]);
     const token = g.node('Div', [slot, g.integers([mlp.expertsPerToken], true)]);
-    const rows = g.node('Gather', [value, token], { attributes: { axis: { int: 0 } } });
-    const out = gatedMlp(context, `${prefix}expert.${expert}.`, rows, mlp);
+    // A product with a single row has other last bits, and a result must not depend on who else is in the batch.
+    const count = g.node('Shape', [token]);
+    const lone = g.node('Cast', [g.node('Equal', [count, g.integers([1])])], { attributes: { to: { int: INT64 } } });
+    const company = g.node('Slice', [token, g.integers([0]), lone]);
+    const chosenRows = g.node('Concat', [token, company], { attributes: { axis: { int: 0 } } });
+    const rows = g.node('Gather', [value, chosenRows], { attributes: { axis: { int: 0 } } });
+    const all = gatedMlp(context, `${prefix}expert.${expert}.`, rows, mlp);
+    const out = g.node('Slice', [all, g.integers([0]), count]);
     const weight = g.node('Gather', [flatWeights, slot], { attributes: { axis: { int: 0 } } });
     slots.push(slot);
     outputs.push(g.node('Mul', [out, weight]));
