@@ -121,7 +121,8 @@ export function sampleMeasures(states: Float32Array | Float64Array, width: numbe
   for (let r = 0; r < rows; r++) {
     for (let s = 0; s <= r; s++) {
       let product = 0;
-      for (let i = 0; i < width; i++) product += (states[r * width + i] - centre[i]) * (states[s * width + i] - centre[i]);
+      for (let i = 0; i < width; i++)
+        product += (states[r * width + i] - centre[i]) * (states[s * width + i] - centre[i]);
       gram[r * rows + s] = product / rows;
       gram[s * rows + r] = product / rows;
     }

@@ -23,7 +23,7 @@ function entryLogProb(entry: Fields, where: string): number {
 function sameToken(a: Fields, b: Fields): boolean {
   if (typeof a.id === 'number' && typeof b.id === 'number') return a.id === b.id;
   if (Array.isArray(a.bytes) && Array.isArray(b.bytes)) return JSON.stringify(a.bytes) === JSON.stringify(b.bytes);
-  return a.token === b.token;
+  return typeof a.token === 'string' && a.token === b.token;
 }
 
 /** One position of OpenAI's chat format or of llama.cpp's server: a token and a list of the likeliest. */

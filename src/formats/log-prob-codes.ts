@@ -86,8 +86,9 @@ export function encodeLogProbs(
 }
 
 /**
- * Log-probabilities of a coded row, in f64 and not normalised again. Entries of code 0 share the tail's mass evenly;
- * `tail` undefined (a file that does not store it) takes what the other codes leave of 1, at most what code 0 stands for.
+ * Log-probabilities of a coded row, in f64 and not normalised again. Entries of code 0 share the tail's mass evenly.
+ * `tail` undefined stands for a file that does not store it: a row whose range is under 16 nats has its smallest entry
+ * there; of a clipped row the tail gets what the other codes leave of 1, at most what code 0 stands for.
  *
  * @param out receives `vocabulary` log-probabilities; minus infinity where the tail has no mass
  */
@@ -111,7 +112,10 @@ export function decodeLogProbs(
     out[i] = logProb;
     coded += Math.exp(logProb);
   }
-  const mass = tail?.mass ?? Math.min(Math.max(0, 1 - coded), tailCount * Math.exp(row.minLogProb));
+  const atCode = tailCount * Math.exp(row.minLogProb);
+  // Rounding of the codes may leave nothing; a tail of zero mass would make divergences infinite that are not.
+  const least = row.scale * HIGHEST_CODE < 0.9999 * CODE_RANGE_NATS ? atCode : atCode * Math.exp(-CODE_RANGE_NATS);
+  const mass = tail?.mass ?? Math.min(Math.max(least, 1 - coded), atCode);
   const logShare = Math.log(mass / tailCount);
   for (let i = 0; i < vocabulary; i++) if (codes[codeStart + i] === 0) out[i] = logShare;
 }

@@ -243,7 +243,8 @@ export function fitLogisticProbe(
   if (!(decay > 0)) throw new InputError('probe: the decay must be positive, or separable classes have no optimum');
   const counts = new Int32Array(classes);
   for (let r = 0; r < rows; r++) {
-    if (!(labels[r] >= 0 && labels[r] < classes)) throw new InputError(`probe: row ${r} has label ${labels[r]} of ${classes}`);
+    if (!(labels[r] >= 0 && labels[r] < classes))
+      throw new InputError(`probe: row ${r} has label ${labels[r]} of ${classes}`);
     counts[labels[r]]++;
   }
   const missing = counts.indexOf(0);

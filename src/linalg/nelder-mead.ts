@@ -58,7 +58,8 @@ export function nelderMead(
   for (;;) {
     simplex.sort((a, b) => a.value - b.value);
     let spread = 0;
-    for (const { x } of simplex) for (let i = 0; i < n; i++) spread = Math.max(spread, Math.abs(x[i] - simplex[0].x[i]));
+    for (const { x } of simplex)
+      for (let i = 0; i < n; i++) spread = Math.max(spread, Math.abs(x[i] - simplex[0].x[i]));
     converged = simplex[n].value - simplex[0].value <= valueTolerance && spread <= pointTolerance;
     if (converged || evaluations >= maxEvaluations) break;
     centroid.fill(0);
