@@ -78,6 +78,9 @@ export function compareRows(
   names: { readonly base: string; readonly candidate: string } = { base: 'base logits', candidate: 'candidate logits' },
 ): void {
   const rows = out.rows;
+  // Exponentials of the first pass serve the second: they cost more than the memory they take.
+  const baseExp = new Float64Array(vocabulary);
+  const candidateExp = new Float64Array(vocabulary);
   for (let row = 0; row < rows; row++) {
     const start = row * vocabulary;
     const baseTop = topOf(base, row, vocabulary, names.base);
@@ -86,23 +89,30 @@ export function compareRows(
     const candidateMax = candidate[start + candidateTop];
     let baseSum = 0;
     let candidateSum = 0;
-    for (let i = start; i < start + vocabulary; i++) {
-      baseSum += Math.exp(base[i] - baseMax);
-      candidateSum += Math.exp(candidate[i] - candidateMax);
+    for (let i = 0; i < vocabulary; i++) {
+      const e = Math.exp(base[start + i] - baseMax);
+      const f = Math.exp(candidate[start + i] - candidateMax);
+      baseExp[i] = e;
+      candidateExp[i] = f;
+      baseSum += e;
+      candidateSum += f;
     }
     const baseShift = baseMax + Math.log(baseSum);
     const candidateShift = candidateMax + Math.log(candidateSum);
+    const baseInverse = 1 / baseSum;
+    const candidateInverse = 1 / candidateSum;
     let kl = 0;
     let reverse = 0;
     let js = 0;
     let baseEntropy = 0;
     let candidateEntropy = 0;
-    for (let i = start; i < start + vocabulary; i++) {
-      const logP = base[i] - baseShift;
-      const logQ = candidate[i] - candidateShift;
-      const p = Math.exp(logP);
-      const q = Math.exp(logQ);
-      const logM = Math.log(0.5 * (p + q));
+    for (let i = 0; i < vocabulary; i++) {
+      const logP = base[start + i] - baseShift;
+      const logQ = candidate[start + i] - candidateShift;
+      const p = baseExp[i] * baseInverse;
+      const q = candidateExp[i] * candidateInverse;
+      // Half of the smallest double is zero: the halving stays outside the logarithm.
+      const logM = Math.log(p + q) - Math.LN2;
       if (p > 0) {
         kl += p * (logP - logQ);
         baseEntropy -= p * logP;
@@ -123,8 +133,8 @@ export function compareRows(
     out.candidateLogSumExp[row] = candidateShift;
     out.baseTop[row] = baseTop;
     out.candidateTop[row] = candidateTop;
-    out.baseTopProbability[row] = 1 / baseSum;
-    out.candidateTopProbability[row] = 1 / candidateSum;
+    out.baseTopProbability[row] = baseInverse;
+    out.candidateTopProbability[row] = candidateInverse;
     const target = targets[row];
     out.baseSurprisalNats[row] = target < 0 ? Number.NaN : baseShift - base[start + target];
     out.candidateSurprisalNats[row] = target < 0 ? Number.NaN : candidateShift - candidate[start + target];

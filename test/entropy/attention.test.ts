@@ -95,19 +95,20 @@ describe('attention row entropies', () => {
     const draw = (count: number): Float64Array => Float64Array.from({ length: count }, () => 2 * random.normal());
     const queries = draw(heads * length * dim);
     const keys = draw(keyHeads * length * dim);
-    for (const extra of [{}, { slidingWindow: 4 }, { softcap: 3 }]) {
+    const variants: { slidingWindow?: number; softcap?: number }[] = [{}, { slidingWindow: 4 }, { softcap: 3 }];
+    for (const extra of variants) {
+      const { slidingWindow = length, softcap } = extra;
       const scores = new Float64Array(heads * length * length).fill(NO);
       for (let h = 0; h < heads; h++) {
         for (let q = 0; q < length; q++) {
           for (let k = 0; k <= q; k++) {
-            if ('slidingWindow' in extra && q - k >= extra.slidingWindow) continue;
+            if (q - k >= slidingWindow) continue;
             let dot = 0;
             for (let d = 0; d < dim; d++) {
               dot += queries[(h * length + q) * dim + d] * keys[((h >> 1) * length + k) * dim + d];
             }
             const z = dot * 0.4;
-            scores[(h * length + q) * length + k] =
-              'softcap' in extra ? extra.softcap * Math.tanh(z / extra.softcap) : z;
+            scores[(h * length + q) * length + k] = softcap === undefined ? z : softcap * Math.tanh(z / softcap);
           }
         }
       }

@@ -64,6 +64,16 @@ describe('comparison of rows', () => {
     expect(result.deltaProbability[0]).toBeCloseTo(-0.5, 14);
   });
 
+  it('survives probabilities at the edge of what a double holds', () => {
+    const result = compareLogits(
+      Float64Array.of(0, -745),
+      Float64Array.of(0, Number.NEGATIVE_INFINITY),
+      2,
+      Int32Array.of(0),
+    );
+    expect(result.jensenShannonNats[0]).toBeCloseTo(0, 12);
+  });
+
   it('keeps the inequalities of divergences', () => {
     fc.assert(
       fc.property(fc.integer(), fc.integer(), fc.double({ min: 0.01, max: 30, noNaN: true }), (a, b, scale) => {
