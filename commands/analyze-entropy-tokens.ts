@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import {
   addDocument,
+  addEmptyWindow,
   addScoredTokens,
   type CorpusStatistics,
   corpusToJson,
@@ -165,7 +166,7 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
         continue;
       }
       if (event.kind === 'empty window') {
-        documentStatistics(entered, event.document.index).emptyWindows++;
+        addEmptyWindow(documentStatistics(entered, event.document.index));
         continue;
       }
       const { scored } = event;

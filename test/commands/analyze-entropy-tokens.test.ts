@@ -141,11 +141,35 @@ describe('the same bytes', () => {
     writeFileSync(zipped, gzipSync(readFileSync(TEXT)));
     run('plain');
     const ended = surprisal(
-      tokens('--model', MODEL, '--data', zipped, '--limit', '3', '--context', '128', '--quiet', '--report', out('zipped.json')),
+      tokens(
+        '--model',
+        MODEL,
+        '--data',
+        zipped,
+        '--limit',
+        '3',
+        '--context',
+        '128',
+        '--quiet',
+        '--report',
+        out('zipped.json'),
+      ),
     );
     expect(ended.code).toBe(0);
     const piped = surprisal(
-      tokens('--model', MODEL, '--data', '-', '--limit', '3', '--context', '128', '--quiet', '--report', out('piped.json')),
+      tokens(
+        '--model',
+        MODEL,
+        '--data',
+        '-',
+        '--limit',
+        '3',
+        '--context',
+        '128',
+        '--quiet',
+        '--report',
+        out('piped.json'),
+      ),
       {},
       text(TEXT),
     );
