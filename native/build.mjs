@@ -23,9 +23,26 @@ const stampFile = join(buildDirectory, 'stamp');
 const strict = process.argv.includes('--strict');
 const force = process.argv.includes('--force');
 
+/** Hash of all that the addon is made of, but for the compiler. */
+let sourceHash = '';
+
+/** [sourceHash, name of the compiler] of the addon that is there; empty strings when there is none. */
+function builtFrom() {
+  if (!existsSync(addon) || !existsSync(stampFile)) return ['', ''];
+  const [source = '', compiler = ''] = readFileSync(stampFile, 'utf8').split('\n');
+  return [source, compiler];
+}
+
 /** Prints the one line an installation shows and ends: 0, or 1 under --strict. */
 function giveUp(reason, detail = '') {
-  console.log(`surprisal: no native kernels (${reason}); the TypeScript kernels will be used, which are slower`);
+  if (sourceHash !== '' && builtFrom()[0] === sourceHash) {
+    console.log(`surprisal: native kernels kept as they were built before (${reason})`);
+  } else {
+    // An addon of other sources would answer differently from the TypeScript beside it.
+    rmSync(addon, { force: true });
+    rmSync(stampFile, { force: true });
+    console.log(`surprisal: no native kernels (${reason}); the TypeScript kernels will be used, which are slower`);
+  }
   if (strict && detail !== '') console.error(detail);
   process.exit(strict ? 1 : 0);
 }
@@ -103,32 +120,38 @@ async function runAll(compiler, jobs) {
 }
 
 async function build() {
-  if (process.env.SURPRISAL_NO_NATIVE === '1') giveUp('SURPRISAL_NO_NATIVE=1');
+  if (process.env.SURPRISAL_NO_NATIVE === '1') {
+    console.log('surprisal: native kernels not built (SURPRISAL_NO_NATIVE=1)');
+    return;
+  }
   if (process.platform === 'win32') giveUp('Windows is not supported');
+
+  const files = readdirSync(sourceDirectory).sort();
+  const read = (file) => readFileSync(join(sourceDirectory, file));
+  const headers = createHash('sha256').update(JSON.stringify([commonFlags, process.platform, process.arch]));
+  for (const file of files.filter((name) => name.endsWith('.hpp'))) headers.update(`${file}\0`).update(read(file));
+  const headerHash = headers.digest('hex');
+  const units = files.filter((file) => file.endsWith('.cpp'));
+  const unitHashes = units.map((file) => {
+    const hash = createHash('sha256')
+      .update(headerHash)
+      .update(`${file}\0${unitFlags(file).join(' ')}\0`);
+    return hash.update(read(file)).digest('hex');
+  });
+  sourceHash = createHash('sha256').update(unitHashes.join('\n')).digest('hex');
+
   const include = includeDirectory();
   if (include === undefined) giveUp('node-api-headers is not installed');
   const compiler = findCompiler();
   if (compiler === undefined) giveUp('no C++ compiler found; set CXX to one');
-
-  const files = readdirSync(sourceDirectory).sort();
-  const units = files.filter((file) => file.endsWith('.cpp'));
-  const shared = createHash('sha256');
-  shared.update(JSON.stringify([compiler, commonFlags, process.platform, process.arch]));
-  for (const file of files.filter((name) => name.endsWith('.hpp'))) {
-    shared.update(`${file}\0`).update(readFileSync(join(sourceDirectory, file)));
-  }
-  const sharedHash = shared.digest('hex');
-  const plan = units.map((file) => {
-    const hash = createHash('sha256').update(sharedHash).update(`${file}\0`).update(unitFlags(file).join(' '));
-    const digest = hash
-      .update(readFileSync(join(sourceDirectory, file)))
-      .digest('hex')
-      .slice(0, 20);
-    return { file, object: join(buildDirectory, `${file}.${digest}.o`) };
-  });
-  const stamp = createHash('sha256').update(plan.map((unit) => unit.object.slice(buildDirectory.length)).join('\n'));
-  const stampText = stamp.digest('hex');
-  if (!force && existsSync(addon) && existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stampText) return;
+  const compilerName = JSON.stringify(compiler);
+  const [builtSource, builtCompiler] = builtFrom();
+  if (!force && builtSource === sourceHash && builtCompiler === compilerName) return;
+  const compilerHash = createHash('sha256').update(compilerName).digest('hex').slice(0, 8);
+  const plan = units.map((file, i) => ({
+    file,
+    object: join(buildDirectory, `${file}.${unitHashes[i].slice(0, 16)}.${compilerHash}.o`),
+  }));
 
   mkdirSync(buildDirectory, { recursive: true });
   // Objects carry a hash of all that went into them, so one that is there is right. Each is written under the name of
@@ -168,7 +191,7 @@ async function build() {
     giveUp(`${compiler.version} could not link them; node native/build.mjs --strict shows why`, link.output);
   }
   renameSync(temporary(addon), addon);
-  writeFileSync(stampFile, stampText);
+  writeFileSync(stampFile, `${sourceHash}\n${compilerName}\n`);
   const wanted = new Set(plan.map((unit) => unit.object));
   for (const file of readdirSync(buildDirectory)) {
     if (file.endsWith('.o') && !wanted.has(join(buildDirectory, file))) {

@@ -13,7 +13,7 @@ void widen_to_f32(const uint8_t* source, DType dtype, int64_t count, float* targ
 void widen_to_f64(const uint8_t* source, DType dtype, int64_t count, double* target, int threads);
 
 // Round to nearest, ties to even, to F32, F16, BF16, F8_E4M3 or F8_E5M2; false for another type. Too large: infinity,
-// and NaN for F8_E4M3, which has no infinity.
+// and the largest finite value for F8_E4M3, which has no infinity.
 bool narrow_from_f32(const float* source, DType dtype, int64_t count, uint8_t* target, int threads);
 
 // The 16-bit formats, a range at a time, for one instruction set.

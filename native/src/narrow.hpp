@@ -37,7 +37,7 @@ static inline uint16_t half_of_float(float value) {
   return static_cast<uint16_t>(small_of_float<10, 15, 0x7bff, 0x7c00, 0x7e00, 15>(value));
 }
 static inline uint8_t e4m3_of_float(float value) {
-  return static_cast<uint8_t>(small_of_float<3, 7, 0x7e, 0x7f, 0x7f, 7>(value));
+  return static_cast<uint8_t>(small_of_float<3, 7, 0x7e, 0x7e, 0x7f, 7>(value));
 }
 static inline uint8_t e5m2_of_float(float value) {
   return static_cast<uint8_t>(small_of_float<2, 15, 0x7b, 0x7c, 0x7f, 7>(value));

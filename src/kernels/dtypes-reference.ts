@@ -53,7 +53,7 @@ interface SmallFloat {
 const SMALL_FLOATS = {
   F16: { mantissaBits: 10, bias: 15, largest: 0x7bff, overflow: 0x7c00, nan: 0x7e00, signBit: 0x8000 },
   BF16: { mantissaBits: 7, bias: 127, largest: 0x7f7f, overflow: 0x7f80, nan: 0x7fc0, signBit: 0x8000 },
-  F8_E4M3: { mantissaBits: 3, bias: 7, largest: 0x7e, overflow: 0x7f, nan: 0x7f, signBit: 0x80 },
+  F8_E4M3: { mantissaBits: 3, bias: 7, largest: 0x7e, overflow: 0x7e, nan: 0x7f, signBit: 0x80 },
   F8_E5M2: { mantissaBits: 2, bias: 15, largest: 0x7b, overflow: 0x7c, nan: 0x7f, signBit: 0x80 },
 } as const satisfies Partial<Record<DType, SmallFloat>>;
 

@@ -52,9 +52,10 @@ export function widenToF64(source: Uint8Array, dtype: DType, target: Float64Arra
 }
 
 /**
- * f32 values stored as `dtype`, rounded to nearest, ties to even, as PyTorch's `.to()` does: F16, BF16 and F8_E5M2
- * overflow to infinity; F8_E4M3 (the "FN" kind) has none, so what rounds past 448, and infinity, becomes NaN. A NaN
- * becomes the quiet NaN of its sign. `target` may start at any byte.
+ * f32 values stored as `dtype`, rounded to nearest, ties to even, as the `.to()` of PyTorch 2.15 does: F16, BF16 and
+ * F8_E5M2 overflow to infinity; F8_E4M3 (the "FN" kind) has none and saturates, so what exceeds 448, and infinity,
+ * becomes 448. (Earlier versions of PyTorch gave NaN there.) A NaN becomes the quiet NaN of its sign. `target` may start
+ * at any byte.
  * @throws InputError when the lengths disagree.
  */
 export function narrowFromF32(source: Float32Array, dtype: NarrowDType, target: Uint8Array, threads?: number): void {
