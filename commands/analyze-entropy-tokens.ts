@@ -3,7 +3,9 @@ import {
   addDocument,
   addEmptyWindow,
   addScoredTokens,
+  type CorpusJson,
   type CorpusStatistics,
+  corpusFromJson,
   corpusToJson,
   createCorpus,
   type DocumentStatistics,
@@ -25,6 +27,7 @@ import {
   type TokenisingOptions,
   tokeniseDocument,
 } from '../src/entropy/tokenised-document.js';
+import type { TokensPlotJson } from '../src/entropy/tokens-plot.js';
 import {
   effectiveContext,
   validateWindowOptions,
@@ -34,6 +37,7 @@ import {
 import { InputError } from '../src/errors.js';
 import { readDocuments } from '../src/formats/documents.js';
 import { createInputLedger } from '../src/formats/inputs.js';
+import type { TablePosition } from '../src/report/csv.js';
 import { escapeToken } from '../src/report/escape.js';
 import { buildReport, writeReport } from '../src/report/json.js';
 import { createProgress } from '../src/report/progress.js';
@@ -41,6 +45,7 @@ import { summaryTable } from '../src/report/summary-table.js';
 import { type ReportObject, type ReportValue, reportObject } from '../src/report/values.js';
 import type { Tokenizer } from '../src/tokenizers/tokenizer.js';
 import { prepareAsserts } from './edge-asserts.js';
+import { openCheckpoint } from './edge-checkpoint.js';
 import { openOutputs } from './edge-outputs.js';
 import { parseChoice, parseInteger } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
@@ -73,6 +78,7 @@ const SHARED = [
   'quiet',
   'dryRun',
   'force',
+  'resume',
 ] as const satisfies readonly (keyof SharedOptions)[];
 
 type Shared = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
@@ -114,14 +120,29 @@ export function configure(command: Command): void {
     });
 }
 
+/** What a checkpoint holds: everything of the documents before `next`. */
+interface TokensState {
+  readonly next: number;
+  readonly fed: number;
+  readonly corpus: CorpusJson;
+  readonly table: TablePosition;
+  readonly excerpt?: TokensPlotJson;
+}
+
 async function run(options: Shared, own: OwnOptions): Promise<number> {
   const model = requireOption(options.model, '--model', 'a model directory, a .gguf or an .onnx file');
   const data = requireOption(options.data, '--data', 'the text to read');
   const asserts = await prepareAsserts(options.assert, options.baseline);
   const timings = startRunTimings('analyze-entropy tokens');
-  const outputs = openOutputs(data, { force: options.force });
+  const checkpoint = openCheckpoint<TokensState>(
+    options.out ?? options.report,
+    { version: toolVersion(), model, data, own, ...resultOptions(options) },
+    options.resume,
+  );
+  const outputs = openOutputs(data, { force: options.force, resume: options.resume });
   try {
-    const table = outputs.table('--out', options.out, TOKEN_COLUMNS, options.format);
+    const resumeFrom = options.resume ? (checkpoint.found?.table ?? { bytes: 0, rows: 0 }) : undefined;
+    const table = outputs.table('--out', options.out, TOKEN_COLUMNS, options.format, resumeFrom);
     const documentTable = outputs.table('--table', options.table, DOCUMENT_COLUMNS);
     const reportFile = outputs.file('--report', options.report);
     const plotFile = outputs.file('--plot', options.plot);
@@ -141,19 +162,21 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
     }
     const tokenising = tokenisingOptions(options, own);
     const ledger = createInputLedger();
-    const corpus = createCorpus({ top: own.top === undefined ? 20 : parseInteger('--top', own.top, 1) });
+    const top = own.top === undefined ? 20 : parseInteger('--top', own.top, 1);
+    const corpus = checkpoint.found ? corpusFromJson(checkpoint.found.corpus) : createCorpus({ top });
     const progress = await createProgress({
       stream: process.stderr,
       quiet: options.quiet,
       unit: 'tokens',
       now: () => performance.now(),
     });
-    const excerpt = plotFile ? await createExcerpt(tokenizer) : undefined;
+    const excerpt = plotFile ? await createExcerpt(tokenizer, checkpoint.found?.excerpt) : undefined;
 
     timings.begin('score');
-    let fed = 0;
+    let fed = checkpoint.found?.fed ?? 0;
     const entered = new Map<number, DocumentStatistics>();
-    const documents = documentsOf(options, own, data, ledger, tokenizer, tokenising, host.info.vocabularySize);
+    const next = checkpoint.found?.next ?? 0;
+    const documents = documentsOf(options, own, data, ledger, tokenizer, tokenising, host.info.vocabularySize, next);
     const events = scoreDocuments(documents, host, windows, TOKEN_STATISTICS, (rows) => {
       fed += rows;
       progress.update(fed);
@@ -161,6 +184,16 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
     for await (const event of events) {
       if (event.kind === 'document') {
         const { index, id, source, tokens, bytes, words } = event.document;
+        if (checkpoint.due()) {
+          table?.flush();
+          checkpoint.save({
+            next: index,
+            fed,
+            corpus: corpusToJson(corpus),
+            table: { bytes: table?.file.position ?? 0, rows: table?.rows ?? 0 },
+            ...(excerpt && { excerpt: excerpt.toJson() }),
+          });
+        }
         const text = { ...(bytes !== undefined && { bytes }), ...(words !== undefined && { words }) };
         entered.set(index, addDocument(corpus, { index, id, source, tokens: tokens.length, ...text }));
         continue;
@@ -207,6 +240,7 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
       plotFile.write(await excerpt.plot(body, `${model}: ${data.join(', ')}`, options.plot as string));
     if (timingsFile) timings.write(timingsFile, options);
     outputs.commit();
+    checkpoint.remove();
     if (!options.quiet) process.stdout.write(summary(body));
     return asserts.check(report);
   } catch (error) {
@@ -227,6 +261,7 @@ async function* documentsOf(
   tokenizer: Tokenizer | undefined,
   tokenising: TokenisingOptions,
   vocabularySize: number,
+  next: number,
 ): AsyncGenerator<TokenisedDocument, void, undefined> {
   const documents = readDocuments(data, {
     ledger,
@@ -239,6 +274,8 @@ async function* documentsOf(
     ...(own.idField !== undefined && { idField: own.idField }),
   });
   for await (const document of documents) {
+    // An earlier run has these; they are read on for their digest alone.
+    if (document.index < next) continue;
     const tokenised = tokeniseDocument(document, tokenizer, tokenising);
     checkTokenIds(tokenised, vocabularySize);
     yield tokenised;
@@ -293,6 +330,12 @@ function describeConvention(windows: WindowOptions, modelType: string): ReportOb
     prefix_each_window: windows.prefixEachWindow ?? false,
     model_type: modelType,
   };
+}
+
+/** The shared options that decide the result, for a checkpoint. */
+function resultOptions(options: Shared): object {
+  const { dataFormat, textSplit, textField, limit, format, seed, device, context, stride, shard } = options;
+  return { dataFormat, textSplit, textField, limit, format, seed, device, context, stride, shard };
 }
 
 function parametersOf(
@@ -359,9 +402,9 @@ function addScored(
   }));
 }
 
-async function createExcerpt(tokenizer: Tokenizer | undefined) {
+async function createExcerpt(tokenizer: Tokenizer | undefined, from: TokensPlotJson | undefined) {
   const { createTokensPlot } = await import('../src/entropy/tokens-plot.js');
-  return createTokensPlot(tokenizer);
+  return createTokensPlot(tokenizer, from);
 }
 
 function summary(body: ReturnType<typeof tokensBody>): string {

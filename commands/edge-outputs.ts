@@ -2,19 +2,20 @@ import { realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { InputError } from '../src/errors.js';
 import { type AtomicFile, type AtomicOptions, createAtomicFile } from '../src/formats/atomic.js';
-import { createTable, type TableWriter } from '../src/report/csv.js';
+import { createTable, type TablePosition, type TableWriter } from '../src/report/csv.js';
 import type { TableFormat } from '../src/report/table-format.js';
 
 /** The outputs of one run. All are opened, and so checked, before the long work; all appear together at its end. */
 export interface Outputs {
   /** Opens `path` for the option `flag`; undefined when the option was not given. */
   file(flag: string, path: string | undefined): AtomicFile | undefined;
-  /** The same for a table. */
+  /** The same for a table; with `resumeFrom` it survives a kill and is taken up there. */
   table(
     flag: string,
     path: string | undefined,
     columns: readonly string[],
     format?: TableFormat,
+    resumeFrom?: TablePosition,
   ): TableWriter | undefined;
   /** Completes all outputs, then gives them their names. When one cannot be completed, none appears. */
   commit(): void;
@@ -65,10 +66,14 @@ export function openOutputs(inputs: readonly string[], options: AtomicOptions): 
       files.push(file);
       return file;
     },
-    table(flag, path, columns, format) {
+    table(flag, path, columns, format, resumeFrom) {
       if (path === undefined) return undefined;
       claim(flag, path);
-      const table = createTable(path, columns, { ...options, format });
+      const table = createTable(path, columns, {
+        ...options,
+        format,
+        ...(resumeFrom && { from: resumeFrom, resumable: true }),
+      });
       tables.push(table);
       files.push(table.file);
       return table;

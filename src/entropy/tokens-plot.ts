@@ -14,38 +14,64 @@ export interface TokensPlot {
   add(scored: ScoredWindow): void;
   /** Bytes of the figure for a target that ends in .svg, .png or .html. */
   plot(body: TokensBody, subtitle: string, target: string): Promise<Uint8Array>;
+  /** The gathered text as plain JSON, for a checkpoint. */
+  toJson(): TokensPlotJson;
 }
 
-export function createTokensPlot(tokenizer: Tokenizer | undefined): TokensPlot {
-  const kept: TextToken[] = [];
-  let total = 0;
+type PlainToken = Omit<TextToken, 'text' | 'top1Text' | 'surprisalNats'> & {
+  readonly surprisalNats: number | 'inf';
+  readonly id: number;
+  readonly top1Id: number;
+};
+
+export interface TokensPlotJson {
+  readonly total: number;
+  readonly kept: readonly PlainToken[];
+}
+
+export function createTokensPlot(tokenizer: Tokenizer | undefined, from?: TokensPlotJson): TokensPlot {
+  const kept: PlainToken[] = [...(from?.kept ?? [])];
+  let total = from?.total ?? 0;
   const textOf = (id: number): string | Uint8Array => tokenizer?.tokenBytes(id) ?? `[${id}]`;
   return {
     add({ document, window, statistics, first }) {
       total += window.targets.length;
       for (let i = 0; i < window.targets.length && kept.length < KEPT_TOKENS; i++) {
         const row = first + i;
+        const surprisal = statistics.surprisalNats[row];
         kept.push({
-          text: textOf(window.targets[i]),
-          surprisalNats: statistics.surprisalNats[row],
+          id: window.targets[i],
+          surprisalNats: surprisal === Number.POSITIVE_INFINITY ? 'inf' : surprisal,
           entropyNats: statistics.entropyNats[row],
           rank: statistics.rank[row],
           top1Prob: Math.exp(-statistics.minEntropyNats[row]),
-          top1Text: textOf(statistics.topColumns[row * statistics.topK]),
+          top1Id: statistics.topColumns[row * statistics.topK],
           document: document.id,
         });
       }
     },
     async plot(body, subtitle, target) {
-      return plotBytes(await tokensFigure({ ...figureData(body, subtitle), tokens: kept, tokenTotal: total }), target);
+      const tokens = kept.map(
+        ({ id, top1Id, surprisalNats, ...token }): TextToken => ({
+          ...token,
+          text: textOf(id),
+          top1Text: textOf(top1Id),
+          surprisalNats: surprisalNats === 'inf' ? Number.POSITIVE_INFINITY : surprisalNats,
+        }),
+      );
+      return plotBytes(await tokensFigure({ ...figureData(body, subtitle), tokens, tokenTotal: total }), target);
     },
+    toJson: () => ({ total, kept }),
   };
 }
 
 type FigureData = Parameters<typeof tokensFigure>[0];
 
 /** The part of the figure that stands in the report. */
-export function figureData(body: TokensBody, subtitle: string): Omit<FigureData, 'tokens' | 'tokenTotal'> {
+export function figureData(
+  body: Omit<TokensBody, 'convention' | 'compat'>,
+  subtitle: string,
+): Omit<FigureData, 'tokens' | 'tokenTotal'> {
   const interval = (name: 'perplexity' | 'mean_nll_nats' | 'mean_entropy_nats' | 'bits_per_byte') => {
     const found = body.intervals?.[name];
     return found ? { interval: [found.low, found.high] as const, intervalName: '95 % document bootstrap' } : {};
@@ -122,7 +148,7 @@ function notable(token: NotableTokenSummary): NotableToken {
   };
 }
 
-function sumSources(body: TokensBody): [number, number][] {
+function sumSources(body: Pick<TokensBody, 'histograms'>): [number, number][] {
   const counts = new Map<number, number>();
   for (const { counts: list } of body.histograms.entropy_by_source) {
     for (const [bin, count] of list) counts.set(bin, (counts.get(bin) ?? 0) + count);
@@ -131,14 +157,17 @@ function sumSources(body: TokensBody): [number, number][] {
 }
 
 /** Bins 0..last with their edges, from a list of [bin, count]. */
-function denseHistogram(counts: readonly [number, number][], width: number): { edges: number[]; counts: number[] } {
+export function denseHistogram(
+  counts: readonly [number, number][],
+  width: number,
+): { edges: number[]; counts: number[] } {
   const last = counts.reduce((most, [bin]) => Math.max(most, bin), 0);
   const dense = new Array<number>(last + 1).fill(0);
   for (const [bin, count] of counts) dense[bin] += count;
   return { edges: Array.from({ length: last + 2 }, (_, i) => i * width), counts: dense };
 }
 
-function jointDensity(body: TokensBody): NonNullable<FigureData['density']> {
+function jointDensity(body: Pick<TokensBody, 'histograms'>): NonNullable<FigureData['density']> {
   const { joint, bin_width_nats: width } = body.histograms;
   const columns = 1 + joint.reduce((most, [entropy]) => Math.max(most, entropy), 0);
   const rows = 1 + joint.reduce((most, [, surprisal]) => Math.max(most, surprisal), 0);

@@ -1,4 +1,5 @@
 import { stringify } from 'csv-stringify';
+import { InputError } from '../errors.js';
 import { type AtomicFile, type AtomicOptions, createAtomicFile } from '../formats/atomic.js';
 import { type TableFormat, tableFormatOf } from './table-format.js';
 import { finiteOrName, printJson, toJsonValue } from './values.js';
@@ -13,6 +14,8 @@ export interface TableWriter {
   readonly rows: number;
   /** Cells in the order of the columns. */
   write(cells: readonly Cell[]): void;
+  /** Writes what is held back, so that `file.position` is the end of a row. */
+  flush(): void;
   /** Writes what is held back and the end of the table; `file.commit()` then gives it its name. */
   finish(): void;
   /** `finish` and commit. */
@@ -27,12 +30,18 @@ function csvCell(value: Cell): string | null | undefined {
   return typeof value === 'string' || value === null || value === undefined ? value : String(value);
 }
 
+/** Where an interrupted table is taken up: the end of a row. */
+export interface TablePosition {
+  readonly bytes: number;
+  readonly rows: number;
+}
+
 interface Encoder {
   row(cells: readonly Cell[]): string;
   end(): string;
 }
 
-function csvEncoder(columns: readonly string[]): Encoder {
+function csvEncoder(columns: readonly string[], begun: boolean): Encoder {
   // The stringifier works within write(), so its text can be taken right after it.
   const stringifier = stringify({
     record_delimiter: 'unix',
@@ -40,7 +49,7 @@ function csvEncoder(columns: readonly string[]): Encoder {
     writableHighWaterMark: 1 << 20,
   });
   stringifier.setEncoding('utf8');
-  let pendingHeader = true;
+  let pendingHeader = !begun;
   const take = (): string => (stringifier.read() as string | null) ?? '';
   const header = (): void => {
     if (pendingHeader) stringifier.write([...columns]);
@@ -61,8 +70,8 @@ function csvEncoder(columns: readonly string[]): Encoder {
   };
 }
 
-function jsonEncoder(columns: readonly string[], lines: boolean): Encoder {
-  let first = true;
+function jsonEncoder(columns: readonly string[], lines: boolean, begun: boolean): Encoder {
+  let first = !begun;
   const objectOf = (cells: readonly Cell[]): string => {
     const record: Record<string, unknown> = {};
     for (let i = 0; i < columns.length; i++) record[columns[i]] = toJsonValue(cells[i]) ?? null;
@@ -85,19 +94,27 @@ function jsonEncoder(columns: readonly string[], lines: boolean): Encoder {
 /**
  * Opens a table. Numbers are printed with the fewest digits that read back to the same f64; non-finite ones as `inf`,
  * `-inf`, `nan`; null and undefined are empty cells (null in JSON).
- * @param format overrides the extension of `target`
+ * @param options.format overrides the extension of `target`
+ * @param options.from takes up the table of an interrupted run at this place (with `resume` and `resumable`)
  * @throws InputError as `createAtomicFile`, and for an unknown extension
  */
 export function createTable(
   target: string,
   columns: readonly string[],
-  options: AtomicOptions & { readonly format?: TableFormat } = {},
+  options: AtomicOptions & { readonly format?: TableFormat | undefined; readonly from?: TablePosition } = {},
 ): TableWriter {
   const format = tableFormatOf(target, options.format);
-  const encoder = format === 'csv' ? csvEncoder(columns) : jsonEncoder(columns, format === 'jsonl');
   const file = createAtomicFile(target, options);
+  const from = options.from ?? { bytes: 0, rows: 0 };
+  if (file.resumedBytes < from.bytes) {
+    file.abort();
+    throw new InputError(`${target}: what an interrupted run wrote of it is gone; start again without --resume`);
+  }
+  if (file.resumedBytes > 0) file.truncate(from.bytes);
+  const begun = from.rows > 0;
+  const encoder = format === 'csv' ? csvEncoder(columns, begun) : jsonEncoder(columns, format === 'jsonl', begun);
   let held = '';
-  let rows = 0;
+  let rows = from.rows;
   let finished = false;
   const table: TableWriter = {
     file,
@@ -112,6 +129,10 @@ export function createTable(
         file.write(held);
         held = '';
       }
+    },
+    flush() {
+      file.write(held);
+      held = '';
     },
     finish() {
       if (finished) return;
