@@ -28,20 +28,87 @@ const WORDS = {
   cjk: '你好世界 中华人民共和国 人工智能 漢字 龍 日本語のテキスト カタカナ ひらがな 東京都 ｶﾀｶﾅ 。、「」 １２３ ＡＢＣ 𠮷野家 一二三',
   hangul: '안녕하세요 세계 대한민국 한국어 텍스트 각 ㄱㄴㄷ 서울특별시 가나다',
   other: 'ქართული հայերեն አማርኛ ᏣᎳᎩ ᓄᓇᕗᑦ 𐐀𐐁𐐨 ⴰⵎⴰⵣⵉⵖ ትግርኛ Ꞗ ꬰ ᎠᎡ ꭰ ǅ ǲ ʰ ˈ',
-  emoji:
-    '😀 😂🤣 👍🏽 👨‍👩‍👧‍👦 🏳️‍🌈 🇫🇷🇩🇪 ❤️ ☃ ✨🚀 🧑🏿‍🚀 🤷‍♀️ 1️⃣ #️⃣ ⌚️ ©️ ™ 🫠 ♟️ 🏴󠁧󠁢󠁥󠁮󠁧󠁿',
-  combining: 'e\u0301 a\u0308 n\u0303 o\u0302\u0323 Z\u0351\u036b\u0343 c\u0327 \u0301alone i\u0307 ｶﾞ क\u093c 각 q\u0307\u0323',
-  numbers: '0 7 42 123 1234 12345 123456 1234567890 3.14159 1,000,000 1e-9 0xFF 2024-01-31 12:34:56 ½ ² Ⅷ ① 五 ٤٥٦ १२ 1st 50% $9.99 €1.234,56 -273.15 1/2 10^6',
-  symbols: "! ? . , ; : ... … -- – — ' \" ‘ ’ “ ” « » ( ) [ ] { } < > <= >= == != => -> :: // /* */ && || @ # $ % ^ & * + = ~ ` | \\ _ __ § ¶ • ° ± × ÷ √ ∞ ∑ ∫ ≤ ≥ ≠ ← → ↔ █ ▁ ▁▁ ◆ ★ ␀ '' 's 'S 't 'RE 've 'LL 'd' !!! ??? ='' ''' \u00ad \ufeff",
+  emoji: '😀 😂🤣 👍🏽 👨‍👩‍👧‍👦 🏳️‍🌈 🇫🇷🇩🇪 ❤️ ☃ ✨🚀 🧑🏿‍🚀 🤷‍♀️ 1️⃣ #️⃣ ⌚️ ©️ ™ 🫠 ♟️ 🏴󠁧󠁢󠁥󠁮󠁧󠁿',
+  combining:
+    'e\u0301 a\u0308 n\u0303 o\u0302\u0323 Z\u0351\u036b\u0343 c\u0327 \u0301alone i\u0307 ｶﾞ क\u093c 각 q\u0307\u0323',
+  numbers:
+    '0 7 42 123 1234 12345 123456 1234567890 3.14159 1,000,000 1e-9 0xFF 2024-01-31 12:34:56 ½ ² Ⅷ ① 五 ٤٥٦ १२ 1st 50% $9.99 €1.234,56 -273.15 1/2 10^6',
+  symbols:
+    "! ? . , ; : ... … -- – — ' \" ‘ ’ “ ” « » ( ) [ ] { } < > <= >= == != => -> :: // /* */ && || @ # $ % ^ & * + = ~ ` | \\ _ __ § ¶ • ° ± × ÷ √ ∞ ∑ ∫ ≤ ≥ ≠ ← → ↔ █ ▁ ▁▁ ◆ ★ ␀ '' 's 'S 't 'RE 've 'LL 'd' !!! ??? ='' ''' \u00ad \ufeff",
   code: 'def f(x): return x+1|for(int i=0;i<n;++i){a[i]+=b[i];}|const x = async () => await y?.z ?? null;|SELECT * FROM t WHERE a<>b;|#include <vector>|printf("%d\\n", i);|<div class="a">&nbsp;</div>|if err != nil {|λx.x|x->y|fn main() { println!("{}", 1); }|{"key": [1, 2.5, null, true]}|\\frac{a}{b}|snake_case_name|camelCaseName|CONSTANT_NAME|HTTPServer2|a.b.c()|self.x|0b1010',
   urls: 'https://example.org/a/b?c=d&e=f#g http://localhost:8080/ user.name+tag@mail.example.com ftp://x.y/z%20w /usr/local/bin C:\\Windows\\System32 192.168.0.1 ::1 www.wikipedia.org git@host:org/repo.git v1.2.3-rc.4',
-  special: '<s> </s> <unk> <pad> <|endoftext|> <|im_start|> <|im_end|> <bos> <eos> <start_of_turn> <|eot_id|> [INST] [/INST] <<SYS>> <0x0A> <0xFF> [UNK] ▁ Ġ Ċ <unused1> <|end|> <|user|> <mask> <h1> </h1> <table> [multimodal]',
+  special:
+    '<s> </s> <unk> <pad> <|endoftext|> <|im_start|> <|im_end|> <bos> <eos> <start_of_turn> <|eot_id|> [INST] [/INST] <<SYS>> <0x0A> <0xFF> [UNK] ▁ Ġ Ċ <unused1> <|end|> <|user|> <mask> <h1> </h1> <table> [multimodal]',
 };
 
-const SPACES = [' ', ' ', ' ', ' ', ' ', ' ', '  ', '   ', '     ', '\t', '\t\t', ' \t', '\n', '\n\n', '\r\n', ' \n', '\n ', '\n\n\n', '\u00a0', '\u3000', '\u2003', '\u2028', '\u200b', '\u0085', '\u202f', '\u000b', '\u000c', '', ''];
-const CONTROLS = ['\u0001', '\u0007', '\u0008', '\u001b', '\u001f', '\u007f', '\u0080', '\u009f', '\u200d', '\u200e', '\ufffd', '\ue000'];
+const SPACES = [
+  ' ',
+  ' ',
+  ' ',
+  ' ',
+  ' ',
+  ' ',
+  '  ',
+  '   ',
+  '     ',
+  '\t',
+  '\t\t',
+  ' \t',
+  '\n',
+  '\n\n',
+  '\r\n',
+  ' \n',
+  '\n ',
+  '\n\n\n',
+  '\u00a0',
+  '\u3000',
+  '\u2003',
+  '\u2028',
+  '\u200b',
+  '\u0085',
+  '\u202f',
+  '\u000b',
+  '\u000c',
+  '',
+  '',
+];
+const CONTROLS = [
+  '\u0001',
+  '\u0007',
+  '\u0008',
+  '\u001b',
+  '\u001f',
+  '\u007f',
+  '\u0080',
+  '\u009f',
+  '\u200d',
+  '\u200e',
+  '\ufffd',
+  '\ue000',
+];
 /** Ranges of assigned code points for random text. */
-const RANGES = [[0x21, 0x7e], [0xa1, 0x24f], [0x370, 0x3ff], [0x400, 0x52f], [0x5d0, 0x5ea], [0x620, 0x64a], [0x905, 0x939], [0xe01, 0xe3a], [0x1e00, 0x1eff], [0x2010, 0x205e], [0x20a0, 0x20bf], [0x2190, 0x22ff], [0x2500, 0x26ff], [0x3041, 0x30ff], [0x4e00, 0x9fa5], [0xac00, 0xd7a3], [0xff01, 0xff5e], [0x1d400, 0x1d454], [0x1f300, 0x1f5ff], [0x20000, 0x2a6d6]];
+const RANGES = [
+  [0x21, 0x7e],
+  [0xa1, 0x24f],
+  [0x370, 0x3ff],
+  [0x400, 0x52f],
+  [0x5d0, 0x5ea],
+  [0x620, 0x64a],
+  [0x905, 0x939],
+  [0xe01, 0xe3a],
+  [0x1e00, 0x1eff],
+  [0x2010, 0x205e],
+  [0x20a0, 0x20bf],
+  [0x2190, 0x22ff],
+  [0x2500, 0x26ff],
+  [0x3041, 0x30ff],
+  [0x4e00, 0x9fa5],
+  [0xac00, 0xd7a3],
+  [0xff01, 0xff5e],
+  [0x1d400, 0x1d454],
+  [0x1f300, 0x1f5ff],
+  [0x20000, 0x2a6d6],
+];
 
 /** `count` lines; each kind of text and mixtures of them in turn. */
 export function makeLines(count, seed = 20240131) {

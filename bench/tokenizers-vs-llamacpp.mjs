@@ -52,7 +52,10 @@ try {
       console.log(`${path.basename(file)}: llama.cpp could not read it: ${child.stderr.trim().split('\n').pop()}`);
       continue;
     }
-    const expected = readFileSync(outPath, 'utf8').trim().split('\n').map((row) => JSON.parse(row));
+    const expected = readFileSync(outPath, 'utf8')
+      .trim()
+      .split('\n')
+      .map((row) => JSON.parse(row));
     const store = await openGguf(file);
     let tokenizer;
     try {
@@ -66,7 +69,9 @@ try {
     let agree = 0;
     let shown = 0;
     const started = performance.now();
-    const ours = lines.map((line) => [false, true].map((parse) => tokenizer.encode(line, { parseSpecialTokens: parse })));
+    const ours = lines.map((line) =>
+      [false, true].map((parse) => tokenizer.encode(line, { parseSpecialTokens: parse })),
+    );
     const seconds = (performance.now() - started) / 1000;
     for (let i = 0; i < lines.length; i++) {
       const same = [0, 1].every((k) => expected[i][k].join() === ours[i][k].join());
@@ -75,7 +80,8 @@ try {
         const k = expected[i][0].join() === ours[i][0].join() ? 1 : 0;
         let at = 0;
         while (expected[i][k][at] === ours[i][k][at]) at++;
-        const show = (ids) => JSON.stringify(Array.from(ids.slice(at, at + 5), (id) => `${id}:${tokenizer.tokenText(id)}`));
+        const show = (ids) =>
+          JSON.stringify(Array.from(ids.slice(at, at + 5), (id) => `${id}:${tokenizer.tokenText(id)}`));
         console.log(`  ${JSON.stringify(lines[i])} special=${k === 1} from token ${at}`);
         console.log(`    llama.cpp ${show(expected[i][k])} here ${show(ours[i][k])}`);
       }

@@ -54,7 +54,10 @@ try {
       console.log(`${model}: transformers could not read it: ${child.stderr.trim().split('\n').pop()}`);
       continue;
     }
-    const expected = readFileSync(outPath, 'utf8').trim().split('\n').map((row) => JSON.parse(row));
+    const expected = readFileSync(outPath, 'utf8')
+      .trim()
+      .split('\n')
+      .map((row) => JSON.parse(row));
     const tokenizer = openTokenizer(model);
     const counts = { ids: 0, text: 0 };
     let shown = 0;
@@ -75,7 +78,8 @@ try {
       else {
         let at = 0;
         while (ids[at] === ours[at] && at < ids.length) at++;
-        const show = (list) => JSON.stringify(Array.from(list.slice(at, at + 5), (id) => `${id}:${tokenizer.tokenText(id)}`));
+        const show = (list) =>
+          JSON.stringify(Array.from(list.slice(at, at + 5), (id) => `${id}:${tokenizer.tokenText(id)}`));
         console.log(`    from token ${at}: transformers ${show(ids)} here ${show(ours)}`);
       }
     }

@@ -73,6 +73,25 @@ const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 const graphemes = new Intl.Segmenter('und', { granularity: 'grapheme' });
 
+/** Units that are segmented at once: the time of `Intl.Segmenter` grows with the square of the text it is given. */
+const SEGMENT_WINDOW = 256;
+
+/** The extended grapheme clusters of `text`, in time linear in its length. */
+function* clustersOf(text: string): Generator<string, void, undefined> {
+  let window = SEGMENT_WINDOW;
+  for (let start = 0; start < text.length; ) {
+    const end = Math.min(text.length, start + window);
+    const segments = Array.from(graphemes.segment(text.slice(start, end)), ({ segment }) => segment);
+    // The last cluster of a window may go on behind it.
+    if (end < text.length) segments.pop();
+    window = segments.length === 0 ? window * 2 : SEGMENT_WINDOW;
+    for (const segment of segments) {
+      yield segment;
+      start += segment.length;
+    }
+  }
+}
+
 /** Printable ASCII that no mark can follow: what stands before anything else may be part of a cluster. */
 const ASCII_RUN = /[ -~]+(?=[ -~]|$)/g;
 
@@ -86,7 +105,7 @@ export function graphemeMapper(map: CharsMap): (text: string) => string {
   );
   const mapClusters = (text: string): string => {
     let result = '';
-    for (const { segment } of graphemes.segment(text)) {
+    for (const segment of clustersOf(text)) {
       const bytes = encoder.encode(segment);
       if (bytes.length < 6) {
         const whole = map.shortest(bytes, 0, bytes.length);

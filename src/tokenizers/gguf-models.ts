@@ -7,6 +7,7 @@ import type { IdBuffer } from './id-buffer.js';
 import { createMerger, type Merges } from './merge.js';
 import { createPairTable } from './pair-table.js';
 import { splitAt } from './patterns.js';
+import { createSafeCutter } from './safe-cuts.js';
 import { createTrie } from './trie.js';
 import { segmentUnigram } from './unigram.js';
 import { cached } from './word-models.js';
@@ -69,13 +70,13 @@ export function spmModel(vocabulary: GgufVocabulary): EncodeFragment {
   };
   const merger = createMerger(merges);
   const bytes = byteTokens(vocabulary);
-  return (text, out) => {
-    const chars = codePoints(text.replaceAll(' ', '▁'));
-    const symbols = Int32Array.from(chars, numberOf);
+  const encode = (piece: string): Int32Array => {
+    const symbols = Int32Array.from(codePoints(piece), numberOf);
     const count = merger.merge(symbols, symbols.length);
+    const ids: number[] = [];
     for (let i = 0; i < count; i++) {
       if (symbols[i] < vocabulary.texts.length) {
-        out.push(symbols[i]);
+        ids.push(symbols[i]);
         continue;
       }
       const symbol = textOf(symbols[i]);
@@ -85,9 +86,15 @@ export function spmModel(vocabulary: GgufVocabulary): EncodeFragment {
             `${JSON.stringify(symbol)} has no token and the vocabulary no ${FALLBACK_TOKENS[byte]}; convert the model again`,
           );
         }
-        out.push(bytes[byte]);
+        ids.push(bytes[byte]);
       }
     }
+    return Int32Array.from(ids);
+  };
+  const encodePiece = cached(encode);
+  const cut = createSafeCutter(() => vocabulary.texts);
+  return (text, out) => {
+    for (const piece of cut(text.replaceAll(' ', '▁'))) encodePiece(piece, out);
   };
 }
 
@@ -136,6 +143,11 @@ export function bpeModel(
     return Int32Array.from(ids);
   };
   const encodeWord = cached(encode);
+  // Whole words count where they are tokens, so such words are not cut.
+  const cuts = !pre.byteLevel && !pre.ignoreMerges;
+  const cut = createSafeCutter(() =>
+    lines.map((line) => line.slice(0, line.indexOf(' ', 1)) + line.slice(line.indexOf(' ', 1) + 1)),
+  );
   return (text, out) => {
     let pieces = [pre.byteLevel ? text : text.replaceAll(' ', '▁')];
     for (const pattern of pre.patterns) {
@@ -143,7 +155,10 @@ export function bpeModel(
       for (const piece of pieces) splitAt(piece, pattern, 'Isolated', false, finer);
       pieces = finer;
     }
-    for (const piece of pieces) encodeWord(piece, out);
+    for (const piece of pieces) {
+      if (!cuts || piece.startsWith('\n')) encodeWord(piece, out);
+      else for (const part of cut(piece)) encodeWord(part, out);
+    }
   };
 }
 

@@ -1,8 +1,9 @@
 import { InputError } from '../errors.js';
-import { FALLBACK_TOKENS, toByteLevel } from './byte-level.js';
+import { FALLBACK_TOKENS, fallbackByte, toByteLevel } from './byte-level.js';
 import type { IdBuffer } from './id-buffer.js';
 import { createMerger } from './merge.js';
 import { createPairTable } from './pair-table.js';
+import { createSafeCutter } from './safe-cuts.js';
 import { isSettings, type Settings } from './settings.js';
 import { createTrie } from './trie.js';
 import { segmentUnigram } from './unigram.js';
@@ -132,7 +133,24 @@ function bpe(config: Settings, mapsBytes: boolean, what: string): WordModel {
     if (pendingUnknown) symbols[count++] = unknownId as number;
     return symbols.slice(0, merger.merge(symbols, count));
   };
-  return { vocabulary, encodeWord: cached(encode), unknownToken };
+  const encodeWord = cached(encode);
+  // Where text comes as whole documents, pieces are cut off that no merge can join. Marks of the begin or end of a word,
+  // runs of unknown characters that become one token and merges of byte tokens reach further than characters tell.
+  const wholeBytes = fallback?.every((id) => id !== undefined) === true;
+  const marked =
+    prefix !== '' ||
+    suffix !== '' ||
+    pairs.some(([left, right]) => fallbackByte(left) >= 0 || fallbackByte(right) >= 0);
+  const local = !marked && (wholeBytes || unknownId === undefined || !fusesUnknown);
+  if (mapsBytes || !local || config.ignore_merges === true) return { vocabulary, encodeWord, unknownToken };
+  const cut = createSafeCutter(() => pairs.map(([left, right]) => left + right));
+  return {
+    vocabulary,
+    encodeWord: (text, out) => {
+      for (const piece of cut(text)) encodeWord(piece, out);
+    },
+    unknownToken,
+  };
 }
 
 /** Greedy longest match (Wu et al. 2016) as Hugging Face `tokenizers` does it. */
