@@ -3,8 +3,8 @@ import { basename, dirname, join } from 'node:path';
 import { InputError } from '../src/errors.js';
 import { createAtomicFile } from '../src/formats/atomic.js';
 
-/** Seconds between two checkpoints. */
-const INTERVAL_MS = 10_000;
+/** Seconds between two checkpoints, unless SURPRISAL_CHECKPOINT_SECONDS says otherwise. */
+const INTERVAL_SECONDS = 10;
 
 /** The state of a long run, kept beside its output so that `--resume` can continue after a kill. */
 export interface Checkpoint<S> {
@@ -34,12 +34,13 @@ export function openCheckpoint<S>(output: string | undefined, run: object, resum
   if (output === undefined) throw new InputError('--resume needs --out or --report: the state is kept beside it');
   const path = join(dirname(output), `.${basename(output)}.checkpoint`);
   const fingerprint = JSON.stringify(run);
+  const interval = 1000 * Number(process.env.SURPRISAL_CHECKPOINT_SECONDS ?? INTERVAL_SECONDS);
   let last = performance.now();
   return {
     found: existsSync(path) ? readCheckpoint<S>(path, fingerprint) : undefined,
-    due: () => performance.now() - last >= INTERVAL_MS,
+    due: () => performance.now() - last >= interval,
     save(state) {
-      const file = createAtomicFile(path, { force: true });
+      const file = createAtomicFile(path, { resume: true });
       file.write(JSON.stringify({ fingerprint, state }));
       file.commit();
       last = performance.now();

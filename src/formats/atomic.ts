@@ -223,7 +223,10 @@ export function createAtomicFile(target: string, options: AtomicOptions = {}): A
   let fd: number;
   let position = 0;
   try {
-    const leftover = options.resume && options.resumable ? findLeftover(directory, name) : undefined;
+    let leftover = options.resume ? findLeftover(directory, name) : undefined;
+    if (!options.resumable) {
+      for (; leftover !== undefined; leftover = findLeftover(directory, name)) fs.rmSync(leftover);
+    }
     if (leftover !== undefined) fs.renameSync(leftover, partialPath);
     fd = fs.openSync(partialPath, leftover === undefined ? 'wx' : 'r+');
     if (existing !== undefined) fs.fchmodSync(fd, existing.mode & 0o777);

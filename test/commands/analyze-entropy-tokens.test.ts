@@ -275,6 +275,47 @@ describe('interrupted', () => {
   });
 });
 
+describe('resumed', () => {
+  it('gives the bytes of a run that was not interrupted, after a kill', async () => {
+    const data = out('many.jsonl');
+    const documents = text(TEXT)
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { id: string; text: string });
+    const lines = Array.from({ length: 24 }, (_, i) => {
+      const { text: whole } = documents[i % documents.length];
+      return JSON.stringify({ id: String(i), text: whole.slice(0, 5000) });
+    });
+    writeFileSync(data, `${lines.join('\n')}\n`);
+    const where = out('resumed');
+    mkdirSync(where);
+    const argv = (name: string): string[] =>
+      tokens(
+        '--model',
+        MODEL,
+        '--data',
+        data,
+        '--quiet',
+        '--out',
+        join(where, `${name}.csv`),
+        '--report',
+        join(where, `${name}.json`),
+      );
+    expect(surprisal(argv('whole')).code).toBe(0);
+    const often = { SURPRISAL_CHECKPOINT_SECONDS: '0.05' };
+    const checkpoint = join(where, '.cut.csv.checkpoint');
+    await interrupted([...argv('cut'), '--resume'], 'SIGKILL', () => existsSync(checkpoint), often);
+    expect(existsSync(checkpoint)).toBe(true);
+    expect(existsSync(join(where, 'cut.csv'))).toBe(false);
+    const other = surprisal([...argv('cut'), '--resume', '--context', '64'], often);
+    expect(other).toMatchObject({ code: 2, stderr: expect.stringMatching(/other options/) });
+    expect(surprisal([...argv('cut'), '--resume'], often)).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(text(join(where, 'cut.csv'))).toBe(text(join(where, 'whole.csv')));
+    expect(text(join(where, 'cut.json'))).toBe(text(join(where, 'whole.json')));
+    expect(readdirSync(where).sort()).toEqual(['cut.csv', 'cut.json', 'whole.csv', 'whole.json']);
+  });
+});
+
 describe('bad input', () => {
   const broken = (name: string, change: (directory: string) => void): string => {
     const directory = out(name);
