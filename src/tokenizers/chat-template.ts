@@ -89,7 +89,7 @@ export function renderChat(
       tools: null,
       documents: null,
       add_generation_prompt: options.addGenerationPrompt === true,
-      strftime_now(format: string) {
+      [DATE_FUNCTION](format: string) {
         if (options.now !== undefined) return strftime(options.now, format);
         throw new Error('it asks for the date, and none was given');
       },
@@ -102,13 +102,20 @@ export function renderChat(
   }
 }
 
+/**
+ * The library's own `strftime_now` reads the clock, which is for the command line to do, and cannot be replaced from
+ * outside; a statement in front of the template can. The line feed belongs to the statement and leaves no trace.
+ */
+const DATE_FUNCTION = 'strftime_of_given_date';
+const USE_DATE_FUNCTION = `{% set strftime_now = ${DATE_FUNCTION} %}\n`;
+
 let lastSource: string | undefined;
 let lastTemplate: Template | undefined;
 
 /** The template, parsed once for the many conversations of a run. */
 function compileTemplate(source: string): Template {
   if (lastTemplate === undefined || lastSource !== source) {
-    lastTemplate = new Template(source);
+    lastTemplate = new Template(USE_DATE_FUNCTION + source);
     lastSource = source;
   }
   return lastTemplate;

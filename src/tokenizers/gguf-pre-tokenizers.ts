@@ -49,8 +49,8 @@ const CASED_LETTERS =
   '\\ua78b-\\ua78e\\uab70-\\uabbf\\ufb00-\\ufb06\\ufb13-\\ufb17\\uff21-\\uff3a\\uff41-\\uff5a' +
   '\\u{10400}-\\u{1044f}\\u{104b0}-\\u{104d3}\\u{104d8}-\\u{104fb}\\u{10c80}-\\u{10cb2}\\u{10cc0}-\\u{10cf2}' +
   '\\u{118a0}-\\u{118df}\\u{1e900}-\\u{1e943}';
-/** Digits in threes from the right. */
-const DIGITS_FROM_RIGHT = '\\p{N}{1,3}(?=(?:\\p{N}{3})*(?!\\p{N}))';
+/** Digits in threes from the right; the first of them stay with what stands before, as llama.cpp has it. */
+const DIGITS_FROM_RIGHT = '\\P{N}*\\p{N}{1,3}(?=(?:\\p{N}{3})*(?!\\p{N}))|\\P{N}+';
 const BLOOM = ' ?[^(\\s|.,!?…。，、।۔،)]+';
 
 interface Entry {
