@@ -4,5 +4,9 @@ import type { MergeBody } from '../src/report/merge.js';
  * How the parts of each kind of report unite, by schema. A command that writes partial reports enters its own here.
  */
 export const MERGERS: Readonly<Record<string, () => Promise<MergeBody>>> = {
+  'surprisal/attention': async () => (await import('../src/entropy/attention-report.js')).mergeAttentionReports,
+  'surprisal/layers': async () => (await import('../src/entropy/layers-report.js')).mergeLayersReports,
   'surprisal/tokens': async () => (await import('../src/entropy/token-report.js')).mergeTokenReports,
+  'surprisal/logits': async () => (await import('../src/entropy/logits-report.js')).mergeLogitsReports,
+  'surprisal/logprobs': async () => (await import('../src/entropy/logprobs-report.js')).mergeLogProbsReports,
 };

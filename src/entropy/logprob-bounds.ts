@@ -47,7 +47,9 @@ export function entropyBounds(row: TopLogProbs, vocabulary?: number): EntropyBou
     throw new InputError(`${place}: no log-probabilities; ask the server for top log-probabilities`);
   const kept = top.length + (extra === undefined ? 0 : 1);
   if (vocabulary !== undefined && kept > vocabulary) {
-    throw new InputError(`${place}: ${kept} log-probabilities for a vocabulary of ${vocabulary}; correct --vocab-size`);
+    throw new InputError(
+      `${place}: ${kept} log-probabilities for a vocabulary of ${vocabulary}; correct --vocabulary-size`,
+    );
   }
   let cap = Number.POSITIVE_INFINITY;
   let mass = 0;
