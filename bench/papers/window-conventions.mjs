@@ -72,6 +72,7 @@ const figure = await chartFigure({
         xLabel: 'stride, tokens',
         yLabel: 'perplexity',
         xScale: 'position',
+        width: 964,
         series: [{ name: 'hf', x: strided.map((r) => r.stride), y: strided.map((r) => r.perplexity) }],
         references: others.map((r) => ({ label: r.name, value: r.perplexity })),
       },
