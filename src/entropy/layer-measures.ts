@@ -152,6 +152,8 @@ export interface LayerRows {
   readonly lensSurprisalNats?: Float64Array;
   /** 1 where the lens and the final layer agree on the likeliest token. */
   readonly lensAgreement?: ArrayLike<number>;
+  /** Cosine of the angle between the residual of this layer and of the one before. */
+  readonly cosineToPrevious?: Float64Array;
 }
 
 const LAYER_KEYS = [
@@ -160,6 +162,7 @@ const LAYER_KEYS = [
   ['lensKlNats', 'lens_kl_to_final_nats'],
   ['lensSurprisalNats', 'lens_surprisal_nats'],
   ['lensAgreement', 'lens_top1_agreement'],
+  ['cosineToPrevious', 'cosine_to_previous'],
 ] as const;
 
 /** Exact sums of one measure at one layer; infinite values are counted apart. */

@@ -29,7 +29,7 @@ export interface AttentionFigureData {
   readonly entropyShare: ArrayLike<number>;
   /** Row-major [layers, heads]: mean entropy in nats. */
   readonly entropyNats: ArrayLike<number>;
-  /** Heads of which the diagnosis says that they have collapsed (near 0) or are overloaded (near the maximum). */
+  /** Heads in the bottom quarter (near 0) and in the top quarter of the largest head entropy. */
   readonly collapsed: readonly HeadAddress[];
   readonly overloaded: readonly HeadAddress[];
   readonly byPosition: readonly LayerPositionEntropy[];
@@ -44,7 +44,7 @@ export async function attentionFigure(data: AttentionFigureData): Promise<Figure
   const panels: Panel[] = [
     await heatMap({
       title: 'Attention entropy of each head',
-      note: 'Mean over queries of the entropy as a share of the log of the number of visible keys: 0 looks at one key, 1 at all alike.',
+      note: 'Mean over queries of the entropy as a share of the log of the number of visible keys: 0 looks at one key, 1 at all alike. Marked: quarters of the largest entropy.',
       rows,
       columns,
       rowLabel: 'layer',
@@ -54,8 +54,8 @@ export async function attentionFigure(data: AttentionFigureData): Promise<Figure
       kind: 'amount',
       domain: [0, 1],
       flags: [
-        { label: 'collapsed', shape: 'cross', cells: cells(data.collapsed) },
-        { label: 'overloaded', shape: 'ring', cells: cells(data.overloaded) },
+        { label: 'bottom quarter', shape: 'cross', cells: cells(data.collapsed) },
+        { label: 'top quarter', shape: 'ring', cells: cells(data.overloaded) },
       ],
     }),
   ];

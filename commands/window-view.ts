@@ -1,0 +1,347 @@
+import type { Command } from 'commander';
+import {
+  checkTokenIds,
+  type TokenisedDocument,
+  type TokenisingOptions,
+  tokeniseDocument,
+} from '../src/entropy/tokenised-document.js';
+import { validateWindowOptions, type WindowOptions } from '../src/entropy/windows.js';
+import { InputError } from '../src/errors.js';
+import { readDocuments } from '../src/formats/documents.js';
+import { resolveModelPath } from '../src/formats/hub.js';
+import { createInputLedger } from '../src/formats/inputs.js';
+import type { ModelDescription } from '../src/models/description.js';
+import type { EngineHost } from '../src/models/engine-host.js';
+import { openModelFiles } from '../src/models/model-files.js';
+import type { Cell } from '../src/report/csv.js';
+import { buildReport, writeReport } from '../src/report/json.js';
+import type { Figure } from '../src/report/plots/figure.js';
+import { createProgress } from '../src/report/progress.js';
+import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
+import { type ReportObject, type ReportValue, reportObject } from '../src/report/values.js';
+import { prepareAsserts } from './edge-asserts.js';
+import { openOutputs } from './edge-outputs.js';
+import { parseInteger } from './edge-values.js';
+import { toolVersion } from './edge-version.js';
+import {
+  type ModelSession,
+  openModelSession,
+  PRECISION_OPTION,
+  type Precision,
+  parsePrecision,
+  prefixToken,
+} from './model-session.js';
+import { startRunTimings } from './run-timings.js';
+import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
+
+const SHARED = [
+  'model',
+  'data',
+  'dataFormat',
+  'textSplit',
+  'textField',
+  'limit',
+  'out',
+  'format',
+  'report',
+  'table',
+  'plot',
+  'seed',
+  'threads',
+  'maxMemory',
+  'device',
+  'context',
+  'shard',
+  'assert',
+  'baseline',
+  'timings',
+  'quiet',
+  'dryRun',
+  'force',
+] as const satisfies readonly (keyof SharedOptions)[];
+
+export type WindowViewOptions = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
+
+/** Options that both views have beside the shared ones, as commander gives them. */
+export interface WindowOwnOptions {
+  contextLen?: string;
+  prefixToken?: string;
+  chatTemplate?: boolean;
+  idField?: string;
+  precision?: string;
+}
+
+/** What a view is given to work with. */
+export interface WindowInputs {
+  readonly host: EngineHost;
+  readonly description: ModelDescription;
+  readonly windows: WindowOptions;
+  readonly documents: AsyncIterable<TokenisedDocument>;
+  /** How the text was cut, for the report. */
+  readonly convention: ReportObject;
+  /** Takes rows of `--table`, where it was given. */
+  readonly writeTableRow?: (cells: readonly Cell[]) => void;
+  /** Tokens that went through the model since the last call. */
+  onRows(rows: number): void;
+}
+
+/** What a view makes of a run. */
+export interface WindowOutcome {
+  readonly body: object;
+  /** Mergeable statistics, called for a shard. */
+  partial(): object;
+  rows(): Iterable<readonly Cell[]>;
+  figure(title: string): Promise<Figure>;
+  /** What standard output shows. */
+  readonly summary: { readonly header: readonly string[]; readonly rows: readonly (readonly SummaryCell[])[] };
+  /** Positions that were measured; 0 is an error. */
+  readonly measured: number;
+}
+
+/** A view that sends windows of text through the layers of one model. */
+export interface WindowView<O extends WindowOwnOptions> {
+  readonly name: string;
+  readonly columns: readonly string[];
+  readonly tableColumns: readonly string[];
+  /** Checks the view's own options; what it returns goes into the report's parameters. Runs before anything is opened. */
+  parameters(own: O, options: WindowViewOptions): Readonly<Record<string, ReportValue>>;
+  /** Memory that the view holds beside the engine. */
+  reserveBytes(description: ModelDescription, context: number, precision: Precision): number;
+  /** Lines of `--dry-run` beside those that every view has. */
+  plan(description: ModelDescription, context: number, precision: Precision): readonly (readonly SummaryCell[])[];
+  run(inputs: WindowInputs, own: O, options: WindowViewOptions): Promise<WindowOutcome>;
+}
+
+/** Declares the options of a view; the caller adds its own and the action. */
+export function configureWindowView(command: Command): () => Promise<WindowViewOptions> {
+  const read = attachShared(command, SHARED);
+  command
+    .option('--context-len <tokens>', 'tokens of context kept for every window after the first (default 1)')
+    .option('--prefix-token <id>', 'token before the first one (default BOS, else EOS)')
+    .option('--chat-template', "render the field messages by the model's chat template")
+    .option('--id-field <name>', 'field that names a document (default id)')
+    .option(...PRECISION_OPTION);
+  return read;
+}
+
+/** Longest window when `--context` is not given. */
+const DEFAULT_CONTEXT = 2048;
+
+/** Runs a view to its exit code. */
+export async function runWindowView<O extends WindowOwnOptions>(
+  view: WindowView<O>,
+  options: WindowViewOptions,
+  own: O,
+): Promise<number> {
+  const command = `analyze-entropy ${view.name}`;
+  const model = requireOption(options.model, '--model', 'a model directory or a .gguf file');
+  const data = requireOption(options.data, '--data', 'the text to read');
+  const ownParameters = view.parameters(own, options);
+  const asserts = await prepareAsserts(options.assert, options.baseline);
+  const timings = startRunTimings(command);
+  const outputs = openOutputs(data, { force: options.force });
+  try {
+    const table = outputs.table('--out', options.out, view.columns, options.format);
+    const secondTable = outputs.table('--table', options.table, view.tableColumns);
+    const reportFile = outputs.file('--report', options.report);
+    const plotFile = outputs.file('--plot', options.plot);
+    const timingsFile = outputs.file('--timings', options.timings);
+    if (plotFile) (await import('../src/report/plots/figure.js')).plotExtension(options.plot as string);
+
+    const precision = parsePrecision(own.precision);
+    timings.begin('open the model');
+    const description = describe(model);
+    const longest = options.context ?? Math.min(description.maxPositions, DEFAULT_CONTEXT);
+    const reserveBytes = view.reserveBytes(description, longest, precision);
+    const session = await openModelSession(model, { ...options, precision, reserveBytes });
+    const { host } = session;
+    const windows = windowOptions(options, own, session);
+    if (options.dryRun) {
+      process.stdout.write(
+        describePlan(model, session, windows, reserveBytes, view.plan(description, longest, precision)),
+      );
+      await session.close();
+      outputs.abort();
+      return 0;
+    }
+    const ledger = createInputLedger();
+    const progress = await createProgress({
+      stream: process.stderr,
+      quiet: options.quiet,
+      unit: 'tokens',
+      now: () => performance.now(),
+    });
+
+    timings.begin('measure');
+    let fed = 0;
+    const convention: ReportObject = {
+      name: windows.convention,
+      context_tokens: windows.context,
+      context_len: windows.contextLength ?? 1,
+      prefix_token: windows.prefixToken ?? null,
+      model_type: host.info.modelType,
+    };
+    const inputs: WindowInputs = {
+      host,
+      description,
+      windows,
+      documents: documentsOf(options, own, data, ledger, session),
+      convention,
+      ...(secondTable && { writeTableRow: (cells: readonly Cell[]) => secondTable.write(cells) }),
+      onRows(rows) {
+        fed += rows;
+        progress.update(fed);
+      },
+    };
+    const outcome = await view.run(inputs, own, options);
+    progress.stop();
+    timings.count('tokens', fed);
+    // A shard may be left without documents; the run as a whole may not.
+    if (outcome.measured === 0 && !options.shard) {
+      throw new InputError(`${data.join(', ')}: no token was read: the documents are empty`);
+    }
+
+    timings.begin('hash the inputs');
+    const digests = [...(await session.digests()), ...(await ledger.digests())];
+    await session.close();
+
+    timings.begin('summarise and write');
+    if (table) for (const row of outcome.rows()) table.write(row);
+    const { body } = outcome;
+    const report = buildReport(
+      {
+        name: view.name,
+        tool: { name: 'surprisal', version: toolVersion() },
+        command,
+        parameters: {
+          ...parametersOf(model, data, options, own, windows, precision),
+          ...ownParameters,
+        },
+        inputs: digests,
+      },
+      reportObject(options.shard ? { ...body, shard: options.shard, partial: outcome.partial() } : body),
+    );
+    if (reportFile) writeReport(report, reportFile);
+    if (plotFile) {
+      const { plotBytes } = await import('../src/report/plots/figure.js');
+      const figure = await outcome.figure(`${model}: ${data.join(', ')}`);
+      plotFile.write(await plotBytes(figure, options.plot as string));
+    }
+    if (timingsFile) timings.write(timingsFile, options);
+    outputs.commit();
+    if (!options.quiet) process.stdout.write(summaryTable(outcome.summary.header, outcome.summary.rows));
+    return asserts.check(report);
+  } catch (error) {
+    outputs.abort();
+    throw error;
+  }
+}
+
+/** The shape of the model, from its headers. */
+function describe(model: string): ModelDescription {
+  const { path } = resolveModelPath(model, process.env);
+  if (path.toLowerCase().endsWith('.onnx')) {
+    throw new InputError(
+      `${model}: the layers inside an ONNX export are not reachable; pass the Hugging Face directory or the .gguf file`,
+    );
+  }
+  const files = openModelFiles(path);
+  files.store.close();
+  return files.description;
+}
+
+async function* documentsOf(
+  options: WindowViewOptions,
+  own: WindowOwnOptions,
+  data: readonly string[],
+  ledger: ReturnType<typeof createInputLedger>,
+  { tokenizer, host }: ModelSession,
+): AsyncGenerator<TokenisedDocument, void, undefined> {
+  const tokenising: TokenisingOptions = { textField: options.textField, chatTemplate: own.chatTemplate === true };
+  const documents = readDocuments(data, {
+    ledger,
+    textField: options.textField,
+    textSplit: options.textSplit,
+    requireText: !tokenising.chatTemplate,
+    ...(options.dataFormat && { format: options.dataFormat }),
+    ...(options.limit !== undefined && { limit: options.limit }),
+    ...(options.shard && { shard: options.shard }),
+    ...(own.idField !== undefined && { idField: own.idField }),
+  });
+  for await (const document of documents) {
+    const tokenised = tokeniseDocument(document, tokenizer, tokenising);
+    checkTokenIds(tokenised, host.info.vocabularySize);
+    yield tokenised;
+  }
+}
+
+/** lm-evaluation-harness's rolling windows: every token is predicted, and so every query counted, once. */
+function windowOptions(options: WindowViewOptions, own: WindowOwnOptions, session: ModelSession): WindowOptions {
+  const { tokenizer, host } = session;
+  const given = own.prefixToken === undefined ? undefined : parseInteger('--prefix-token', own.prefixToken);
+  if (given !== undefined && given >= host.info.vocabularySize) {
+    throw new InputError(`--prefix-token ${given} is outside the vocabulary of ${host.info.vocabularySize}`);
+  }
+  if (!tokenizer && given === undefined) {
+    throw new InputError(
+      `${options.model}: no tokenizer.json, so text cannot be read; for rows of input_ids give --prefix-token`,
+    );
+  }
+  const prefix = prefixToken(given, tokenizer);
+  const windows: WindowOptions = {
+    convention: 'lm-eval',
+    context: session.context,
+    ...(own.contextLen !== undefined && { contextLength: parseInteger('--context-len', own.contextLen) }),
+    ...(prefix !== undefined && { prefixToken: prefix }),
+  };
+  validateWindowOptions(windows, host.info.maxPositions ?? undefined);
+  return windows;
+}
+
+function parametersOf(
+  model: string,
+  data: readonly string[],
+  options: WindowViewOptions,
+  own: WindowOwnOptions,
+  windows: WindowOptions,
+  precision: Precision,
+): Record<string, ReportValue> {
+  return {
+    model,
+    data: [...data],
+    data_format: options.dataFormat ?? null,
+    text_split: options.textSplit,
+    text_field: options.textField,
+    limit: options.limit ?? null,
+    context: windows.context,
+    context_len: windows.contextLength ?? null,
+    prefix_token: windows.prefixToken ?? null,
+    chat_template: own.chatTemplate === true,
+    seed: options.seed,
+    device: options.device,
+    precision,
+  };
+}
+
+function describePlan(
+  model: string,
+  session: ModelSession,
+  windows: WindowOptions,
+  reserveBytes: number,
+  more: readonly (readonly SummaryCell[])[],
+): string {
+  const { info } = session.host;
+  const mebibytes = (bytes: number): number => Math.ceil(bytes / 2 ** 20);
+  return summaryTable(
+    ['plan', 'value'],
+    [
+      ['model', `${model} (${info.modelType}, ${info.format})`],
+      ['layers', info.layers ?? 'unknown'],
+      ['windows', `${windows.convention}, ${windows.context} tokens a window`],
+      ['weights', info.residence],
+      ...more,
+      ['memory beside the engine, MiB', mebibytes(reserveBytes)],
+      ['peak memory, MiB', info.peakBytes === null ? 'unknown' : mebibytes(info.peakBytes)],
+    ],
+  );
+}
