@@ -23,7 +23,7 @@ struct V32 {
   static R keep_above(R x, R limit, R v) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GT_OQ), v);
   }
-  static constexpr int kGroup = 4;
+  static constexpr int kGroup = 2;
   template <int kCount, int kDegree>
   static inline __attribute__((always_inline)) void exp(const R* d, R* e) {
     R n[kCount], r[kCount];
@@ -64,7 +64,7 @@ struct V64 {
   static R keep_above(R x, R limit, R v) {
     return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, limit, _CMP_GT_OQ), v);
   }
-  static constexpr int kGroup = 4;
+  static constexpr int kGroup = 2;
   template <int kCount, int kDegree>
   static inline __attribute__((always_inline)) void exp(const R* d, R* e) {
     R n[kCount], r[kCount];
