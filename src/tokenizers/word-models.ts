@@ -135,13 +135,14 @@ function bpe(config: Settings, mapsBytes: boolean, what: string): WordModel {
   };
   const encodeWord = cached(encode);
   // Where text comes as whole documents, pieces are cut off that no merge can join. Marks of the begin or end of a word,
-  // runs of unknown characters that become one token and merges of byte tokens reach further than characters tell.
+  // merges of byte tokens, runs of unknown characters that become one token, and unknown characters that vanish and let
+  // their neighbours meet reach further than characters tell.
   const wholeBytes = fallback?.every((id) => id !== undefined) === true;
   const marked =
     prefix !== '' ||
     suffix !== '' ||
     pairs.some(([left, right]) => fallbackByte(left) >= 0 || fallbackByte(right) >= 0);
-  const local = !marked && (wholeBytes || unknownId === undefined || !fusesUnknown);
+  const local = !marked && (wholeBytes || (unknownId !== undefined && !fusesUnknown));
   if (mapsBytes || !local || config.ignore_merges === true) return { vocabulary, encodeWord, unknownToken };
   const cut = createSafeCutter(() => pairs.map(([left, right]) => left + right));
   return {
