@@ -22,7 +22,7 @@ constexpr int64_t kChunk = 4096;
 constexpr double kLag = 1.0;
 
 // Lanes add up at most this many registers of their own type before they are flushed to double.
-constexpr int kFlush = 16;
+constexpr int kFlush = 8;
 
 // A sum in two steps: `near` in the lanes of R, `far` in double.
 template <class V>
