@@ -40,7 +40,9 @@ export function tokenizerFromGguf(kv: ReadonlyMap<string, unknown>): Tokenizer {
   const name = kv.get('tokenizer.ggml.model');
   if (name !== 'llama' && name !== 'gpt2' && name !== 'gemma4' && name !== 't5') {
     const what = typeof name === 'string' ? `tokenizer.ggml.model is "${name}"` : 'there is no tokenizer.ggml.model';
-    throw new InputError(`${what}; known kinds are ${Object.keys(KINDS).join(', ')}: give --tokenizer instead`);
+    throw new InputError(
+      `${what}; known kinds are ${Object.keys(KINDS).join(', ')}; use the model as a Hugging Face directory`,
+    );
   }
   const kind = KINDS[name];
   const vocabulary = readGgufVocabulary(kv);

@@ -45,7 +45,7 @@ export function numberOf(kv: ReadonlyMap<string, unknown>, key: string): number 
 export function stringsOf(kv: ReadonlyMap<string, unknown>, key: string): readonly string[] {
   const value = kv.get(key);
   if (!Array.isArray(value) || !value.every((item) => typeof item === 'string')) {
-    throw new InputError(`the GGUF file has no list of texts ${key}; it carries no tokenizer, give --tokenizer`);
+    throw new InputError(`the GGUF file has no list of texts ${key}; it carries no tokenizer; convert the model again`);
   }
   return value;
 }
