@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { ATTENTION_RESERVE_BYTES, attentionRowsPerRun, MEASURE_ATTENTION } from '../src/entropy/attention-job.js';
+import { attentionReserveBytes, attentionRowsPerRun, MEASURE_ATTENTION } from '../src/entropy/attention-job.js';
 import { ATTENTION_SCHEMA, type AttentionBody, attentionBody } from '../src/entropy/attention-report.js';
 import { attentionRunToJson, createAttentionRun, foldAttention, isPrecise } from '../src/entropy/attention-run.js';
 import { HEAD_COLUMNS, headRows, POSITION_COLUMNS, positionRows } from '../src/entropy/attention-table.js';
@@ -52,7 +52,10 @@ const VIEW: WindowView<OwnOptions> = {
     }
     return { target_se_nats: target ?? null };
   },
-  reserveBytes: () => ATTENTION_RESERVE_BYTES,
+  reserveBytes(description, context, precision) {
+    const { heads } = description.layers[0].attention;
+    return attentionReserveBytes(heads, context, precision === 'f32' ? 4 : 8);
+  },
   plan(description, context, precision) {
     const { heads } = description.layers[0].attention;
     return [['queries per run, at most', attentionRowsPerRun(heads, context, precision === 'f32' ? 4 : 8)]];

@@ -32,15 +32,23 @@ export interface AttentionBatch {
 /** Probabilities of one run of a layer take at most this much. */
 export const PROBABILITY_BYTES = 64 << 20;
 
-/** What the analysis holds beside the engine: probabilities, the runtime's copies of them, and the statistics. */
-export const ATTENTION_RESERVE_BYTES = 4 * PROBABILITY_BYTES;
-
 /** Fewer rows would leave products of a single row, whose last bits differ. */
 const LEAST_ROWS = 4;
 
 /** Rows of a run whose probabilities `[heads, rows, context]` stay within `PROBABILITY_BYTES`; four at least. */
 export function attentionRowsPerRun(heads: number, context: number, bytesPerValue: number): number {
   return Math.max(LEAST_ROWS, Math.floor(PROBABILITY_BYTES / (heads * context * bytesPerValue)));
+}
+
+/** Probabilities, the runtime's copies of them, and keys and values that grow from run to run; measured at 32,768 tokens. */
+const PROBABILITY_COPIES = 6;
+/** The most rows that any plan gives to one run. */
+const MOST_ROWS = 1024;
+
+/** What the analysis holds beside the engine, in bytes. */
+export function attentionReserveBytes(heads: number, context: number, bytesPerValue: number): number {
+  const rows = Math.min(MOST_ROWS, attentionRowsPerRun(heads, context, bytesPerValue));
+  return PROBABILITY_COPIES * heads * rows * context * bytesPerValue;
 }
 
 /** Largest |row sum - 1| that the softmax of the runtime may leave. */

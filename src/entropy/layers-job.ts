@@ -53,8 +53,8 @@ function cosines(a: Floats, b: Floats, width: number, normsA: Float64Array, norm
 
 /**
  * The logit lens: statistics of the head applied to normed rows of a layer, against the final distribution of the same
- * rows. `KL(p || q) = log Z_q - sum p z - H(p)` with the lens logits z, folded block by block of the vocabulary, so that
- * no row of logits exists as a whole.
+ * rows. `KL(p || q) = sum p (l - z) - log Z_p + log Z_q` with the final logits l and the lens logits z, folded block by
+ * block of the vocabulary, so that no row of logits exists as a whole.
  */
 async function lens(
   engine: Engine,
@@ -65,7 +65,8 @@ async function lens(
 ): Promise<Pick<Required<LayerRows>, 'lensEntropyNats' | 'lensKlNats' | 'lensSurprisalNats' | 'lensAgreement'>> {
   const n = targets.length;
   const accumulator = createRowAccumulator(n, REQUEST);
-  const cross = new Float64Array(n);
+  const mass = new Float64Array(n);
+  const gap = new Float64Array(n);
   const targetLogits = new Float64Array(n);
   const dtype = engine.precision === 'f32' ? 'F32' : 'F64';
   const { logSumExp } = finalStatistics;
@@ -79,11 +80,15 @@ async function lens(
     for (let r = 0; r < count; r++) {
       const shift = logSumExp[rowOffset + r];
       let sum = 0;
+      let weighted = 0;
       for (let i = r * columns; i < (r + 1) * columns; i++) {
         const p = Math.exp(final[i] - shift);
-        if (p > 0) sum += p * own[i];
+        if (p === 0) continue;
+        sum += p;
+        weighted += p * (final[i] - own[i]);
       }
-      cross[rowOffset + r] += sum;
+      mass[rowOffset + r] += sum;
+      gap[rowOffset + r] += weighted;
       const column = targets[rowOffset + r] - columnOffset;
       if (column >= 0 && column < columns) targetLogits[rowOffset + r] = own[r * columns + column];
     }
@@ -91,7 +96,7 @@ async function lens(
   const found = finalizeRows(accumulator, engine.model.vocabularySize);
   return {
     lensEntropyNats: found.entropyNats,
-    lensKlNats: found.logSumExp.map((value, r) => Math.max(0, value - cross[r] - finalStatistics.entropyNats[r])),
+    lensKlNats: found.logSumExp.map((value, r) => Math.max(0, gap[r] / mass[r] - logSumExp[r] + value)),
     lensSurprisalNats: found.logSumExp.map((value, r) => value - targetLogits[r]),
     lensAgreement: agreement(found, finalStatistics),
   };
