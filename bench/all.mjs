@@ -4,7 +4,9 @@ import { readdirSync } from 'node:fs';
 
 const folder = new URL('.', import.meta.url).pathname;
 const skipped = new Set(['all.mjs', 'make-model.mjs']);
-for (const file of readdirSync(folder).filter((name) => name.endsWith('.mjs') && !skipped.has(name)).sort()) {
+for (const file of readdirSync(folder)
+  .filter((name) => name.endsWith('.mjs') && !skipped.has(name))
+  .sort()) {
   console.log(`\n== ${file}`);
   const { status } = spawnSync(process.execPath, [`${folder}${file}`, ...process.argv.slice(2)], { stdio: 'inherit' });
   if (status !== 0) process.exitCode = 1;

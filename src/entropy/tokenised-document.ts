@@ -1,7 +1,7 @@
 import { InputError } from '../errors.js';
 import type { Document } from '../formats/documents.js';
 import { renderChat } from '../tokenizers/chat-template.js';
-import type { Tokenizer } from '../tokenizers/tokenizer.js';
+import type { EncodeOptions, Tokenizer } from '../tokenizers/tokenizer.js';
 import { splitContextContinuation } from './choices.js';
 import { countBytes, countWords } from './text-counts.js';
 
@@ -43,7 +43,7 @@ export function tokeniseDocument(
 
   const text = options.chatTemplate ? chatText(document, tokenizer) : document.text;
   if (text === undefined) throw new InputError(`${placed(document)}: there is no field "${options.textField}"`);
-  const tokens = tokenizer.encode(text, { addSpecialTokens: false, parseSpecialTokens: options.chatTemplate });
+  const tokens = tokenizer.encode(text, encoding(options));
   return { ...head, tokens, bytes: countBytes(text), words: countWords(text) };
 }
 
@@ -57,6 +57,11 @@ export function checkTokenIds(document: TokenisedDocument, vocabularySize: numbe
   );
 }
 
+/** A rendered template holds special tokens; in plain text the tokenizer's own program decides. */
+function encoding(options: TokenisingOptions): EncodeOptions {
+  return { addSpecialTokens: false, ...(options.chatTemplate && { parseSpecialTokens: true }) };
+}
+
 function tokeniseAnswer(
   document: Document,
   tokenizer: Tokenizer,
@@ -66,8 +71,7 @@ function tokeniseAnswer(
   const prompt = stringField(document, fields.promptField);
   const answer = stringField(document, fields.answerField);
   if (answer === '') throw new InputError(`${placed(document)}: the field "${fields.answerField}" is empty`);
-  const encode = (text: string): Int32Array =>
-    tokenizer.encode(text, { addSpecialTokens: false, parseSpecialTokens: options.chatTemplate });
+  const encode = (text: string): Int32Array => tokenizer.encode(text, encoding(options));
   const context = options.chatTemplate
     ? renderChat(tokenizer, [{ role: 'user', content: prompt }], { addGenerationPrompt: true })
     : prompt;

@@ -44,17 +44,18 @@ export interface Tokenizer {
 }
 
 /**
- * Throws InputError where the tokenizer holds an id for which the model has no embedding row.
+ * Throws InputError where the tokenizer holds a token of text for which the model has no embedding row. Special tokens
+ * beyond the rows (padding that fine-tuning added) are no fault unless they occur.
  *
  * @param modelVocabulary rows of the model's embedding
  * @param source the tokenizer, as the message names it
  */
 export function checkVocabulary(tokenizer: Tokenizer, modelVocabulary: number, source = 'the tokenizer'): void {
-  if (tokenizer.vocabularySize <= modelVocabulary) return;
-  let first = modelVocabulary;
-  while (first + 1 < tokenizer.vocabularySize && tokenizer.tokenText(first) === '') first++;
-  throw new InputError(
-    `${source} has the token ${first} (${JSON.stringify(tokenizer.tokenText(first))}) but the model has only ` +
-      `${modelVocabulary} embedding rows; use the tokenizer that belongs to the model`,
-  );
+  for (let id = modelVocabulary; id < tokenizer.vocabularySize; id++) {
+    if (tokenizer.tokenText(id) === '' || tokenizer.isSpecial(id)) continue;
+    throw new InputError(
+      `${source} has the token ${id} (${JSON.stringify(tokenizer.tokenText(id))}) but the model has only ` +
+        `${modelVocabulary} embedding rows; use the tokenizer that belongs to the model`,
+    );
+  }
 }
