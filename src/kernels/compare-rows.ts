@@ -111,16 +111,18 @@ export function compareRows(
       const logQ = candidate[start + i] - candidateShift;
       const p = baseExp[i] * baseInverse;
       const q = candidateExp[i] * candidateInverse;
+      if (p > 0) baseEntropy -= p * logP;
+      if (q > 0) candidateEntropy -= q * logQ;
+      // Equal terms add nothing: the rounding of the logarithm of their mean must not look like a divergence.
+      if (logP === logQ) continue;
       // Half of the smallest double is zero: the halving stays outside the logarithm.
       const logM = Math.log(p + q) - Math.LN2;
       if (p > 0) {
         kl += p * (logP - logQ);
-        baseEntropy -= p * logP;
         js += p * (logP - logM);
       }
       if (q > 0) {
         reverse += q * (logQ - logP);
-        candidateEntropy -= q * logQ;
         js += q * (logQ - logM);
       }
     }

@@ -159,7 +159,7 @@ export function kernelStatus(): KernelStatus {
     reason: kernels !== undefined ? '' : wanted ? (loaded?.reason ?? '') : 'turned off',
     simd: kernels?.simdName() ?? 'typescript',
     path: loaded?.path ?? '',
-    compiler: kernels?.compiler ?? '',
+    compiler: kernels?.compiler.trim() ?? '',
     threads: kernelThreads(),
   };
 }
