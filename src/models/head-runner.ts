@@ -55,6 +55,8 @@ export interface HeadRunner {
 /** A Gemm over fewer columns or rows takes another code path whose last bits differ: pad to these. */
 const LEAST_ROWS = 2;
 const LEAST_COLUMNS = 128;
+/** Rows whose targets are multiplied at once: the product is square, so small pieces cost a fraction of one large. */
+const TARGET_ROWS = 128;
 
 export function createHeadRunner(settings: HeadSettings): HeadRunner {
   const { model, precision, sessions, reader, headBlock, weight, rowsPerRun, threads } = settings;
@@ -65,6 +67,7 @@ export function createHeadRunner(settings: HeadSettings): HeadRunner {
   const make = (length: number): Floats => (precision === 'f32' ? new Float32Array(length) : new Float64Array(length));
   let scratchBlock: Floats | undefined;
   let scratchLogits: Floats | undefined;
+  let targetMatrix: Floats | undefined;
 
   const block = (index: number): Floats => {
     const found = kept.get(index);
@@ -129,21 +132,25 @@ export function createHeadRunner(settings: HeadSettings): HeadRunner {
     return scratchLogits.subarray(0, length);
   };
 
-  /** Logits of each row's target, by the same product as the blocks. */
+  /** Logits of at most TARGET_ROWS rows' targets, by the same product as the blocks. */
   const targetLogits = async (rows: Floats, targets: Int32Array): Promise<Float64Array> => {
-    const ids = [...new Set(targets)].sort((a, b) => a - b);
+    const ids = [...new Set(targets)].filter((id) => id >= 0).sort((a, b) => a - b);
     const place = new Map(ids.map((id, i) => [id, i]));
-    const columns = Math.max(LEAST_COLUMNS, ids.length);
-    const matrix = make(columns * hidden);
+    const columns = LEAST_COLUMNS;
+    targetMatrix ??= make(columns * hidden);
+    const matrix = targetMatrix;
     ids.forEach((id, i) => {
       const known = kept.get(Math.floor(id / headBlock));
       const target = matrix.subarray(i * hidden, (i + 1) * hidden);
       if (known) target.set(known.subarray((id % headBlock) * hidden, ((id % headBlock) + 1) * hidden));
       else reader.read(weight, target, id, 1);
     });
-    const out = make((rows.length / hidden) * columns);
+    const out = logitsBuffer((rows.length / hidden) * columns);
     await multiply(rows, matrix, out);
-    return Float64Array.from(targets, (id, r) => out[r * columns + (place.get(id) as number)]);
+    return Float64Array.from(targets, (id, r) => {
+      const column = place.get(id);
+      return column === undefined ? Number.NaN : out[r * columns + column];
+    });
   };
 
   return {
@@ -163,8 +170,8 @@ export function createHeadRunner(settings: HeadSettings): HeadRunner {
       const accumulator = createRowAccumulator(n, { ...request });
       const known = new Float64Array(n);
       if (blocks > 1) {
-        for (let at = 0; at < n; at += rowsPerRun) {
-          const end = Math.min(n, at + rowsPerRun);
+        for (let at = 0; at < n; at += TARGET_ROWS) {
+          const end = Math.min(n, at + TARGET_ROWS);
           const part = padded(rows.subarray(at * hidden, end * hidden));
           known.set(await targetLogits(part, targets.subarray(at, end)), at);
         }
