@@ -9,4 +9,5 @@ export const MERGERS: Readonly<Record<string, () => Promise<MergeBody>>> = {
   'surprisal/tokens': async () => (await import('../src/entropy/token-report.js')).mergeTokenReports,
   'surprisal/logits': async () => (await import('../src/entropy/logits-report.js')).mergeLogitsReports,
   'surprisal/logprobs': async () => (await import('../src/entropy/logprobs-report.js')).mergeLogProbsReports,
+  'surprisal/compare': async () => (await import('../src/entropy/compare-report.js')).mergeCompareReports,
 };

@@ -2,7 +2,7 @@ import { InputError } from '../errors.js';
 import { decodeLogProbs } from '../formats/log-prob-codes.js';
 import type { StoredRows } from '../formats/logit-dump.js';
 import { codedKlNats, compareRows, createRowComparison, type LogitRows } from '../kernels/compare-rows.js';
-import { type TokenComparison, withDeltas } from './compare.js';
+import { type CodedComparison, withDeltas } from './compare.js';
 
 /**
  * Compares stored 16-bit rows of a base model with a candidate's logits `[rows, vocabulary]` at the stored targets.
@@ -13,7 +13,7 @@ import { type TokenComparison, withDeltas } from './compare.js';
  *
  * @throws InputError when vocabularies differ or the candidate has NaN, plus infinity or an empty row
  */
-export function compareStored(base: StoredRows, candidate: LogitRows, name = 'candidate logits'): TokenComparison {
+export function compareStored(base: StoredRows, candidate: LogitRows, name = 'candidate logits'): CodedComparison {
   const { rows, vocabulary } = base;
   if (candidate.length !== rows * vocabulary) {
     throw new InputError(
@@ -57,5 +57,5 @@ export function compareStored(base: StoredRows, candidate: LogitRows, name = 'ca
       result.baseSurprisalNats[row] = -(scale * base.codes[start + target] + minimum);
     }
   }
-  return withDeltas(result, coded);
+  return { ...withDeltas(result), codedKlNats: coded };
 }

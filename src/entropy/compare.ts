@@ -23,9 +23,12 @@ import {
 export interface TokenComparison extends RowComparison {
   /** p_candidate(target) - p_base(target). */
   readonly deltaProbability: Float64Array;
-  /** KL with the base coded in 16 bits as llama.cpp stores it. */
-  readonly codedKlNats: Float64Array;
+  /** KL with the base coded in 16 bits as llama.cpp stores it; absent where the base was never coded. */
+  readonly codedKlNats?: Float64Array;
 }
+
+/** A comparison whose base was coded in 16 bits. */
+export type CodedComparison = TokenComparison & { readonly codedKlNats: Float64Array };
 
 /**
  * Compares two blocks of logits `[rows, vocabulary]` at their targets `[rows]`. Direction: KL(base || candidate) is
@@ -38,7 +41,7 @@ export function compareLogits(
   vocabulary: number,
   targets: Int32Array,
   names?: { readonly base: string; readonly candidate: string },
-): TokenComparison {
+): CodedComparison {
   const rows = targets.length;
   const result = createRowComparison(rows);
   compareRows(base, candidate, vocabulary, targets, result, names);
@@ -58,16 +61,29 @@ export function compareLogits(
       result.candidateLogSumExp[row],
     );
   }
-  return withDeltas(result, coded);
+  return { ...withDeltas(result), codedKlNats: coded };
 }
 
-/** Adds what follows from the surprisals. `codedKl` comes from the caller, who knows how the base was stored. */
-export function withDeltas(result: RowComparison, codedKl: Float64Array): TokenComparison {
+/** As `compareLogits`, without the divergence from a coded base: against itself every figure is exactly zero. */
+export function compareExactLogits(
+  base: LogitRows,
+  candidate: LogitRows,
+  vocabulary: number,
+  targets: Int32Array,
+  names?: { readonly base: string; readonly candidate: string },
+): TokenComparison {
+  const result = createRowComparison(targets.length);
+  compareRows(base, candidate, vocabulary, targets, result, names);
+  return withDeltas(result);
+}
+
+/** Adds what follows from the surprisals. */
+export function withDeltas(result: RowComparison): TokenComparison {
   const delta = new Float64Array(result.rows);
   for (let row = 0; row < result.rows; row++) {
     delta[row] = Math.exp(-result.candidateSurprisalNats[row]) - Math.exp(-result.baseSurprisalNats[row]);
   }
-  return { ...result, deltaProbability: delta, codedKlNats: codedKl };
+  return { ...result, deltaProbability: delta };
 }
 
 /** Per-document sums, by column. Sums leave infinite values out; their counts stand beside. */
@@ -82,6 +98,8 @@ const COLUMNS = [
   'candidateNll',
   'candidateNllSquare',
   'nllProduct',
+  'nllDifference',
+  'nllDifferenceSquare',
   'infiniteKl',
   'kl',
   'klSquare',
@@ -97,6 +115,7 @@ const COLUMNS = [
   'candidateEntropy',
   'deltaEntropy',
   'deltaEntropySquare',
+  'codedTokens',
   'infiniteCodedKl',
   'codedKl',
   'codedKlSquare',
@@ -132,7 +151,6 @@ export function addComparison(statistics: ComparisonStatistics, document: number
   for (let i = 0; i < tokens.rows; i++) {
     const kl = tokens.klNats[i];
     const reverse = tokens.reverseKlNats[i];
-    const coded = tokens.codedKlNats[i];
     const baseNll = tokens.baseSurprisalNats[i];
     const candidateNll = tokens.candidateSurprisalNats[i];
     const delta = tokens.candidateEntropyNats[i] - tokens.baseEntropyNats[i];
@@ -141,7 +159,10 @@ export function addComparison(statistics: ComparisonStatistics, document: number
     if (tokens.baseTop[i] === tokens.candidateTop[i]) sums[COLUMN.sameTop]++;
     addFinite(sums, kl, COLUMN.infiniteKl);
     addFinite(sums, reverse, COLUMN.infiniteReverseKl);
-    addFinite(sums, coded, COLUMN.infiniteCodedKl);
+    if (tokens.codedKlNats !== undefined) {
+      sums[COLUMN.codedTokens]++;
+      addFinite(sums, tokens.codedKlNats[i], COLUMN.infiniteCodedKl);
+    }
     sums[COLUMN.js] += js;
     sums[COLUMN.jsSquare] += js * js;
     sums[COLUMN.baseEntropy] += tokens.baseEntropyNats[i];
@@ -160,6 +181,8 @@ export function addComparison(statistics: ComparisonStatistics, document: number
       sums[COLUMN.candidateNll] += candidateNll;
       sums[COLUMN.candidateNllSquare] += candidateNll * candidateNll;
       sums[COLUMN.nllProduct] += baseNll * candidateNll;
+      sums[COLUMN.nllDifference] += candidateNll - baseNll;
+      sums[COLUMN.nllDifferenceSquare] += (candidateNll - baseNll) ** 2;
     }
     const deltaP = tokens.deltaProbability[i];
     const squared = deltaP * deltaP;
@@ -268,8 +291,9 @@ export interface ComparisonSummary {
   infinite_reverse_kl_tokens: number;
   mean_js_nats: number;
   mean_js_nats_se: number;
-  mean_kl_16bit_base_nats: number;
-  mean_kl_16bit_base_nats_se: number;
+  /** llama.cpp's figure, where the base was stored in 16 bits. */
+  mean_kl_16bit_base_nats?: number;
+  mean_kl_16bit_base_nats_se?: number;
   mean_delta_p: number;
   mean_delta_p_se: number;
   rms_delta_p: number;
@@ -350,14 +374,14 @@ export function summarizeComparison(
           (totals[COLUMN.baseNll] / paired) * (totals[COLUMN.candidateNll] / paired)) /
         (paired - 1);
   const ratio = candidateMean - baseMean;
-  const ratioError = Math.sqrt(Math.max(0, candidateError ** 2 + baseError ** 2 - 2 * covariance));
+  // sqrt(candidateError^2 + baseError^2 - 2 covariance), from the differences: nothing cancels between like models.
+  const [, differenceError] = meanAndError(totals[COLUMN.nllDifference], totals[COLUMN.nllDifferenceSquare], paired);
+  const ratioError = infiniteBase || infiniteCandidate ? Number.NaN : differenceError;
   const basePerplexity = Math.exp(baseMean);
   const candidatePerplexity = Math.exp(candidateMean);
-  const baseSpread = basePerplexity * baseError;
-  const candidateSpread = candidatePerplexity * candidateError;
   const [kl, klError] = meanMaybeInfinite(totals, COLUMN.infiniteKl, tokens);
   const [reverse, reverseError] = meanMaybeInfinite(totals, COLUMN.infiniteReverseKl, tokens);
-  const [coded, codedError] = meanMaybeInfinite(totals, COLUMN.infiniteCodedKl, tokens);
+  const [coded, codedError] = meanMaybeInfinite(totals, COLUMN.infiniteCodedKl, totals[COLUMN.codedTokens]);
   const [js, jsError] = meanAndError(totals[COLUMN.js], totals[COLUMN.jsSquare], tokens);
   const targeted = statistics.deltaProbability.finite;
   const [deltaP, deltaPError] = meanAndError(totals[COLUMN.deltaP], totals[COLUMN.deltaPSquare], targeted);
@@ -384,17 +408,23 @@ export function summarizeComparison(
     tokens,
     fewer_than_100_tokens: tokens < 100,
     base_perplexity: basePerplexity,
-    base_perplexity_se: baseSpread,
+    base_perplexity_se: basePerplexity * baseError,
     candidate_perplexity: candidatePerplexity,
-    candidate_perplexity_se: candidateSpread,
+    candidate_perplexity_se: candidatePerplexity * candidateError,
     ln_perplexity_correlation: covariance / (candidateError * baseError),
     ln_perplexity_ratio: ratio,
     ln_perplexity_ratio_se: ratioError,
     perplexity_ratio: Math.exp(ratio),
     perplexity_ratio_se: Math.exp(ratio) * ratioError,
     perplexity_difference: candidatePerplexity - basePerplexity,
+    // (c sc)^2 + (b sb)^2 - 2 c b cov = c b var(c - b) + (c - b)(c sc^2 - b sb^2), which is 0 between equal models.
     perplexity_difference_se: Math.sqrt(
-      Math.max(0, candidateSpread ** 2 + baseSpread ** 2 - 2 * candidatePerplexity * basePerplexity * covariance),
+      Math.max(
+        0,
+        candidatePerplexity * basePerplexity * ratioError ** 2 +
+          (candidatePerplexity - basePerplexity) *
+            (candidatePerplexity * candidateError ** 2 - basePerplexity * baseError ** 2),
+      ),
     ),
     mean_kl_nats: kl,
     mean_kl_nats_se: klError,
@@ -405,8 +435,10 @@ export function summarizeComparison(
     infinite_reverse_kl_tokens: totals[COLUMN.infiniteReverseKl],
     mean_js_nats: js,
     mean_js_nats_se: jsError,
-    mean_kl_16bit_base_nats: coded,
-    mean_kl_16bit_base_nats_se: codedError,
+    ...(totals[COLUMN.codedTokens] > 0 && {
+      mean_kl_16bit_base_nats: coded,
+      mean_kl_16bit_base_nats_se: codedError,
+    }),
     mean_delta_p: deltaP,
     mean_delta_p_se: deltaPError,
     rms_delta_p: rms,
@@ -436,4 +468,37 @@ export function summarizeComparison(
           },
         }),
   };
+}
+
+/** Figures of one document of a comparison. */
+export interface DocumentComparison {
+  readonly index: number;
+  readonly tokens: number;
+  readonly meanKlNats: number;
+  readonly meanReverseKlNats: number;
+  readonly meanJensenShannonNats: number;
+  readonly baseMeanNllNats: number;
+  readonly candidateMeanNllNats: number;
+  readonly meanDeltaEntropyNats: number;
+  readonly top1Agreement: number;
+}
+
+/** Figures by document, in order. */
+export function documentComparisons(statistics: ComparisonStatistics): DocumentComparison[] {
+  return documentsInOrder(statistics).map(([index, sums]) => {
+    const tokens = sums[COLUMN.tokens];
+    const paired = sums[COLUMN.pairedNll];
+    const infinite = Number.POSITIVE_INFINITY;
+    return {
+      index,
+      tokens,
+      meanKlNats: sums[COLUMN.infiniteKl] > 0 ? infinite : sums[COLUMN.kl] / tokens,
+      meanReverseKlNats: sums[COLUMN.infiniteReverseKl] > 0 ? infinite : sums[COLUMN.reverseKl] / tokens,
+      meanJensenShannonNats: sums[COLUMN.js] / tokens,
+      baseMeanNllNats: sums[COLUMN.infiniteBaseNll] > 0 ? infinite : sums[COLUMN.baseNll] / paired,
+      candidateMeanNllNats: sums[COLUMN.infiniteCandidateNll] > 0 ? infinite : sums[COLUMN.candidateNll] / paired,
+      meanDeltaEntropyNats: sums[COLUMN.deltaEntropy] / tokens,
+      top1Agreement: sums[COLUMN.sameTop] / tokens,
+    };
+  });
 }
