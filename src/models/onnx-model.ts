@@ -26,6 +26,9 @@ interface TensorMetadata {
  */
 export async function openOnnxModel(path: string, options: EngineOptions): Promise<LanguageModel> {
   if (!existsSync(path)) throw new InputError(`${path}: no such file`);
+  if (options.precision === 'f64') {
+    throw new InputError(`${path}: an ONNX graph fixes its own arithmetic; drop --precision f64 or pass a directory`);
+  }
   const session = await createSession(path, { threads: options.threads, device: options.device, arena: true });
   const inputs = session.inputMetadata as readonly TensorMetadata[];
   const outputs = session.outputMetadata as readonly TensorMetadata[];
@@ -48,10 +51,24 @@ export async function openOnnxModel(path: string, options: EngineOptions): Promi
   for (const input of inputs) checkInput(path, input, beside);
 
   const run = async (window: Int32Array): Promise<Floats> => {
+    const foreign = window.find((id) => id < 0 || id >= vocabularySize);
+    if (foreign !== undefined) {
+      throw new InputError(
+        `${path}: token id ${foreign} is outside the vocabulary of ${vocabularySize}; ` +
+          'the tokenizer does not belong to this model',
+      );
+    }
     const feeds: Record<string, Tensor> = {};
     for (const input of inputs) feeds[input.name] = feedFor(input, window, beside);
-    const result = await runSession(session, feeds, { logits: null });
-    return widenLogits(result.logits as Tensor);
+    const { logits } = await runSession(session, feeds, { logits: null });
+    const { dims } = logits as Tensor;
+    if (dims.join() !== [1, window.length, vocabularySize].join()) {
+      throw new InputError(
+        `${path}: "logits" has shape [${dims}] for a window of ${window.length} tokens and a vocabulary of ` +
+          `${vocabularySize}; export the model with logits of all positions, and its own config.json`,
+      );
+    }
+    return widenLogits(logits as Tensor);
   };
 
   const eachWindow = async (
