@@ -35,20 +35,20 @@ export const PROBABILITY_BYTES = 64 << 20;
 /** Fewer rows would leave products of a single row, whose last bits differ. */
 const LEAST_ROWS = 4;
 
-/** Rows of a run whose probabilities `[heads, rows, context]` stay within `PROBABILITY_BYTES`; four at least. */
+/** The most rows that any plan gives to one run. */
+const MOST_ROWS = 1024;
+
+/** Rows of a run whose probabilities `[heads, rows, context]` stay within `PROBABILITY_BYTES`; 4 to 1,024. */
 export function attentionRowsPerRun(heads: number, context: number, bytesPerValue: number): number {
-  return Math.max(LEAST_ROWS, Math.floor(PROBABILITY_BYTES / (heads * context * bytesPerValue)));
+  const affordable = Math.floor(PROBABILITY_BYTES / (heads * context * bytesPerValue));
+  return Math.max(LEAST_ROWS, Math.min(MOST_ROWS, affordable));
 }
 
 /** Probabilities, the runtime's copies of them, and keys and values that grow from run to run; measured at 32,768 tokens. */
 const PROBABILITY_COPIES = 6;
-/** The most rows that any plan gives to one run. */
-const MOST_ROWS = 1024;
-
 /** What the analysis holds beside the engine, in bytes. */
 export function attentionReserveBytes(heads: number, context: number, bytesPerValue: number): number {
-  const rows = Math.min(MOST_ROWS, attentionRowsPerRun(heads, context, bytesPerValue));
-  return PROBABILITY_COPIES * heads * rows * context * bytesPerValue;
+  return PROBABILITY_COPIES * heads * attentionRowsPerRun(heads, context, bytesPerValue) * context * bytesPerValue;
 }
 
 /** Largest |row sum - 1| that the softmax of the runtime may leave. */
