@@ -21,36 +21,32 @@ import {
   TOKEN_STATISTICS,
   tokenRows,
 } from '../src/entropy/token-table.js';
-import {
-  checkTokenIds,
-  type TokenisedDocument,
-  type TokenisingOptions,
-  tokeniseDocument,
-} from '../src/entropy/tokenised-document.js';
 import type { TokensPlotJson } from '../src/entropy/tokens-plot.js';
-import {
-  effectiveContext,
-  validateWindowOptions,
-  WINDOW_CONVENTIONS,
-  type WindowOptions,
-} from '../src/entropy/windows.js';
+import { effectiveContext, type WindowOptions } from '../src/entropy/windows.js';
 import { InputError } from '../src/errors.js';
-import { readDocuments } from '../src/formats/documents.js';
 import { createInputLedger } from '../src/formats/inputs.js';
 import type { TablePosition } from '../src/report/csv.js';
 import { escapeToken } from '../src/report/escape.js';
 import { buildReport, writeReport } from '../src/report/json.js';
 import { createProgress } from '../src/report/progress.js';
 import { summaryTable } from '../src/report/summary-table.js';
-import { type ReportObject, type ReportValue, reportObject } from '../src/report/values.js';
+import { type ReportValue, reportObject } from '../src/report/values.js';
 import type { Tokenizer } from '../src/tokenizers/tokenizer.js';
 import { prepareAsserts } from './edge-asserts.js';
 import { openCheckpoint } from './edge-checkpoint.js';
 import { openOutputs } from './edge-outputs.js';
-import { parseChoice, parseInteger } from './edge-values.js';
+import { parseInteger } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
-import { type ModelSession, openModelSession, PRECISION_OPTION, parsePrecision, prefixToken } from './model-session.js';
+import { type ModelSession, openModelSession, PRECISION_OPTION, parsePrecision } from './model-session.js';
 import { startRunTimings } from './run-timings.js';
+import {
+  addScoredTextOptions,
+  describeConvention,
+  documentsOf,
+  type ScoredTextOptions,
+  textParameters,
+  windowOptions,
+} from './scored-text.js';
 import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
 
 const SHARED = [
@@ -84,17 +80,7 @@ const SHARED = [
 type Shared = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
 
 /** Options of this view alone, as commander gives them. */
-interface OwnOptions {
-  convention?: string;
-  contextLen?: string;
-  prefixToken?: string;
-  addBos?: boolean;
-  bosEachWindow?: boolean;
-  chatTemplate?: boolean;
-  scoreOnly?: string;
-  promptField?: string;
-  answerField?: string;
-  idField?: string;
+interface OwnOptions extends ScoredTextOptions {
   top?: string;
   precision?: string;
 }
@@ -102,17 +88,7 @@ interface OwnOptions {
 /** Declares `surprisal analyze-entropy tokens`. */
 export function configure(command: Command): void {
   const read = attachShared(command, SHARED);
-  command
-    .option('--convention <name>', `windows: ${WINDOW_CONVENTIONS.join(', ')} (default lm-eval)`)
-    .option('--context-len <tokens>', 'lm-eval: tokens of context kept for every window after the first (default 1)')
-    .option('--prefix-token <id>', 'token before the first one (default BOS, else EOS)')
-    .option('--add-bos', 'hf, full: put BOS before each document')
-    .option('--bos-each-window', 'hf: put BOS before every window')
-    .option('--chat-template', "render the field messages by the model's chat template")
-    .option('--score-only <part>', 'answer: score only the answer field of prompt and answer rows')
-    .option('--prompt-field <name>', 'field of the prompt (default prompt)')
-    .option('--answer-field <name>', 'field of the answer (default answer)')
-    .option('--id-field <name>', 'field that names a document (default id)')
+  addScoredTextOptions(command)
     .option('--top <n>', 'length of the lists of most surprising and most uncertain tokens (default 20)')
     .option(...PRECISION_OPTION)
     .action(async () => {
@@ -153,14 +129,21 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
     timings.begin('open the model');
     const session = await openModelSession(model, { ...options, precision });
     const { host, tokenizer } = session;
-    const windows = windowOptions(options, own, session);
+    const { vocabularySize, maxPositions } = host.info;
+    const subject = {
+      name: model,
+      ...(tokenizer && { tokenizer }),
+      vocabularySize,
+      maxPositions,
+      context: session.context,
+    };
+    const windows = windowOptions(options, own, subject);
     if (options.dryRun) {
       process.stdout.write(describePlan(model, session, windows));
       await session.close();
       outputs.abort();
       return 0;
     }
-    const tokenising = tokenisingOptions(options, own);
     const ledger = createInputLedger();
     const top = own.top === undefined ? 20 : parseInteger('--top', own.top, 1);
     const corpus = checkpoint.found ? corpusFromJson(checkpoint.found.corpus) : createCorpus({ top });
@@ -176,7 +159,7 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
     let fed = checkpoint.found?.fed ?? 0;
     const entered = new Map<number, DocumentStatistics>();
     const next = checkpoint.found?.next ?? 0;
-    const documents = documentsOf(options, own, data, ledger, tokenizer, tokenising, host.info.vocabularySize, next);
+    const documents = documentsOf(data, options, own, ledger, subject, next);
     const events = scoreDocuments(documents, host, windows, TOKEN_STATISTICS, (rows) => {
       fed += rows;
       progress.update(fed);
@@ -253,85 +236,6 @@ function documentStatistics(entered: ReadonlyMap<number, DocumentStatistics>, in
   return entered.get(index) as DocumentStatistics;
 }
 
-async function* documentsOf(
-  options: Shared,
-  own: OwnOptions,
-  data: readonly string[],
-  ledger: ReturnType<typeof createInputLedger>,
-  tokenizer: Tokenizer | undefined,
-  tokenising: TokenisingOptions,
-  vocabularySize: number,
-  next: number,
-): AsyncGenerator<TokenisedDocument, void, undefined> {
-  const documents = readDocuments(data, {
-    ledger,
-    textField: options.textField,
-    textSplit: options.textSplit,
-    requireText: !tokenising.chatTemplate && !tokenising.answerOnly,
-    ...(options.dataFormat && { format: options.dataFormat }),
-    ...(options.limit !== undefined && { limit: options.limit }),
-    ...(options.shard && { shard: options.shard }),
-    ...(own.idField !== undefined && { idField: own.idField }),
-  });
-  for await (const document of documents) {
-    // An earlier run has these; they are read on for their digest alone.
-    if (document.index < next) continue;
-    const tokenised = tokeniseDocument(document, tokenizer, tokenising);
-    checkTokenIds(tokenised, vocabularySize);
-    yield tokenised;
-  }
-}
-
-function windowOptions(options: Shared, own: OwnOptions, session: ModelSession): WindowOptions {
-  const convention = parseChoice('--convention', own.convention ?? 'lm-eval', WINDOW_CONVENTIONS);
-  const { tokenizer, host } = session;
-  const given = own.prefixToken === undefined ? undefined : parseInteger('--prefix-token', own.prefixToken);
-  if (given !== undefined && given >= host.info.vocabularySize) {
-    throw new InputError(`--prefix-token ${given} is outside the vocabulary of ${host.info.vocabularySize}`);
-  }
-  if (!tokenizer && given === undefined && convention === 'lm-eval') {
-    throw new InputError(
-      `${options.model}: no tokenizer.json, so text cannot be read; for rows of input_ids give --prefix-token`,
-    );
-  }
-  const adds = own.addBos === true || own.bosEachWindow === true || given !== undefined || tokenizer?.addBosDefault;
-  const prefix = convention === 'lm-eval' || adds ? prefixToken(given, tokenizer) : undefined;
-  const windows: WindowOptions = {
-    convention,
-    context: session.context,
-    ...(options.stride !== undefined && { stride: options.stride }),
-    ...(own.contextLen !== undefined && { contextLength: parseInteger('--context-len', own.contextLen) }),
-    ...(prefix !== undefined && { prefixToken: prefix }),
-    ...(own.bosEachWindow === true && { prefixEachWindow: true }),
-  };
-  validateWindowOptions(windows, host.info.maxPositions ?? undefined);
-  return windows;
-}
-
-function tokenisingOptions(options: Shared, own: OwnOptions): TokenisingOptions {
-  if (own.scoreOnly !== undefined) parseChoice('--score-only', own.scoreOnly, ['answer'] as const);
-  return {
-    textField: options.textField,
-    chatTemplate: own.chatTemplate === true,
-    ...(own.scoreOnly === 'answer' && {
-      answerOnly: { promptField: own.promptField ?? 'prompt', answerField: own.answerField ?? 'answer' },
-    }),
-  };
-}
-
-function describeConvention(windows: WindowOptions, modelType: string): ReportObject {
-  return {
-    name: windows.convention,
-    context_tokens: windows.context,
-    window_tokens: effectiveContext(windows),
-    stride_tokens: windows.stride ?? null,
-    context_len: windows.convention === 'lm-eval' ? (windows.contextLength ?? 1) : null,
-    prefix_token: windows.prefixToken ?? null,
-    prefix_each_window: windows.prefixEachWindow ?? false,
-    model_type: modelType,
-  };
-}
-
 /** The shared options that decide the result, for a checkpoint. */
 function resultOptions(options: Shared): object {
   const { dataFormat, textSplit, textField, limit, format, seed, device, context, stride, shard } = options;
@@ -346,25 +250,7 @@ function parametersOf(
   windows: WindowOptions,
   precision: string,
 ): Record<string, ReportValue> {
-  return {
-    model,
-    data: [...data],
-    data_format: options.dataFormat ?? null,
-    text_split: options.textSplit,
-    text_field: options.textField,
-    limit: options.limit ?? null,
-    convention: windows.convention,
-    context: windows.context,
-    stride: options.stride ?? null,
-    context_len: windows.contextLength ?? null,
-    prefix_token: windows.prefixToken ?? null,
-    bos_each_window: windows.prefixEachWindow ?? false,
-    chat_template: own.chatTemplate === true,
-    score_only: own.scoreOnly ?? null,
-    seed: options.seed,
-    device: options.device,
-    precision,
-  };
+  return { model, ...textParameters(data, options, own, windows), precision };
 }
 
 function describePlan(model: string, session: ModelSession, windows: WindowOptions): string {
