@@ -44,6 +44,11 @@ export interface ForwardRequest {
   readonly interventions?: readonly Intervention[];
   /** Earlier positions: caches and the number of positions they hold, all windows alike. */
   readonly past?: DecodingState;
+  /**
+   * Where the residual streams are laid out, [total tokens, hidden] at least, so that batches reuse one buffer. The
+   * groups of an earlier pass over the same buffer are then lost.
+   */
+  readonly streams?: Floats;
   /** Layers to run; all when absent. */
   readonly layers?: readonly [from: number, to: number];
 }
@@ -91,7 +96,7 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
   const make = (length: number): Floats => (precision === 'f32' ? new Float32Array(length) : new Float64Array(length));
   const sessions = createSessionPool({ threads, device: options.device, arena: plan.layersResident, precision });
   const reader = createWeightReader(threads);
-  const runner = createLayerRunner({ model, precision, sessions, rowsPerRun: plan.rowsPerRun });
+  const runner = createLayerRunner({ model, precision, threads, sessions, rowsPerRun: plan.rowsPerRun });
   const readWhole = (weight: StoredWeight): Floats => {
     const data = make(weight.shape.reduce((a, b) => a * b, 1));
     reader.read(weight, data);
@@ -165,6 +170,7 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
       else byLength.set(window.length, [index]);
     });
     const groups: WindowGroup[] = [];
+    let laidOut = 0;
     for (const [length, members] of byLength) {
       if (weights.positions && start + length > model.maxPositions) {
         throw new InputError(
@@ -176,7 +182,9 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
       const together = request.past ? members.length : Math.max(1, Math.floor(rowsPerRun / length));
       for (let first = 0; first < members.length; first += together) {
         const windows = members.slice(first, first + together);
-        const stream = make(windows.length * length * model.hiddenSize);
+        const size = windows.length * length * model.hiddenSize;
+        const stream = request.streams ? request.streams.subarray(laidOut, laidOut + size) : make(size);
+        laidOut += size;
         windows.forEach((index, b) => {
           embed(request.windows[index], start, stream, b * length);
         });
@@ -253,11 +261,12 @@ function tapsOf(model: ModelDescription, layer: number, taps: readonly LayerTap[
   return model.layers[layer].mlp.kind === 'moe' ? taps : taps.filter((tap) => tap !== 'router_logits');
 }
 
-/** Rows [n, hidden] of the given positions of each window, in the order of the windows. */
+/** Rows [n, hidden] of the given positions of each window, in the order of the windows, into `into` where given. */
 export function gatherRows(
   groups: readonly WindowGroup[],
   hiddenSize: number,
   wanted: readonly (readonly [from: number, to: number])[],
+  into?: Floats,
 ): Floats {
   const starts: number[] = [];
   let total = 0;
@@ -265,10 +274,10 @@ export function gatherRows(
     starts.push(total);
     total += to - from;
   }
-  const rows =
-    groups[0]?.stream instanceof Float64Array
-      ? new Float64Array(total * hiddenSize)
-      : new Float32Array(total * hiddenSize);
+  const size = total * hiddenSize;
+  const fresh = (): Floats =>
+    groups[0]?.stream instanceof Float64Array ? new Float64Array(size) : new Float32Array(size);
+  const rows = into ? into.subarray(0, size) : fresh();
   for (const group of groups) {
     group.windows.forEach((window, b) => {
       const [from, to] = wanted[window];

@@ -4,6 +4,7 @@ import type { ModelDescription } from './description.js';
 import { composeGraph } from './graph.js';
 import { normalize } from './layer-parts.js';
 import type { Floats } from './layer-runner.js';
+import { equalBitThreads } from './product-threads.js';
 import { runSession, type SessionPool, tensorOf } from './sessions.js';
 import type { StoredWeight, WeightReader } from './weights.js';
 
@@ -94,26 +95,30 @@ export function createHeadRunner(settings: HeadSettings): HeadRunner {
       return g.encode();
     });
 
-  const headSession = () =>
-    sessions.get(`head|${precision}`, () => {
-      const g = composeGraph('head', precision);
-      const rows = g.input('rows', g.float, ['n', hidden]);
-      const matrix = g.input('matrix', g.float, ['columns', hidden]);
-      let logits = g.node('Gemm', [rows, matrix], { attributes: { transB: { int: 1 } } });
-      if (model.logitSoftcap !== undefined) {
-        const cap = g.scalar(model.logitSoftcap);
-        logits = g.node('Mul', [g.node('Tanh', [g.node('Div', [logits, cap])]), cap]);
-      }
-      g.publish(logits, 'logits', ['n', 'columns']);
-      return g.encode();
-    });
+  const headSession = (rows: number, columns: number) => {
+    const most = equalBitThreads([{ columns, depth: hidden }], rows, threads);
+    return sessions.get(`head|${precision}`, composeHead, most);
+  };
+
+  const composeHead = (): Uint8Array => {
+    const g = composeGraph('head', precision);
+    const rows = g.input('rows', g.float, ['n', hidden]);
+    const matrix = g.input('matrix', g.float, ['columns', hidden]);
+    let logits = g.node('Gemm', [rows, matrix], { attributes: { transB: { int: 1 } } });
+    if (model.logitSoftcap !== undefined) {
+      const cap = g.scalar(model.logitSoftcap);
+      logits = g.node('Mul', [g.node('Tanh', [g.node('Div', [logits, cap])]), cap]);
+    }
+    g.publish(logits, 'logits', ['n', 'columns']);
+    return g.encode();
+  };
 
   /** rows [n, hidden] times matrix [columns, hidden] transposed, into `out` [n, columns]. */
   const multiply = async (rows: Floats, matrix: Floats, out: Floats): Promise<void> => {
     const columns = matrix.length / hidden;
     const n = rows.length / hidden;
     await runSession(
-      await headSession(),
+      await headSession(n, columns),
       { rows: tensorOf(rows, [n, hidden]), matrix: tensorOf(matrix, [columns, hidden]) },
       { logits: tensorOf(out, [n, columns]) },
     );

@@ -61,9 +61,23 @@ export async function openLanguageModel(path: string, options: EngineOptions): P
   const engine = await createEngine(files, options);
   const { description: model } = files;
 
+  // Batches reuse these: fresh buffers of this size would wait for the garbage collector, beyond the memory limit.
+  const buffers = new Map<string, Floats>();
+  const bufferOf = (name: string, rows: number): Floats => {
+    const length = rows * model.hiddenSize;
+    let buffer = buffers.get(name);
+    if (!buffer || buffer.length < length) {
+      buffer = engine.precision === 'f32' ? new Float32Array(length) : new Float64Array(length);
+      buffers.set(name, buffer);
+    }
+    return buffer;
+  };
+
   const rowsAt = async (windows: readonly Int32Array[], wanted: readonly PositionRange[]): Promise<Floats> => {
-    const groups = await engine.forward({ windows });
-    const rows = gatherRows(groups, model.hiddenSize, wanted);
+    const tokens = windows.reduce((sum, window) => sum + window.length, 0);
+    const scored = wanted.reduce((sum, [from, to]) => sum + to - from, 0);
+    const groups = await engine.forward({ windows, streams: bufferOf('streams', tokens) });
+    const rows = gatherRows(groups, model.hiddenSize, wanted, bufferOf('rows', scored));
     await engine.normalize(rows);
     return rows;
   };

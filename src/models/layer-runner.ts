@@ -4,6 +4,7 @@ import { type LayerDescription, layerKey, type ModelDescription } from './descri
 import type { InterventionKind } from './interventions.js';
 import { composeRange } from './layer-graph.js';
 import type { LayerTap } from './layer-parts.js';
+import { equalBitThreads, layerProducts } from './product-threads.js';
 import { type RopeFrequencies, ropeFrequencies, ropeTables } from './rope.js';
 import { floatsOf, runSession, type SessionPool, tensorOf } from './sessions.js';
 
@@ -57,6 +58,7 @@ export interface LayerRunSettings {
   readonly model: ModelDescription;
   readonly precision: 'f32' | 'f64';
   readonly rowsPerRun: number;
+  readonly threads: number;
   readonly sessions: SessionPool;
 }
 
@@ -74,6 +76,11 @@ export interface LayerRunRequest {
 
 const PREFIX = 'layer.';
 
+interface RopeTables {
+  readonly cos: Floats;
+  readonly sin: Floats;
+}
+
 /** Runs one layer over groups of windows. Layers of one kind share a session. */
 export interface LayerRunner {
   run(request: LayerRunRequest): Promise<void>;
@@ -82,19 +89,32 @@ export interface LayerRunner {
 }
 
 export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
-  const { model, precision, sessions, rowsPerRun } = settings;
-  const frequencyCache = new Map<string, RopeFrequencies>();
+  const { model, precision, sessions, rowsPerRun, threads } = settings;
+  const frequencyCache = new Map<number, { length: number; frequencies: RopeFrequencies }>();
+  const tableCache = new WeakMap<RopeFrequencies, RopeTables>();
+  const scratchBuffers = new Map<string, Floats>();
   let shared: LayerCache | undefined;
 
   const make = (length: number): Floats => (precision === 'f32' ? new Float32Array(length) : new Float64Array(length));
+
+  /** A buffer that is used anew by every run. */
+  const scratch = (name: string, length: number): Floats => {
+    let buffer = scratchBuffers.get(name);
+    if (!buffer || buffer.length < length) {
+      buffer = make(length);
+      scratchBuffers.set(name, buffer);
+    }
+    return buffer.subarray(0, length);
+  };
 
   const sessionFor = (
     layers: readonly LayerDescription[],
     taps: readonly LayerTap[],
     kinds: readonly InterventionKind[],
+    most?: number,
   ): Promise<InferenceSession> => {
     const key = `${precision}|${layers.map(layerKey).join()}|${taps.join()}|${kinds.join()}`;
-    return sessions.get(key, () =>
+    const compose = (): Uint8Array =>
       composeRange({
         layers,
         prefix: () => PREFIX,
@@ -106,30 +126,42 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
         taps,
         residuals: false,
         interventions: new Map([[layers.length - 1, kinds]]),
-      }),
-    );
+      });
+    return sessions.get(key, compose, most);
   };
 
   const frequencies = (rope: number, length: number): RopeFrequencies => {
     const { type } = model.ropes[rope];
-    const key = type === 'dynamic' || type === 'longrope' ? `${rope}:${length}` : `${rope}`;
-    let found = frequencyCache.get(key);
-    if (!found) {
-      found = ropeFrequencies(model.ropes[rope], length);
-      frequencyCache.set(key, found);
-    }
-    return found;
+    // Where frequencies depend on the length, only those of the last length are kept.
+    const asked = type === 'dynamic' || type === 'longrope' ? length : 0;
+    const kept = frequencyCache.get(rope);
+    if (kept?.length === asked) return kept.frequencies;
+    const made = ropeFrequencies(model.ropes[rope], length);
+    frequencyCache.set(rope, { length: asked, frequencies: made });
+    return made;
+  };
+
+  /** cos and sin of positions 0..count-1, grown as longer windows come. */
+  const tablesFor = (frequency: RopeFrequencies, half: number, count: number): RopeTables => {
+    const found = tableCache.get(frequency);
+    if (found && found.cos.length >= count * half) return found;
+    const made = ropeTables(frequency, 0, Math.max(count, (2 * (found?.cos.length ?? 0)) / half), precision);
+    tableCache.set(frequency, made);
+    return made;
   };
 
   const ropeFeeds = (rope: number, batch: number, from: number, count: number, length: number): [Tensor, Tensor] => {
-    const tables = ropeTables(frequencies(rope, length), from, count, precision);
     const half = model.ropes[rope].dims / 2;
-    const repeat = (row: Floats): Tensor => {
-      const all = make(batch * row.length);
+    const tables = tablesFor(frequencies(rope, length), half, length);
+    const dims = [batch, count, half];
+    const repeat = (table: Floats, name: string): Tensor => {
+      const row = table.subarray(from * half, (from + count) * half);
+      if (batch === 1) return tensorOf(row, dims);
+      const all = scratch(name, batch * row.length);
       for (let b = 0; b < batch; b++) all.set(row, b * row.length);
-      return tensorOf(all, [batch, count, half]);
+      return tensorOf(all, dims);
     };
-    return [repeat(tables.cos), repeat(tables.sin)];
+    return [repeat(tables.cos, 'cos'), repeat(tables.sin, 'sin')];
   };
 
   const interventionFeeds = (
@@ -195,11 +227,9 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
       const layer = model.layers[request.layer];
       const { attention } = layer;
       const plain = takesPlainAttention(attention, precision, new Set(request.taps));
-      const session = await sessionFor(
-        [layer],
-        request.taps,
-        request.interventions.map((intervention) => intervention.kind),
-      );
+      const kinds = request.interventions.map((intervention) => intervention.kind);
+      const { dense, routed } = layerProducts(layer, model.hiddenSize);
+      const routedThreads = equalBitThreads(routed, 0, threads);
       const weights: Record<string, Tensor> = {};
       for (const [role, data] of request.weights) {
         weights[PREFIX + role] = tensorOf(data, request.shapes.get(role) ?? [data.length]);
@@ -252,6 +282,18 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
             fetches[`${PREFIX}present_v`] = values;
           }
           for (const tap of request.taps) fetches[PREFIX + tap] = null;
+          const mixing = plain
+            ? [
+                { columns: headDim, depth: end },
+                { columns: end, depth: headDim },
+              ]
+            : [];
+          const most = Math.min(
+            routedThreads,
+            equalBitThreads(dense, batch * count, threads),
+            equalBitThreads(mixing, count, threads),
+          );
+          const session = await sessionFor([layer], request.taps, kinds, most);
           const outputs = await runSession(session, feeds, fetches);
           if (plain) {
             cache.keys = floatsOf(outputs[`${PREFIX}present_k`]);

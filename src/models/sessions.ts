@@ -16,18 +16,22 @@ export interface SessionSettings {
 
 /** Sessions by key; graphs depend on shapes alone, so a few sessions serve a whole model. */
 export interface SessionPool {
-  get(key: string, compose: () => Uint8Array): Promise<InferenceSession>;
+  /** @param threads at most these, when the bits of a product would depend on more (see `product-threads.ts`) */
+  get(key: string, compose: () => Uint8Array, threads?: number): Promise<InferenceSession>;
   close(): Promise<void>;
 }
 
 export function createSessionPool(settings: SessionSettings): SessionPool {
   const sessions = new Map<string, Promise<InferenceSession>>();
   return {
-    get(key, compose) {
-      let session = sessions.get(key);
+    get(key, compose, wanted = settings.threads) {
+      // Operators on doubles round otherwise at the ends of a thread's share: one thread, so that bits are equal.
+      const threads = settings.precision === 'f64' ? 1 : wanted;
+      const own = `${key}|${threads}`;
+      let session = sessions.get(own);
       if (!session) {
-        session = createSession(compose(), settings);
-        sessions.set(key, session);
+        session = createSession(compose(), { ...settings, threads });
+        sessions.set(own, session);
       }
       return session;
     },
