@@ -10,4 +10,5 @@ export const MERGERS: Readonly<Record<string, () => Promise<MergeBody>>> = {
   'surprisal/logits': async () => (await import('../src/entropy/logits-report.js')).mergeLogitsReports,
   'surprisal/logprobs': async () => (await import('../src/entropy/logprobs-report.js')).mergeLogProbsReports,
   'surprisal/compare': async () => (await import('../src/entropy/compare-report.js')).mergeCompareReports,
+  'surprisal/choices': async () => (await import('../src/entropy/choices-report.js')).mergeChoicesReports,
 };

@@ -29,18 +29,23 @@ export function splitContextContinuation(
 
 /**
  * Token ids to feed and to score: `splitContextContinuation`, with the prefix token where the context has no token of its
- * own, as the harness does for an empty context.
+ * own, as the harness (0.4.13) does for an empty context: the continuation is then encoded without special tokens, and a
+ * prefix token that it begins with is not put before it again.
+ *
+ * @param encodePlain `encode` without special tokens
  */
 export function encodePair(
   context: string,
   continuation: string,
   encode: (text: string) => ArrayLike<number>,
   prefixToken: number,
+  encodePlain: (text: string) => ArrayLike<number> = encode,
 ): { context: Int32Array; continuation: Int32Array } {
   const pair = splitContextContinuation(context, continuation, encode);
-  // The harness encodes an empty context's continuation as it stands: special tokens that encoding adds are scored too.
   if (context === '') {
-    return { context: Int32Array.of(prefixToken), continuation: Int32Array.from(encode(continuation)) };
+    const plain = Int32Array.from(encodePlain(continuation));
+    const doubled = plain[0] === prefixToken && plain.length > 1;
+    return { context: Int32Array.of(prefixToken), continuation: doubled ? plain.slice(1) : plain };
   }
   return pair.context.length > 0 ? pair : { context: Int32Array.of(prefixToken), continuation: pair.continuation };
 }
@@ -83,6 +88,11 @@ export interface ChoiceScores {
   readonly gold: readonly number[];
 }
 
+/** By what a log-likelihood is divided before choices are weighed against each other. */
+export type ChoiceNormalisation = 'none' | 'characters' | 'bytes' | 'tokens';
+
+export const CHOICE_NORMALISATIONS: readonly ChoiceNormalisation[] = ['none', 'characters', 'bytes', 'tokens'];
+
 /** Figures of one question. */
 export interface ChoiceResult {
   /** First likeliest choice: as it stands, by character, by byte, by token. */
@@ -94,7 +104,7 @@ export interface ChoiceResult {
   readonly correctByCharacter: boolean;
   readonly correctByByte: boolean;
   readonly correctByToken: boolean;
-  /** softmax of the log-likelihoods, its entropy, its largest entry, and the gap of the two largest. */
+  /** softmax of the normalised log-likelihoods, its entropy, its largest entry, and the gap of the two largest. */
   readonly probabilities: Float64Array;
   readonly entropyNats: number;
   readonly confidence: number;
@@ -121,10 +131,11 @@ function argmaxOfRatio(values: ArrayLike<number>, lengths?: ArrayLike<number>): 
 
 /**
  * Scores one multiple-choice question as lm-evaluation-harness does: `acc` takes the likeliest choice, `acc_norm` the
- * likeliest by log-likelihood / characters, the first on ties. When no choice has any likelihood the softmax is uniform.
+ * likeliest by log-likelihood / characters, the first on ties. Probabilities, entropy, confidence and margin are of the
+ * log-likelihoods under `normalisation`, the confidence of the prediction that goes with it. When no choice has any likelihood the softmax is uniform.
  * @throws InputError for fewer than two choices, unequal lengths, or a gold index out of range
  */
-export function scoreChoices(scores: ChoiceScores): ChoiceResult {
+export function scoreChoices(scores: ChoiceScores, normalisation: ChoiceNormalisation = 'none'): ChoiceResult {
   const { logLikelihoods, gold } = scores;
   const choices = logLikelihoods.length;
   if (choices < 2) throw new InputError(`a question needs at least two choices, got ${choices}`);
@@ -135,16 +146,19 @@ export function scoreChoices(scores: ChoiceScores): ChoiceResult {
     throw new InputError(`answer ${gold.join(', ')} is not an index of the ${choices} choices`);
   }
   let max = Number.NEGATIVE_INFINITY;
+  const weighed = new Float64Array(choices);
   for (let i = 0; i < choices; i++) {
     if (!(logLikelihoods[i] < Number.POSITIVE_INFINITY)) {
       throw new InputError(`choice ${i} has the log-likelihood ${logLikelihoods[i]}`);
     }
-    max = Math.max(max, logLikelihoods[i]);
+    weighed[i] = normalisation === 'none' ? logLikelihoods[i] : logLikelihoods[i] / scores[normalisation][i];
+    if (Number.isNaN(weighed[i])) weighed[i] = Number.NEGATIVE_INFINITY;
+    max = Math.max(max, weighed[i]);
   }
   const probabilities = new Float64Array(choices);
   let sum = 0;
   for (let i = 0; i < choices; i++) {
-    probabilities[i] = max === Number.NEGATIVE_INFINITY ? 1 : Math.exp(logLikelihoods[i] - max);
+    probabilities[i] = max === Number.NEGATIVE_INFINITY ? 1 : Math.exp(weighed[i] - max);
     sum += probabilities[i];
   }
   let entropy = 0;
@@ -197,6 +211,14 @@ export interface ChoiceRow {
   readonly brier: number;
   readonly goldSurprisalNats: number;
 }
+
+/** Whether the prediction that the confidence is of was right, by the normalisation that made it. */
+export const CORRECT_UNDER = {
+  none: 'correct',
+  characters: 'correctByCharacter',
+  bytes: 'correctByByte',
+  tokens: 'correctByToken',
+} as const satisfies Record<ChoiceNormalisation, keyof ChoiceRow>;
 
 /** The row of a scored question. */
 export function choiceRow(index: number, result: ChoiceResult): ChoiceRow {
@@ -259,13 +281,15 @@ const CALIBRATION_BINS = 10;
 
 function calibration(
   rows: readonly ChoiceRow[],
+  normalisation: ChoiceNormalisation,
 ): Pick<ChoiceSummary, 'expected_calibration_error' | 'calibration_bins'> {
+  const outcome = CORRECT_UNDER[normalisation];
   const bins = Array.from({ length: CALIBRATION_BINS }, () => ({ questions: 0, confidence: 0, correct: 0 }));
   for (const row of rows) {
     const bin = bins[Math.min(CALIBRATION_BINS - 1, Math.floor(row.confidence * CALIBRATION_BINS))];
     bin.questions++;
     bin.confidence += row.confidence;
-    if (row.correct) bin.correct++;
+    if (row[outcome]) bin.correct++;
   }
   let error = 0;
   const table: ChoiceSummary['calibration_bins'] = [];
@@ -321,10 +345,13 @@ function accuracyInterval(rows: readonly ChoiceRow[], seed: number): ChoiceSumma
 
 /**
  * Aggregates questions. Rows may come in any order and from several shards; they are taken in the order of their indices.
- * @throws InputError without any question
+ * @throws InputError without any question, unless `allowEmpty` is set (all figures are then NaN)
  */
-export function summarizeChoices(unordered: readonly ChoiceRow[], options: { readonly seed: number }): ChoiceSummary {
-  if (unordered.length === 0) throw new InputError('no question was scored');
+export function summarizeChoices(
+  unordered: readonly ChoiceRow[],
+  options: { readonly seed: number; readonly normalisation?: ChoiceNormalisation; readonly allowEmpty?: boolean },
+): ChoiceSummary {
+  if (unordered.length === 0 && options.allowEmpty !== true) throw new InputError('no question was scored');
   const rows = [...unordered].sort((a, b) => a.index - b.index);
   const share = (key: 'correct' | 'correctByCharacter' | 'correctByByte' | 'correctByToken') =>
     meanAndStderr(rows.map((row) => (row[key] ? 1 : 0)));
@@ -358,7 +385,7 @@ export function summarizeChoices(unordered: readonly ChoiceRow[], options: { rea
     mean_gold_surprisal_nats: gold,
     mean_gold_surprisal_nats_se: goldError,
     mean_confidence: confidence,
-    ...calibration(rows),
+    ...calibration(rows, options.normalisation ?? 'none'),
     acc_interval: accuracyInterval(rows, options.seed),
   };
 }

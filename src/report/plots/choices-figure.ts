@@ -11,11 +11,11 @@ export interface ChoicesFigureData {
   readonly headline: readonly HeadlineFigure[];
   /** Questions binned by the probability of the chosen answer: its mean and the share that was right. */
   readonly reliability: readonly ReliabilityBin[];
-  /** Entropy over the choices of the questions answered rightly and wrongly. */
+  /** Entropy over the choices as a share of its maximum, log(choices), of the questions answered rightly and wrongly. */
   readonly entropyWhenRight: Histogram;
   readonly entropyWhenWrong: Histogram;
-  readonly meanEntropyWhenRightNats?: number;
-  readonly meanEntropyWhenWrongNats?: number;
+  readonly meanEntropyWhenRight?: number;
+  readonly meanEntropyWhenWrong?: number;
 }
 
 /** The figure of multiple-choice questions: reliability, and whether entropy tells right from wrong answers. */
@@ -33,12 +33,12 @@ export async function choicesFigure(data: ChoicesFigureData): Promise<Figure> {
     await histogramChart({
       title: 'Entropy over the choices',
       note: 'The further the two are apart, the better entropy warns of a wrong answer.',
-      xLabel: 'entropy over the choices, nats',
-      unit: 'nat',
+      xLabel: 'entropy over the choices / log(choices)',
+      unit: 'unit',
       items: 'questions',
       series: [
-        { name: 'right', histogram: data.entropyWhenRight, mean: data.meanEntropyWhenRightNats },
-        { name: 'wrong', histogram: data.entropyWhenWrong, mean: data.meanEntropyWhenWrongNats },
+        { name: 'right', histogram: data.entropyWhenRight, mean: data.meanEntropyWhenRight },
+        { name: 'wrong', histogram: data.entropyWhenWrong, mean: data.meanEntropyWhenWrong },
       ],
     }),
   ];

@@ -159,8 +159,8 @@ function choices(): Promise<Figure> {
     })),
     entropyWhenRight: { edges, counts: [10, 20, 30, 20] },
     entropyWhenWrong: { edges, counts: [1, 5, 30, 50] },
-    meanEntropyWhenRightNats: 0.8,
-    meanEntropyWhenWrongNats: 1.1,
+    meanEntropyWhenRight: 0.4,
+    meanEntropyWhenWrong: 0.7,
   });
 }
 
