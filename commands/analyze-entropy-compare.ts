@@ -58,35 +58,9 @@ import {
   textParameters,
   windowOptions,
 } from './scored-text.js';
-import { attachShared, type SharedOptions } from './shared-options.js';
+import { attachShared, type SharedOptions, TEXT_OPTIONS } from './shared-options.js';
 
-const SHARED = [
-  'base',
-  'against',
-  'data',
-  'dataFormat',
-  'textSplit',
-  'textField',
-  'limit',
-  'out',
-  'format',
-  'report',
-  'table',
-  'plot',
-  'seed',
-  'threads',
-  'maxMemory',
-  'device',
-  'context',
-  'stride',
-  'shard',
-  'assert',
-  'baseline',
-  'timings',
-  'quiet',
-  'dryRun',
-  'force',
-] as const satisfies readonly (keyof SharedOptions)[];
+const SHARED = ['base', 'against', 'stride', ...TEXT_OPTIONS] as const;
 
 type Shared = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
 

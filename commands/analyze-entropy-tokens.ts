@@ -47,35 +47,9 @@ import {
   textParameters,
   windowOptions,
 } from './scored-text.js';
-import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
+import { attachShared, requireOption, type SharedOptions, TEXT_OPTIONS } from './shared-options.js';
 
-const SHARED = [
-  'model',
-  'data',
-  'dataFormat',
-  'textSplit',
-  'textField',
-  'limit',
-  'out',
-  'format',
-  'report',
-  'table',
-  'plot',
-  'seed',
-  'threads',
-  'maxMemory',
-  'device',
-  'context',
-  'stride',
-  'shard',
-  'assert',
-  'baseline',
-  'timings',
-  'quiet',
-  'dryRun',
-  'force',
-  'resume',
-] as const satisfies readonly (keyof SharedOptions)[];
+const SHARED = ['model', 'stride', 'resume', ...TEXT_OPTIONS] as const;
 
 type Shared = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
 

@@ -13,7 +13,7 @@ import type { SharedOptions } from './shared-options.js';
 export type Precision = 'f32' | 'f64';
 
 /** Longest window when `--context` is not given. */
-const DEFAULT_CONTEXT = 2048;
+export const DEFAULT_CONTEXT = 2048;
 
 /** Flags of `--precision`, which every command that runs a model has. */
 export const PRECISION_OPTION = [

@@ -248,3 +248,34 @@ export function requireOption<T>(value: T | undefined, flag: string, what: strin
   if (value !== undefined && !(Array.isArray(value) && value.length === 0)) return value;
   throw new InputError(`${flag} is missing; name ${what}`);
 }
+
+/** What every analysis has: where results go, how they are held to account, how the run behaves. */
+export const ANALYSIS_OPTIONS = [
+  'out',
+  'format',
+  'report',
+  'plot',
+  'seed',
+  'threads',
+  'maxMemory',
+  'shard',
+  'assert',
+  'baseline',
+  'timings',
+  'quiet',
+  'dryRun',
+  'force',
+] as const satisfies readonly SharedOptionName[];
+
+/** What every analysis that runs a model on text has beside. */
+export const TEXT_OPTIONS = [
+  ...ANALYSIS_OPTIONS,
+  'data',
+  'dataFormat',
+  'textSplit',
+  'textField',
+  'limit',
+  'table',
+  'device',
+  'context',
+] as const satisfies readonly SharedOptionName[];

@@ -1,13 +1,7 @@
 import type { Command } from 'commander';
-import {
-  checkTokenIds,
-  type TokenisedDocument,
-  type TokenisingOptions,
-  tokeniseDocument,
-} from '../src/entropy/tokenised-document.js';
-import { validateWindowOptions, type WindowOptions } from '../src/entropy/windows.js';
+import type { TokenisedDocument } from '../src/entropy/tokenised-document.js';
+import type { WindowOptions } from '../src/entropy/windows.js';
 import { InputError } from '../src/errors.js';
-import { readDocuments } from '../src/formats/documents.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import { createInputLedger } from '../src/formats/inputs.js';
 import type { ModelDescription } from '../src/models/description.js';
@@ -21,53 +15,26 @@ import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
 import { type ReportObject, type ReportValue, reportObject } from '../src/report/values.js';
 import { prepareAsserts } from './edge-asserts.js';
 import { openOutputs } from './edge-outputs.js';
-import { parseInteger } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
 import {
+  DEFAULT_CONTEXT,
   type ModelSession,
   openModelSession,
   PRECISION_OPTION,
   type Precision,
   parsePrecision,
-  prefixToken,
 } from './model-session.js';
 import { startRunTimings } from './run-timings.js';
-import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
+import { documentsOf, type ScoredTextOptions, windowOptions } from './scored-text.js';
+import { attachShared, requireOption, type SharedOptions, TEXT_OPTIONS } from './shared-options.js';
 
-const SHARED = [
-  'model',
-  'data',
-  'dataFormat',
-  'textSplit',
-  'textField',
-  'limit',
-  'out',
-  'format',
-  'report',
-  'table',
-  'plot',
-  'seed',
-  'threads',
-  'maxMemory',
-  'device',
-  'context',
-  'shard',
-  'assert',
-  'baseline',
-  'timings',
-  'quiet',
-  'dryRun',
-  'force',
-] as const satisfies readonly (keyof SharedOptions)[];
+const SHARED = ['model', ...TEXT_OPTIONS] as const;
 
 export type WindowViewOptions = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
 
 /** Options that both views have beside the shared ones, as commander gives them. */
-export interface WindowOwnOptions {
-  contextLen?: string;
-  prefixToken?: string;
-  chatTemplate?: boolean;
-  idField?: string;
+export interface WindowOwnOptions
+  extends Pick<ScoredTextOptions, 'contextLen' | 'prefixToken' | 'chatTemplate' | 'idField'> {
   precision?: string;
 }
 
@@ -124,9 +91,6 @@ export function configureWindowView(command: Command): () => Promise<WindowViewO
   return read;
 }
 
-/** Longest window when `--context` is not given. */
-const DEFAULT_CONTEXT = 2048;
-
 /** Runs a view to its exit code. */
 export async function runWindowView<O extends WindowOwnOptions>(
   view: WindowView<O>,
@@ -155,7 +119,14 @@ export async function runWindowView<O extends WindowOwnOptions>(
     const reserveBytes = view.reserveBytes(description, longest, precision);
     const session = await openModelSession(model, { ...options, precision, reserveBytes });
     const { host } = session;
-    const windows = windowOptions(options, own, session);
+    const { vocabularySize, maxPositions } = host.info;
+    const subject = { ...session, name: model, vocabularySize, maxPositions };
+    // lm-evaluation-harness's rolling windows: every token is predicted, and so every query counted, once.
+    const windows = windowOptions(
+      { stride: undefined },
+      { contextLen: own.contextLen, prefixToken: own.prefixToken },
+      subject,
+    );
     if (options.dryRun) {
       process.stdout.write(
         describePlan(model, session, windows, reserveBytes, view.plan(description, longest, precision)),
@@ -185,7 +156,7 @@ export async function runWindowView<O extends WindowOwnOptions>(
       host,
       description,
       windows,
-      documents: documentsOf(options, own, data, ledger, session),
+      documents: documentsOf(data, { ...options, stride: undefined }, own, ledger, subject),
       convention,
       ...(secondTable && { writeTableRow: (cells: readonly Cell[]) => secondTable.write(cells) }),
       onRows(rows) {
@@ -248,54 +219,6 @@ function describe(model: string): ModelDescription {
   const files = openModelFiles(path);
   files.store.close();
   return files.description;
-}
-
-async function* documentsOf(
-  options: WindowViewOptions,
-  own: WindowOwnOptions,
-  data: readonly string[],
-  ledger: ReturnType<typeof createInputLedger>,
-  { tokenizer, host }: ModelSession,
-): AsyncGenerator<TokenisedDocument, void, undefined> {
-  const tokenising: TokenisingOptions = { textField: options.textField, chatTemplate: own.chatTemplate === true };
-  const documents = readDocuments(data, {
-    ledger,
-    textField: options.textField,
-    textSplit: options.textSplit,
-    requireText: !tokenising.chatTemplate,
-    ...(options.dataFormat && { format: options.dataFormat }),
-    ...(options.limit !== undefined && { limit: options.limit }),
-    ...(options.shard && { shard: options.shard }),
-    ...(own.idField !== undefined && { idField: own.idField }),
-  });
-  for await (const document of documents) {
-    const tokenised = tokeniseDocument(document, tokenizer, tokenising);
-    checkTokenIds(tokenised, host.info.vocabularySize);
-    yield tokenised;
-  }
-}
-
-/** lm-evaluation-harness's rolling windows: every token is predicted, and so every query counted, once. */
-function windowOptions(options: WindowViewOptions, own: WindowOwnOptions, session: ModelSession): WindowOptions {
-  const { tokenizer, host } = session;
-  const given = own.prefixToken === undefined ? undefined : parseInteger('--prefix-token', own.prefixToken);
-  if (given !== undefined && given >= host.info.vocabularySize) {
-    throw new InputError(`--prefix-token ${given} is outside the vocabulary of ${host.info.vocabularySize}`);
-  }
-  if (!tokenizer && given === undefined) {
-    throw new InputError(
-      `${options.model}: no tokenizer.json, so text cannot be read; for rows of input_ids give --prefix-token`,
-    );
-  }
-  const prefix = prefixToken(given, tokenizer);
-  const windows: WindowOptions = {
-    convention: 'lm-eval',
-    context: session.context,
-    ...(own.contextLen !== undefined && { contextLength: parseInteger('--context-len', own.contextLen) }),
-    ...(prefix !== undefined && { prefixToken: prefix }),
-  };
-  validateWindowOptions(windows, host.info.maxPositions ?? undefined);
-  return windows;
 }
 
 function parametersOf(

@@ -112,6 +112,8 @@ describe('the same bytes', () => {
         MODEL,
         '--data',
         TEXT,
+        '--limit',
+        '3',
         '--context',
         '128',
         '--quiet',
