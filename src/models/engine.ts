@@ -11,7 +11,7 @@ import {
   type TapEvent,
   type WindowGroup,
 } from './layer-runner.js';
-import { type MemoryPlan, planMemory } from './memory-plan.js';
+import { HEAD_ROWS, type MemoryPlan, planMemory } from './memory-plan.js';
 import type { ModelFiles } from './model-files.js';
 import { createSessionPool, type Device } from './sessions.js';
 import { createWeightReader, type StoredWeight } from './weights.js';
@@ -109,7 +109,7 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
     reader,
     threads,
     headBlock: plan.headBlock,
-    rowsPerRun: plan.rowsPerRun,
+    rowsPerRun: Math.min(plan.rowsPerRun, HEAD_ROWS),
     resident: plan.headResident,
     weight: weights.head,
     finalNorm: readWhole(weights.finalNorm),

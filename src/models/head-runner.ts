@@ -4,6 +4,7 @@ import type { ModelDescription } from './description.js';
 import { composeGraph } from './graph.js';
 import { normalize } from './layer-parts.js';
 import type { Floats } from './layer-runner.js';
+import { TARGET_ROWS } from './memory-plan.js';
 import { equalBitThreads } from './product-threads.js';
 import { runSession, type SessionPool, tensorOf } from './sessions.js';
 import type { StoredWeight, WeightReader } from './weights.js';
@@ -56,8 +57,6 @@ export interface HeadRunner {
 /** A Gemm over fewer columns or rows takes another code path whose last bits differ: pad to these. */
 const LEAST_ROWS = 2;
 const LEAST_COLUMNS = 128;
-/** Rows whose targets are multiplied at once: the product is square, so small pieces cost a fraction of one large. */
-const TARGET_ROWS = 128;
 
 export function createHeadRunner(settings: HeadSettings): HeadRunner {
   const { model, precision, sessions, reader, headBlock, weight, rowsPerRun, threads } = settings;

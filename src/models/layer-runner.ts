@@ -75,6 +75,8 @@ export interface LayerRunRequest {
 }
 
 const PREFIX = 'layer.';
+/** What a later run must find in the cache. */
+const CACHED: readonly LayerTap[] = ['keys', 'values'];
 
 interface RopeTables {
   readonly cos: Floats;
@@ -93,9 +95,8 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
   const frequencyCache = new Map<number, { length: number; frequencies: RopeFrequencies }>();
   const tableCache = new WeakMap<RopeFrequencies, RopeTables>();
   const scratchBuffers = new Map<string, Floats>();
-  let shared: LayerCache | undefined;
-
   const make = (length: number): Floats => (precision === 'f32' ? new Float32Array(length) : new Float64Array(length));
+  const shared: LayerCache = { keys: make(0), values: make(0) };
 
   /** A buffer that is used anew by every run. */
   const scratch = (name: string, length: number): Floats => {
@@ -190,17 +191,14 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
     return feeds;
   };
 
-  /** A cache of the needed size; layers of a run that keeps no past share it. */
+  /** The cache of a layer with at least `cells` numbers; layers of a run that keeps no past share one. */
   const cacheFor = (group: WindowGroup, layer: number, cells: number): LayerCache => {
-    const kept = group.caches?.[layer];
-    if (kept && kept.keys.length > 0) return kept;
-    if (kept) {
-      kept.keys = make(cells);
-      kept.values = make(cells);
-      return kept;
+    const cache = group.caches?.[layer] ?? shared;
+    if (cache.keys.length < cells) {
+      cache.keys = make(cells);
+      cache.values = make(cells);
     }
-    if (!shared || shared.keys.length < cells) shared = { keys: make(cells), values: make(cells) };
-    return { keys: shared.keys.subarray(0, cells), values: shared.values.subarray(0, cells) };
+    return cache;
   };
 
   /** Query chunks of one window: at most `most` rows each, none of a single row. */
@@ -241,11 +239,16 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
           continue;
         }
         const { headDim, kvHeads } = attention;
-        const dims = [batch, kvHeads, group.capacity, headDim];
+        const step = batch === 1 ? chunkLength(group.length, request.rowsPerRun ?? rowsPerRun) : group.length;
+        // Keys and values leave the graph only where a later run reads them.
+        const caching = !plain && (group.caches !== undefined || step < group.length);
+        const capacity = caching ? group.capacity : 0;
+        const dims = [batch, kvHeads, capacity, headDim];
         const cache = plain
           ? (group.caches?.[request.layer] ?? { keys: make(0), values: make(0) })
-          : cacheFor(group, request.layer, batch * kvHeads * group.capacity * headDim);
-        const step = batch === 1 ? chunkLength(group.length, request.rowsPerRun ?? rowsPerRun) : group.length;
+          : cacheFor(group, request.layer, batch * kvHeads * capacity * headDim);
+        const cells = batch * kvHeads * capacity * headDim;
+        const outward = caching ? [...new Set([...request.taps, ...CACHED])] : request.taps;
         for (let from = 0; from < group.length; from += step) {
           const count = Math.min(step, group.length - from);
           const first = group.start + from;
@@ -272,16 +275,12 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
             fetches[`${PREFIX}present_k`] = null;
             fetches[`${PREFIX}present_v`] = null;
           } else {
-            const keys = tensorOf(cache.keys, dims);
-            const values = tensorOf(cache.values, dims);
-            feeds[`${PREFIX}past_k`] = keys;
-            feeds[`${PREFIX}past_v`] = values;
+            feeds[`${PREFIX}past_k`] = tensorOf(cache.keys.subarray(0, cells), dims);
+            feeds[`${PREFIX}past_v`] = tensorOf(cache.values.subarray(0, cells), dims);
             feeds.last_key = tensorOf(new Int32Array(batch).fill(end - 1), [batch]);
             feeds.total = tensorOf(Int32Array.of(end), [1]);
-            fetches[`${PREFIX}present_k`] = keys;
-            fetches[`${PREFIX}present_v`] = values;
           }
-          for (const tap of request.taps) fetches[PREFIX + tap] = null;
+          for (const tap of outward) fetches[PREFIX + tap] = null;
           const mixing = plain
             ? [
                 { columns: headDim, depth: end },
@@ -293,11 +292,16 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
             equalBitThreads(dense, batch * count, threads),
             equalBitThreads(mixing, count, threads),
           );
-          const session = await sessionFor([layer], request.taps, kinds, most);
+          const session = await sessionFor([layer], outward, kinds, most);
           const outputs = await runSession(session, feeds, fetches);
           if (plain) {
             cache.keys = floatsOf(outputs[`${PREFIX}present_k`]);
             cache.values = floatsOf(outputs[`${PREFIX}present_v`]);
+          }
+          if (caching) {
+            const place = { batch, heads: kvHeads, headDim, capacity, first, count };
+            append(cache.keys, floatsOf(outputs[`${PREFIX}keys`]), place);
+            append(cache.values, floatsOf(outputs[`${PREFIX}values`]), place);
           }
           if (request.onTap && request.taps.length > 0) {
             const taps = new Map(request.taps.map((tap) => [tap, floatsOf(outputs[PREFIX + tap])]));
@@ -323,6 +327,24 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
     },
   };
   return runner;
+}
+
+/** Writes rows [B, count, heads * headDim] into a cache [B, heads, capacity, headDim] from position `first` on. */
+function append(
+  cache: Floats,
+  rows: Floats,
+  place: { batch: number; heads: number; headDim: number; capacity: number; first: number; count: number },
+): void {
+  const { heads, headDim, capacity, first, count } = place;
+  for (let line = 0; line < place.batch * count; line++) {
+    const b = Math.floor(line / count);
+    const position = first + line - b * count;
+    for (let head = 0; head < heads; head++) {
+      const from = (line * heads + head) * headDim;
+      const at = ((b * heads + head) * capacity + position) * headDim;
+      for (let d = 0; d < headDim; d++) cache[at + d] = rows[from + d];
+    }
+  }
 }
 
 /** [count, first + count]: true where the key is not after the query and inside its window. */

@@ -27,25 +27,30 @@ export interface PlanRequest {
   readonly precision: 'f32' | 'f64';
   /** Resident bytes of the process before the model is opened. */
   readonly processBytes: number;
-  /** Logit rows are materialised over the whole vocabulary (generation, comparison). */
-  readonly fullLogits?: boolean;
 }
 
 /** Rows of one run: enough to keep matrix products busy (more is no faster). Bits do not depend on the choice. */
 const RUN_ROWS = [512, 256, 128] as const;
+/** Rows whose target logits the head multiplies at once: the product is square, so small pieces cost less. */
+export const TARGET_ROWS = 128;
+/** Rows of one product of the head: its logits stay in the processor's cache until they are reduced. */
+export const HEAD_ROWS = 256;
 const MAX_BATCH_ROWS = 1 << 16;
 const RESIDENT_BATCH_ROWS = 4096;
-/** Sessions, graphs, thread stacks and JavaScript heap growth, measured with the bundled models. */
-const RUNTIME_BYTES = 96 << 20;
-/** Reading chunk and its widened copy. */
-const STAGING_BYTES = 8 << 20;
-/** Accumulators, targets and results per scored row. */
-const BYTES_PER_SCORED_ROW = 512;
+/**
+ * Code of ONNX Runtime, sessions, thread stacks, the JavaScript heaps of both threads, and freed buffers that wait for
+ * the garbage collector or lie in the allocator: what bench/peak-memory.mjs measures beyond the rest of the estimate.
+ */
+const RUNTIME_BYTES = 144 << 20;
+/** Chunk of stored weights that is read and widened at once. */
+const STAGING_BYTES = 4 << 20;
+/** Accumulators and results per scored row: of the batch that runs, and of the one that is being written. */
+const BYTES_PER_SCORED_ROW = 1536;
 
-/** Rows of the head matrix per block: 2^23 elements at most, between 1,024 and 8,192. */
+/** Rows of the head matrix per block: 2^22 elements at most, between 1,024 and 4,096. */
 export function headBlockRows(hiddenSize: number): number {
-  let rows = 8192;
-  while (rows > 1024 && rows * hiddenSize > 1 << 23) rows /= 2;
+  let rows = 4096;
+  while (rows > 1024 && rows * hiddenSize > 1 << 22) rows /= 2;
   return rows;
 }
 
@@ -63,7 +68,8 @@ export function planMemory(request: PlanRequest): MemoryPlan {
   const allHead = model.vocabularySize * model.hiddenSize * width;
   const oneBlock = headBlock * model.hiddenSize * width;
   const fixed = processBytes + RUNTIME_BYTES + STAGING_BYTES;
-  const rowBytes = model.hiddenSize * width + BYTES_PER_SCORED_ROW;
+  // A token's residual stream, and its copy in the order of the windows.
+  const rowBytes = 2 * model.hiddenSize * width + BYTES_PER_SCORED_ROW;
 
   const need = (rowsPerRun: number, rowsPerBatch: number, layers: number, head: number): number =>
     fixed +
@@ -98,7 +104,7 @@ export function planMemory(request: PlanRequest): MemoryPlan {
   );
 }
 
-/** Activations of one run of the widest layer, with its keys and values. */
+/** Activations of one run of the widest layer, with its keys and values and what the runtime makes of them. */
 function layerWork(model: ModelDescription, rows: number, context: number, width: number): number {
   let largest = 0;
   for (const { attention: a, mlp } of model.layers) {
@@ -106,15 +112,17 @@ function layerWork(model: ModelDescription, rows: number, context: number, width
     const mlpWidth =
       mlp.kind === 'dense' ? mlp.width : mlp.width * mlp.expertsPerToken + model.hiddenSize * mlp.expertsPerToken;
     const perRow = 6 * model.hiddenSize + 3 * projections + 4 * mlpWidth;
-    const cache = 2 * Math.max(rows, context) * a.kvHeads * a.headDim;
+    const longest = Math.max(rows, context);
+    const keysAndValues = 2 * longest * a.kvHeads * a.headDim;
+    const tables = a.rope === undefined ? 0 : longest * model.ropes[a.rope].dims;
     const scratch = a.heads * rows * 64;
-    largest = Math.max(largest, rows * perRow + cache + scratch);
+    largest = Math.max(largest, rows * perRow + 2 * keysAndValues + tables + scratch);
   }
   return largest * width;
 }
 
-/** Normed rows, one block of logits, and the gathered target rows. */
+/** A block of logits with the copies of it that wait for the garbage collector, and a square of target rows. */
 function headWork(model: ModelDescription, rows: number, headBlock: number, width: number): number {
-  const targets = Math.min(rows, model.vocabularySize) * (model.hiddenSize + rows);
-  return (rows * (model.hiddenSize + headBlock) + targets) * width;
+  const logits = Math.min(rows, HEAD_ROWS) * headBlock;
+  return (3 * logits + TARGET_ROWS * (model.hiddenSize + TARGET_ROWS)) * width;
 }
