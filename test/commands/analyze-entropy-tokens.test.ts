@@ -245,6 +245,23 @@ describe('asserts', () => {
   });
 });
 
+describe('memory', () => {
+  it.each(['fixtures/models/llama-sotu', 'fixtures/models/mixtral-sotu-moby'])(
+    '%s: the peak of the process stays below the least limit that is accepted',
+    (model) => {
+      const argv = tokens('--model', model, '--data', TEXT, '--limit', '2', '--context', '256', '--quiet');
+      const refused = surprisal([...argv, '--max-memory', '1MB']);
+      expect(refused.code).toBe(2);
+      const least = Number(/at least (\d+)MiB is needed/.exec(refused.stderr)?.[1]);
+      const timings = out(`memory-${least}.json`);
+      const ended = surprisal([...argv, '--max-memory', `${least}MiB`, '--timings', timings, '--force']);
+      expect(ended).toEqual({ code: 0, stdout: '', stderr: '' });
+      const { host } = JSON.parse(text(timings)) as { host: { peak_resident_bytes: number } };
+      expect(host.peak_resident_bytes).toBeLessThanOrEqual(least * 2 ** 20);
+    },
+  );
+});
+
 describe('interrupted', () => {
   const big = (): string => {
     const path = out('big.jsonl');
