@@ -1,13 +1,14 @@
-/** Runs every benchmark of this folder in turn; arguments go to each (`--python PATH` for the peers in Python). */
+/**
+ * Runs the benchmarks that need nothing but this repository. `scoring-speed.mjs` needs a model and its peers,
+ * `tokenizers-vs-*.mjs` vocabularies and Python: their first lines say how. `entropy-kernel.mjs` takes `--python PYTHON`
+ * for PyTorch's side.
+ */
 import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 
-const folder = new URL('.', import.meta.url).pathname;
-const skipped = new Set(['all.mjs', 'make-model.mjs']);
-for (const file of readdirSync(folder)
-  .filter((name) => name.endsWith('.mjs') && !skipped.has(name))
-  .sort()) {
+for (const file of ['entropy-kernel.mjs', 'peak-memory.mjs', 'start-up.mjs']) {
   console.log(`\n== ${file}`);
-  const { status } = spawnSync(process.execPath, [`${folder}${file}`, ...process.argv.slice(2)], { stdio: 'inherit' });
+  const path = fileURLToPath(new URL(file, import.meta.url));
+  const { status } = spawnSync(process.execPath, [path], { stdio: 'inherit' });
   if (status !== 0) process.exitCode = 1;
 }
