@@ -36,6 +36,8 @@ export const TARGET_ROWS = 128;
 /** Rows of one product of the head: its logits stay in the processor's cache until they are reduced. */
 export const HEAD_ROWS = 256;
 const MAX_BATCH_ROWS = 1 << 16;
+/** What the process holds before the model is opened differs by a few MiB from run to run: the named minimum covers it. */
+const START_BYTES = 8 << 20;
 const RESIDENT_BATCH_ROWS = 4096;
 /**
  * Code of ONNX Runtime, sessions, thread stacks, the JavaScript heaps of both threads, and freed buffers that wait for
@@ -100,7 +102,7 @@ export function planMemory(request: PlanRequest): MemoryPlan {
   const mib = (bytes: number): string => `${Math.ceil(bytes / (1 << 20))}MiB`;
   throw new InputError(
     `--max-memory ${mib(maxBytes)} is too small for this model at context ${context}: ` +
-      `at least ${mib(minimumBytes)} is needed; raise --max-memory or lower --context`,
+      `at least ${mib(minimumBytes + START_BYTES)} is needed; raise --max-memory or lower --context`,
   );
 }
 
