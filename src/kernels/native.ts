@@ -85,7 +85,7 @@ export interface KernelStatus {
 }
 
 /** Must equal kInterfaceVersion of native/src/addon.cpp. */
-const INTERFACE_VERSION = 2;
+const INTERFACE_VERSION = 3;
 
 interface Loaded {
   readonly kernels: NativeKernels | undefined;
