@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
-import { InputError, RunError } from '../errors.js';
+import { RunError } from '../errors.js';
+import { reviveError, type ThreadError } from '../kernels/thread-messages.js';
 import type { EngineOptions } from './engine.js';
 import type { LanguageModel, ModelInfo } from './language-model.js';
 
@@ -26,12 +27,6 @@ export type HostMessage =
       readonly args: unknown;
     }
   | { readonly kind: 'close' };
-
-interface ThreadError {
-  readonly name: string;
-  readonly message: string;
-  readonly stack?: string;
-}
 
 export type WorkerMessage =
   | { readonly kind: 'ready'; readonly info: ModelInfo }
@@ -97,7 +92,7 @@ export async function startEngine(path: string, options: EngineOptions): Promise
         pending.delete(message.id);
         break;
       case 'failed': {
-        const error = revive(message.error);
+        const error = reviveError(message.error);
         if (message.id < 0) settleReady?.reject(error);
         pending.get(message.id)?.reject(error);
         pending.delete(message.id);
@@ -132,25 +127,4 @@ export async function startEngine(path: string, options: EngineOptions): Promise
       await worker.terminate();
     },
   };
-}
-
-function revive(error: ThreadError): Error {
-  if (error.name === 'InputError') return new InputError(error.message);
-  if (error.name === 'RunError') return new RunError(error.message);
-  const revived = new Error(error.message);
-  revived.name = error.name;
-  if (error.stack !== undefined) revived.stack = error.stack;
-  return revived;
-}
-
-/** Buffers of the typed arrays in a result, so that they move instead of being copied. */
-export function transferables(value: unknown, found: Set<ArrayBuffer> = new Set()): ArrayBuffer[] {
-  if (ArrayBuffer.isView(value)) {
-    if (value.buffer instanceof ArrayBuffer && value.byteLength === value.buffer.byteLength) found.add(value.buffer);
-  } else if (Array.isArray(value)) {
-    for (const item of value) transferables(item, found);
-  } else if (typeof value === 'object' && value !== null) {
-    for (const item of Object.values(value)) transferables(item, found);
-  }
-  return [...found];
 }

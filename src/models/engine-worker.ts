@@ -1,19 +1,12 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import { describeError, transferables } from '../kernels/thread-messages.js';
 import type { HostMessage, WorkerMessage, WorkerStart } from './engine-host.js';
-import { transferables } from './engine-host.js';
 import { openLanguageModel } from './language-model.js';
 
 /** The thread that owns sessions, weights and kernels. Jobs are named by module and function. */
 const port = parentPort;
 if (!port) throw new Error('engine-worker runs as a worker thread only');
 const send = (message: WorkerMessage, transfer: ArrayBuffer[] = []): void => port.postMessage(message, transfer);
-
-function describeError(error: unknown): { name: string; message: string; stack?: string } {
-  if (error instanceof Error) {
-    return { name: error.name, message: error.message, ...(error.stack !== undefined && { stack: error.stack }) };
-  }
-  return { name: 'Error', message: String(error) };
-}
 
 const start = workerData as WorkerStart;
 const opening = openLanguageModel(start.path, start.options);
