@@ -27,8 +27,9 @@ import {
 import { InputError } from '../src/errors.js';
 import { readRecords } from '../src/formats/documents.js';
 import { createInputLedger, expandSources, type InputDigest } from '../src/formats/inputs.js';
-import { isTensorFile, type LogitTensor, openLogitTensor, readTokenIdFile } from '../src/formats/logit-rows.js';
+import { type LogitTensor, openLogitTensor, readTokenIdFile } from '../src/formats/logit-rows.js';
 import { placeOf } from '../src/formats/rows.js';
+import { isTensorFile } from '../src/formats/tensor-file.js';
 import { buildReport, type Report, writeReport } from '../src/report/json.js';
 import { createProgress } from '../src/report/progress.js';
 import { summaryTable } from '../src/report/summary-table.js';

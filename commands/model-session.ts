@@ -2,12 +2,12 @@ import { InputError } from '../src/errors.js';
 import { sha256Files } from '../src/formats/hash.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import type { InputDigest } from '../src/formats/inputs.js';
-import { kernelStatus } from '../src/kernels/native.js';
 import { type EngineHost, startEngine } from '../src/models/engine-host.js';
 import { openModelTokenizer } from '../src/models/model-tokenizer.js';
 import { checkVocabulary, type Tokenizer } from '../src/tokenizers/tokenizer.js';
 import { closeBeforeExit } from './edge-run.js';
 import { parseChoice } from './edge-values.js';
+import { noticeSlowKernels } from './kernel-notice.js';
 import type { SharedOptions } from './shared-options.js';
 
 export type Precision = 'f32' | 'f64';
@@ -91,16 +91,6 @@ export async function openModelSession(spec: string, options: ModelSessionOption
       await host.close();
     },
   };
-}
-
-let noticed = false;
-
-/** Says once that the addon is missing and why. */
-function noticeSlowKernels(): void {
-  const { native, reason } = kernelStatus();
-  if (native || noticed) return;
-  noticed = true;
-  process.stderr.write(`notice: native kernels are not in use (${reason}); the TypeScript kernels serve, slower\n`);
 }
 
 /** A model may come without tokenizer when the data are token ids; the complaint waits until text is met. */

@@ -2,10 +2,8 @@ import fs from 'node:fs';
 import { didYouMean, InputError } from '../errors.js';
 import { openRange, quoted } from './files.js';
 import { hashWhileReading, type ReadingHash } from './hash.js';
-import { npyStore, openNpy } from './npy.js';
-import { openNpz } from './npz.js';
-import { openSafetensors } from './safetensors.js';
 import { DTYPE_BYTES, type DType, elementCount, type TensorInfo, type TensorStore } from './tensor.js';
+import { openTensorFile } from './tensor-file.js';
 
 /** Element types of stored logits. */
 export type LogitDType = 'F64' | 'F32' | 'F16' | 'BF16';
@@ -55,19 +53,6 @@ export function placedRow(tensor: Pick<LogitTensor, 'shape'>, row: number): stri
   return `row ${row} (index [${index.join(', ')}])`;
 }
 
-/** Whether the name is that of a format that holds tensors. */
-export function isTensorFile(path: string): boolean {
-  return /\.(npy|npz|safetensors)$/i.test(path);
-}
-
-function openStore(path: string): TensorStore {
-  const lower = path.toLowerCase();
-  if (lower.endsWith('.npz')) return openNpz(path, { voidAsBf16: true });
-  if (lower.endsWith('.safetensors')) return openSafetensors(path);
-  if (lower.endsWith('.npy')) return npyStore(openNpy(path, { voidAsBf16: true }));
-  throw new InputError(`${path}: tensors are read from .npy, .npz and .safetensors files`);
-}
-
 function described({ name, dtype, shape }: TensorInfo): string {
   return `${quoted(name)} ${dtype} [${shape.join(', ')}]`;
 }
@@ -110,7 +95,7 @@ const LARGEST_PREFIX_BYTES = 64 << 20;
  * @throws InputError for an unknown tensor, integers, no axis, or an empty one
  */
 export function openLogitTensor(path: string, name?: string): LogitTensor {
-  const store = openStore(path);
+  const store = openTensorFile(path);
   try {
     const info = chooseLogits(store, name);
     const { dtype, shape } = info;
@@ -215,7 +200,7 @@ function readIds(store: TensorStore, name: string): TokenIds {
  * @throws InputError when it is not clear which tensor is meant, or it does not hold integers
  */
 export function readTokenIdFile(path: string): TokenIds {
-  const store = openStore(path);
+  const store = openTensorFile(path);
   try {
     const names = [...store.tensors.keys()];
     const name = names.length === 1 ? names[0] : ['targets', 'labels', 'input_ids'].find((n) => store.tensors.has(n));
