@@ -14,6 +14,12 @@
 #include "processor.hpp"
 #include "row_accumulator.hpp"
 
+namespace surprisal {
+void register_attention_scores(napi_env env, napi_value exports);
+void register_kernel_tiles(napi_env env, napi_value exports);
+void register_column_information(napi_env env, napi_value exports);
+}  // namespace surprisal
+
 namespace {
 
 using namespace surprisal;
@@ -255,6 +261,9 @@ void stay_loaded() {
 
 NAPI_MODULE_INIT() {
   stay_loaded();
+  register_attention_scores(env, exports);
+  register_kernel_tiles(env, exports);
+  register_column_information(env, exports);
   set_function(env, exports, "accumulateRows", AccumulateRows);
   set_function(env, exports, "accumulateSecond", AccumulateSecond);
   set_function(env, exports, "widenToF32", WidenToF32);
