@@ -38,8 +38,11 @@ void measure_or_test(int64_t j, int64_t n, const ColumnTest& test, double* nats,
   }
   for (int64_t b = 0; b < test.replicates; b++) {
     if (test.stop_after > 0 && test.exceedances[j] >= test.stop_after) return;
-    if (measure(test.orders + b * n) >= nats[j] - kTie) test.exceedances[j]++;
+    const double replicate = measure(test.orders + b * n);
+    if (replicate >= nats[j] - kTie) test.exceedances[j]++;
     test.drawn[j]++;
+    test.sums[2 * j] += replicate;
+    test.sums[2 * j + 1] += replicate * replicate;
   }
 }
 

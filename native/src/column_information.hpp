@@ -6,13 +6,15 @@ namespace surprisal {
 
 // A permutation test of every column: replicate b pairs observation i of the column with observation
 // orders[b * n + i] of the outcome. With `stop_after` > 0 a column whose replicates reached its figure that many
-// times is left alone. `exceedances` and `drawn` [count] go on from what they hold. Without orders nothing is tested.
+// times is left alone. `exceedances` and `drawn` [count] and `sums` [count, 2] (of the replicates and of their squares) go
+// on from what they hold. Without orders nothing is tested.
 struct ColumnTest {
   const int32_t* orders;
   int64_t replicates;
   int32_t stop_after;
   int32_t* exceedances;
   int32_t* drawn;
+  double* sums;
 };
 
 // Bins of equal width by Birge & Rozenholc (2006), D = 2..99, of columns [count, n]: codes [count, n], levels [count].

@@ -42,6 +42,8 @@ export interface ColumnTest {
   readonly exceedances: Int32Array;
   /** How many replicates were drawn so far, `[count]`; goes on. */
   readonly drawn: Int32Array;
+  /** Sums of the replicates and of their squares, `[count, 2]`; goes on. */
+  readonly sums: Float64Array;
 }
 
 /** A replicate that equals the figure but for rounding counts as reaching it. */
@@ -67,18 +69,21 @@ function eachColumn(
     }
     for (let b = 0; b < test.replicates; b++) {
       if (test.stopAfter > 0 && test.exceedances[j] >= test.stopAfter) break;
-      if (of(test.orders.subarray(b * n, (b + 1) * n)) >= nats[j] - TIE) test.exceedances[j]++;
+      const replicate = of(test.orders.subarray(b * n, (b + 1) * n));
+      if (replicate >= nats[j] - TIE) test.exceedances[j]++;
       test.drawn[j]++;
+      test.sums[2 * j] += replicate;
+      test.sums[2 * j + 1] += replicate * replicate;
     }
   }
 }
 
-type TestArguments = [Int32Array | null, number, number, Int32Array | null, Int32Array | null];
+type TestArguments = [Int32Array | null, number, number, Int32Array | null, Int32Array | null, Float64Array | null];
 
 const testArguments = (test: ColumnTest | undefined): TestArguments =>
   test === undefined
-    ? [null, 0, 0, null, null]
-    : [test.orders, test.replicates, test.stopAfter, test.exceedances, test.drawn];
+    ? [null, 0, 0, null, null, null]
+    : [test.orders, test.replicates, test.stopAfter, test.exceedances, test.drawn, test.sums];
 
 /** Equal bins of every column by the rule of Birge & Rozenholc (2006), D = 2..99. No column may be constant. */
 export function regularBins(block: ColumnBlock, threads?: number): CodeBlock {

@@ -125,6 +125,7 @@ export interface NativeKernels {
     stopAfter: number,
     exceedances: Int32Array | null,
     drawn: Int32Array | null,
+    sums: Float64Array | null,
     nats: Float64Array,
     threads: number,
   ): void;
@@ -140,6 +141,7 @@ export interface NativeKernels {
     stopAfter: number,
     exceedances: Int32Array | null,
     drawn: Int32Array | null,
+    sums: Float64Array | null,
     nats: Float64Array,
     threads: number,
   ): void;
@@ -156,6 +158,7 @@ export interface NativeKernels {
     stopAfter: number,
     exceedances: Int32Array | null,
     drawn: Int32Array | null,
+    sums: Float64Array | null,
     nats: Float64Array,
     threads: number,
   ): void;

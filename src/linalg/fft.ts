@@ -46,10 +46,10 @@ export function complexPlan(n: number): ComplexPlan {
   return {
     n,
     forward(re, im) {
-      let fromRe = re;
-      let fromIm = im;
-      let toRe = otherRe;
-      let toIm = otherIm;
+      let fromRe: Float64Array = re;
+      let fromIm: Float64Array = im;
+      let toRe: Float64Array = otherRe;
+      let toIm: Float64Array = otherIm;
       let done = 1;
       for (const radix of radices) {
         pass(radix, n, done, fromRe, fromIm, toRe, toIm, cosine, sine);
@@ -72,8 +72,8 @@ const S1 = Math.sin((2 * Math.PI) / 5);
 const S2 = Math.sin((4 * Math.PI) / 5);
 
 /**
- * One pass: transforms of length `done` lie interleaved with stride n / done... after it those of length
- * `done * radix`. Input element (p, r) of group k lies at `k + done * (p + r * rest)`.
+ * One pass: joins `radix` transforms of length `done` each to one of length `done * radix`. Coefficient k of the r-th of
+ * them lies at `k + done * (p + r * rest)`, that of the joined one at `k + done * (r + radix * p)`.
  */
 function pass(
   radix: number,

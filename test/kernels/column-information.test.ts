@@ -50,7 +50,8 @@ function someTest(count: number, stopAfter: number, n = N, replicates = 9): Colu
   const random = createRandom(13);
   const orders = new Int32Array(replicates * n);
   for (let b = 0; b < replicates; b++) orders.set(random.permutation(n), b * n);
-  return { orders, replicates, stopAfter, exceedances: new Int32Array(count), drawn: new Int32Array(count) };
+  const counts = { exceedances: new Int32Array(count), drawn: new Int32Array(count) };
+  return { orders, replicates, stopAfter, ...counts, sums: new Float64Array(2 * count) };
 }
 
 /** All figures and tests that the kernels give. */
@@ -66,6 +67,7 @@ function everything(threads: number): { nats: number[]; counts: number[] } {
       const test = someTest(block.count, stopAfter);
       run(out, test);
       counts.push(...test.exceedances, ...test.drawn);
+      nats.push(...test.sums);
     }
     nats.push(...out);
   };
