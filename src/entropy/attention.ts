@@ -1,4 +1,5 @@
 import { InputError } from '../errors.js';
+import { attentionScoreSums, SCORE_SUMS, type ScoreBlock, type ScoreOptions } from '../kernels/attention-scores.js';
 
 /** The authors' epsilon inside the logarithm: `-sum a log(a + 1e-9)` (entropy-guided-attention-llm). */
 export const CODE_EPSILON = 1e-9;
@@ -113,49 +114,64 @@ export function attentionRowEntropies(
   return result;
 }
 
-/**
- * Running softmax sums of one row: maximum m, `Z = sum e^{z-m}`, `A = sum e^{z-m}(z-m)`; the entropy is `log Z - A/Z`.
- * Held as three numbers in an array so that a scan allocates nothing.
- */
-function entropyOf(z: number, weighted: number): number {
-  return Math.max(0, Math.log(z) - weighted / z);
+/** Measures of rows that are known by their scores, z after scale, soft cap and temperature. */
+export interface ScoredRows extends AttentionRows {
+  /** log of the sum of e^z over the visible keys; NaN where the row is not proper. */
+  readonly logSumExp: Float64Array;
+  /** Variance of z under the row's attention: d entropy / d log(temperature). NaN where the row is not proper. */
+  readonly scoreVariance: Float64Array;
 }
 
-/** Fills row `row` of `result` from the sums over keys 1.. and the score of key 0. */
+function createScoredRows(rows: number): ScoredRows {
+  return {
+    ...createAttentionRows(rows),
+    logSumExp: new Float64Array(rows).fill(Number.NaN),
+    scoreVariance: new Float64Array(rows).fill(Number.NaN),
+  };
+}
+
+/**
+ * Fills row `row` of `result` from `first`, the score of key 0, and the sums over the other keys with
+ * `max` = m, Z = sum e^{z-m}, A = sum e^{z-m} (z-m), Q = sum e^{z-m} (z-m)^2. The entropy is log Z - A/Z, both parts of
+ * which are not negative: nothing cancels.
+ */
 function finishScores(
-  result: AttentionRows,
+  result: ScoredRows,
   row: number,
-  firstScore: number,
-  restMax: number,
-  restZ: number,
-  restWeighted: number,
+  first: number,
+  [max, z, a, q]: readonly [number, number, number, number],
 ): void {
-  if (Number.isNaN(firstScore) || Number.isNaN(restZ) || firstScore === Number.POSITIVE_INFINITY) {
+  if (Number.isNaN(first) || Number.isNaN(z) || Number.isNaN(a) || first === Number.POSITIVE_INFINITY) {
     result.state[row] = ROW_NAN;
     return;
   }
-  const max = Math.max(firstScore, restMax);
-  if (max === Number.NEGATIVE_INFINITY) {
+  const top = Math.max(first, max);
+  if (top === Number.NEGATIVE_INFINITY) {
     result.state[row] = ROW_FULLY_MASKED;
     return;
   }
-  let z = 0;
-  let weighted = 0;
-  let firstExp = 0;
-  if (restZ > 0) {
-    const shift = restMax - max;
+  let [allZ, allA, allQ] = [0, 0, 0];
+  if (z > 0) {
+    const shift = max - top;
     const factor = Math.exp(shift);
-    z = factor * restZ;
-    weighted = factor === 0 ? 0 : factor * (restWeighted + shift * restZ);
+    if (factor > 0) {
+      allZ = factor * z;
+      allA = factor * (a + shift * z);
+      allQ = factor * (q + shift * (2 * a + shift * z));
+    }
+    result.withoutFirstKeyNats[row] = Math.max(0, Math.log(z) - a / z);
   }
-  if (firstScore !== Number.NEGATIVE_INFINITY) {
-    firstExp = Math.exp(firstScore - max);
-    z += firstExp;
-    weighted += firstExp * (firstScore - max);
+  const below = first - top;
+  const firstExp = Math.exp(below);
+  if (firstExp > 0) {
+    allZ += firstExp;
+    allA += firstExp * below;
+    allQ += firstExp * below * below;
   }
-  result.entropyNats[row] = entropyOf(z, weighted);
-  result.firstKeyMass[row] = firstExp / z;
-  if (restZ > 0) result.withoutFirstKeyNats[row] = entropyOf(restZ, restWeighted);
+  result.entropyNats[row] = Math.max(0, Math.log(allZ) - allA / allZ);
+  result.firstKeyMass[row] = firstExp / allZ;
+  result.logSumExp[row] = top + Math.log(allZ);
+  result.scoreVariance[row] = Math.max(0, allQ / allZ - (allA / allZ) ** 2);
 }
 
 /**
@@ -163,10 +179,7 @@ function finishScores(
  * masked keys at minus infinity): `e = logsumexp(z) - sum a z`. Rows of minus infinity are flagged as fully masked, rows
  * with NaN or plus infinity as NaN.
  */
-export function attentionEntropiesFromScores(
-  scores: Float32Array | Float64Array,
-  shape: AttentionShape,
-): AttentionRows {
+export function attentionEntropiesFromScores(scores: Float32Array | Float64Array, shape: AttentionShape): ScoredRows {
   const { keys } = shape;
   const rows = shape.batch * shape.heads * shape.queries;
   if (scores.length !== rows * keys) {
@@ -174,7 +187,7 @@ export function attentionEntropiesFromScores(
       `attention scores: expected [${shape.batch},${shape.heads},${shape.queries},${keys}], got ${scores.length} values`,
     );
   }
-  const result = createAttentionRows(rows);
+  const result = createScoredRows(rows);
   for (let row = 0; row < rows; row++) {
     const start = row * keys;
     let max = Number.NEGATIVE_INFINITY;
@@ -185,89 +198,34 @@ export function attentionEntropiesFromScores(
       if (!(score < Number.POSITIVE_INFINITY)) broken = true;
     }
     let z = 0;
-    let weighted = 0;
+    let a = 0;
+    let q = 0;
     for (let j = start + 1; j < start + keys; j++) {
       const below = scores[j] - max;
       if (!(below > Number.NEGATIVE_INFINITY)) continue;
       const e = Math.exp(below);
       z += e;
-      weighted += e * below;
+      a += e * below;
+      q += e * below * below;
     }
-    finishScores(result, row, scores[start], max, broken ? Number.NaN : z, weighted);
+    finishScores(result, row, scores[start], [max, broken ? Number.NaN : z, a, q]);
   }
   return result;
 }
 
-/** Queries and keys of one layer, from which row entropies follow without an attention matrix. */
-export interface QueryKeyBlock {
-  /** `[heads, queries, headDim]` */
-  readonly queries: Float32Array | Float64Array;
-  /** `[keyHeads, keys, headDim]`; heads share keys in runs of `heads / keyHeads`. */
-  readonly keys: Float32Array | Float64Array;
-  readonly heads: number;
-  readonly keyHeads: number;
-  readonly queryCount: number;
-  readonly keyCount: number;
-  readonly headDim: number;
-  /** Multiplies the products, usually 1/sqrt(headDim). */
-  readonly scale: number;
-  /** Position of the first query; query i sees the keys up to its own position. */
-  readonly queryStart: number;
-  /** Sees only the last so many keys, its own included. */
-  readonly slidingWindow?: number;
-  /** Scores become `softcap * tanh(score / softcap)`. */
-  readonly softcap?: number;
-}
-
 /**
- * Row entropies `[heads, queries]` of causal attention from queries and keys, key by key with running sums: memory of
- * O(heads * queries) whatever the context.
+ * Row entropies `[heads, queryCount]` from queries and keys, with running sums in place of scores: memory of
+ * O(heads * queries) whatever the context. `scoreVariance` is NaN unless `moments` are asked for.
  */
-export function attentionEntropiesFromQueryKeys(block: QueryKeyBlock): AttentionRows {
-  const { heads, keyHeads, queryCount, keyCount, headDim, scale, queryStart, slidingWindow, softcap } = block;
-  if (heads % keyHeads !== 0) throw new InputError(`attention: ${heads} heads cannot share ${keyHeads} key heads`);
-  const result = createAttentionRows(heads * queryCount);
-  for (let head = 0; head < heads; head++) {
-    const keyBase = Math.floor(head / (heads / keyHeads)) * keyCount * headDim;
-    for (let query = 0; query < queryCount; query++) {
-      const row = head * queryCount + query;
-      const queryBase = row * headDim;
-      const position = queryStart + query;
-      const last = Math.min(position, keyCount - 1);
-      const from = slidingWindow === undefined ? 0 : Math.max(0, position - slidingWindow + 1);
-      let firstScore = Number.NEGATIVE_INFINITY;
-      let max = Number.NEGATIVE_INFINITY;
-      let z = 0;
-      let weighted = 0;
-      for (let key = from; key <= last; key++) {
-        let dot = 0;
-        const keyAt = keyBase + key * headDim;
-        for (let d = 0; d < headDim; d++) dot += block.queries[queryBase + d] * block.keys[keyAt + d];
-        let score = dot * scale;
-        if (softcap !== undefined) score = softcap * Math.tanh(score / softcap);
-        if (key === 0) {
-          firstScore = score;
-          continue;
-        }
-        if (score > max) {
-          if (z > 0) {
-            const shift = max - score;
-            const factor = Math.exp(shift);
-            weighted = factor * (weighted + shift * z);
-            z *= factor;
-          }
-          max = score;
-          z += 1;
-        } else {
-          const below = score - max;
-          const e = Math.exp(below);
-          z += e;
-          weighted += e * below;
-        }
-      }
-      finishScores(result, row, firstScore, max, z, weighted);
-    }
+export function attentionEntropiesFromQueryKeys(block: ScoreBlock, options: ScoreOptions = {}): ScoredRows {
+  const sums = attentionScoreSums(block, options);
+  const rows = block.heads * block.queryCount;
+  const result = createScoredRows(rows);
+  for (let row = 0; row < rows; row++) {
+    const at = row * SCORE_SUMS;
+    finishScores(result, row, sums[at], [sums[at + 1], sums[at + 2], sums[at + 3], sums[at + 4]]);
   }
+  if (!options.moments) result.scoreVariance.fill(Number.NaN);
   return result;
 }
 

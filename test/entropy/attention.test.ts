@@ -105,7 +105,7 @@ describe('attention row entropies', () => {
             if (q - k >= slidingWindow) continue;
             let dot = 0;
             for (let d = 0; d < dim; d++) {
-              dot += queries[(h * length + q) * dim + d] * keys[((h >> 1) * length + k) * dim + d];
+              dot += queries[(q * heads + h) * dim + d] * keys[(k * keyHeads + (h >> 1)) * dim + d];
             }
             const z = dot * 0.4;
             scores[(h * length + q) * length + k] = softcap === undefined ? z : softcap * Math.tanh(z / softcap);
@@ -115,10 +115,7 @@ describe('attention row entropies', () => {
       const wanted = attentionEntropiesFromScores(scores, { batch: 1, heads, queries: length, keys: length });
       // The last five queries alone, as a chunk of a longer context.
       const start = length - 5;
-      const chunk = new Float64Array(heads * 5 * dim);
-      for (let h = 0; h < heads; h++) {
-        chunk.set(queries.subarray((h * length + start) * dim, (h + 1) * length * dim), h * 5 * dim);
-      }
+      const chunk = queries.slice(start * heads * dim);
       const got = attentionEntropiesFromQueryKeys({
         queries: chunk,
         keys,
