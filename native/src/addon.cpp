@@ -18,6 +18,8 @@ namespace surprisal {
 void register_attention_scores(napi_env env, napi_value exports);
 void register_kernel_tiles(napi_env env, napi_value exports);
 void register_column_information(napi_env env, napi_value exports);
+void register_neighbours(napi_env env, napi_value exports);
+void register_linalg(napi_env env, napi_value exports);
 }  // namespace surprisal
 
 namespace {
@@ -264,6 +266,8 @@ NAPI_MODULE_INIT() {
   register_attention_scores(env, exports);
   register_kernel_tiles(env, exports);
   register_column_information(env, exports);
+  register_neighbours(env, exports);
+  register_linalg(env, exports);
   set_function(env, exports, "accumulateRows", AccumulateRows);
   set_function(env, exports, "accumulateSecond", AccumulateSecond);
   set_function(env, exports, "widenToF32", WidenToF32);

@@ -269,6 +269,49 @@ export interface NativeKernels {
     target: Float64Array,
     threads: number,
   ): void;
+  /** The k nearest other points of each of [n, d] in the maximum norm; `neighbours` [n, k]. */
+  nearestNeighbours(
+    points: Float64Array,
+    n: number,
+    d: number,
+    k: number,
+    distances: Float64Array,
+    neighbours: Int32Array | null,
+    threads: number,
+  ): void;
+  countWithin(
+    points: Float64Array,
+    n: number,
+    d: number,
+    radii: Float64Array,
+    strict: number,
+    counts: Int32Array,
+    threads: number,
+  ): void;
+  /**
+   * C = beta C + alpha A B, of which the entries with column <= row alone under `lower`; entry (i, j) of A lies at
+   * `i * aRowStep + j * aColumnStep`. `widths`: 0 all double, 1 all single, 2 single operands and a double result.
+   */
+  multiplyMatrices(
+    widths: number,
+    a: Float64Array | Float32Array,
+    aRowStep: number,
+    aColumnStep: number,
+    b: Float64Array | Float32Array,
+    bRowStep: number,
+    bColumnStep: number,
+    c: Float64Array | Float32Array,
+    cStride: number,
+    m: number,
+    n: number,
+    k: number,
+    alpha: number,
+    beta: number,
+    lower: number,
+    threads: number,
+  ): void;
+  /** Returns 0 when done, 1 when the lower triangle holds an entry that is not finite, 2 when sweeps do not settle. */
+  symmetricSpectrum(matrix: Float64Array, n: number, values: Float64Array, threads: number): number;
   /** Reads every byte once: what plain reading costs, for benchmarks. */
   readMemory(data: Uint8Array, threads: number): number;
   trimMemory(): boolean;
