@@ -1,5 +1,5 @@
 import { type Operand, productReference, type Reals } from './gemm-reference.js';
-import { kernelThreads } from './native.js';
+import { kernelThreads, nativeKernels } from './native.js';
 
 /**
  * A matrix argument is row-major; its rows are `stride` elements apart (default: its number of columns). Operands are
@@ -62,8 +62,32 @@ function product(
   sizes: Sizes,
   options: { strideC: number; alpha?: number; beta?: number; lower: boolean; threads?: number },
 ): void {
-  kernelThreads(options.threads);
-  productReference(a, b, c, { ...sizes, ...options, alpha: options.alpha ?? 1, beta: options.beta ?? 0 });
+  const { m, n, k } = sizes;
+  const { strideC, alpha = 1, beta = 0, lower } = options;
+  const native = nativeKernels();
+  if (native === undefined) {
+    productReference(a, b, c, { m, n, k, strideC, alpha, beta, lower });
+    return;
+  }
+  const widths = a.data instanceof Float64Array ? 0 : c instanceof Float32Array ? 1 : 2;
+  native.multiplyMatrices(
+    widths,
+    a.data,
+    a.rowStep,
+    a.columnStep,
+    b.data,
+    b.rowStep,
+    b.columnStep,
+    c,
+    strideC,
+    m,
+    n,
+    k,
+    alpha,
+    beta,
+    lower ? 1 : 0,
+    kernelThreads(options.threads),
+  );
 }
 
 /**
