@@ -63,26 +63,30 @@ function stackEntropies(stack: AttentionStack, epsilon: number): Float64Array {
   return entropies;
 }
 
-/**
- * Entropy regulariser of Jha & Reagen 2025: with `E_max = log T`, `delta = e - theta * E_max`, the penalty is `delta^2`
- * where `|delta| > gamma * E_max`, strictly; two-sided. Gradients are of the loss with its coefficient.
- * @param thresholds `[layers, heads]`, or `[heads]` when shared
- */
-export function attentionRegulariser(
-  stack: AttentionStack,
+/** Rows of a whole model: `[layers, batch, heads, queries]`. */
+export interface RowShape {
+  readonly layers: number;
+  readonly batch: number;
+  readonly heads: number;
+  readonly queries: number;
+}
+
+/** As `attentionRegulariser`, from row entropies `[layers, batch, heads, queries]` in nats, however they were found. */
+export function entropyRegulariser(
+  entropies: Float64Array,
+  shape: RowShape,
   thresholds: Float32Array | Float64Array,
-  options: RegulariserOptions,
+  options: Omit<RegulariserOptions, 'epsilon'> & { readonly contextSize: number },
 ): RegulariserResult {
-  const { layers, batch, heads, queries } = stack;
-  const { reduction, gamma, coefficient = 1, sharedThresholds = false, epsilon = CODE_EPSILON } = options;
+  const { layers, batch, heads, queries } = shape;
+  const { reduction, gamma, coefficient = 1, sharedThresholds = false } = options;
   if (thresholds.length !== (sharedThresholds ? heads : layers * heads)) {
     throw new InputError(
       `attention thresholds: ${thresholds.length} values for ${sharedThresholds ? '' : `${layers} layers of `}${heads} heads`,
     );
   }
-  const maximum = Math.log(options.contextSize ?? stack.keys);
+  const maximum = Math.log(options.contextSize);
   const tolerance = gamma * maximum;
-  const entropies = stackEntropies(stack, epsilon);
   const thresholdGradient = new Float64Array(thresholds.length);
   const entropyGradient = new Float64Array(entropies.length);
   const scale = coefficient / (layers * heads);
@@ -106,7 +110,7 @@ export function attentionRegulariser(
           mean += entropies[row];
           if (reduction === 'algorithm1') continue;
           const delta = entropies[row] - wanted;
-          if (Math.abs(delta) <= tolerance) continue;
+          if (!isPenalised(delta, tolerance)) continue;
           loss += scale * delta * delta;
           thresholdGradient[at] -= scale * 2 * maximum * delta;
           entropyGradient[row] = scale * 2 * delta;
@@ -114,7 +118,7 @@ export function attentionRegulariser(
       }
       if (reduction === 'code' || proper === 0) continue;
       const delta = mean / proper - wanted;
-      if (Math.abs(delta) <= tolerance) continue;
+      if (!isPenalised(delta, tolerance)) continue;
       loss += scale * delta * delta;
       thresholdGradient[at] -= scale * 2 * maximum * delta;
       for (let b = 0; b < batch; b++) {
@@ -126,6 +130,25 @@ export function attentionRegulariser(
     }
   }
   return { loss, thresholdGradient, entropyGradient, nanRows };
+}
+
+/** Whether a deviation from the wanted entropy costs: strictly above the tolerance, on either side. */
+export function isPenalised(delta: number, tolerance: number): boolean {
+  return Math.abs(delta) > tolerance;
+}
+
+/**
+ * Entropy regulariser of Jha & Reagen 2025: with `E_max = log T`, `delta = e - theta * E_max`, the penalty is `delta^2`
+ * where `|delta| > gamma * E_max`, strictly; two-sided. Gradients are of the loss with its coefficient.
+ * @param thresholds `[layers, heads]`, or `[heads]` when shared
+ */
+export function attentionRegulariser(
+  stack: AttentionStack,
+  thresholds: Float32Array | Float64Array,
+  options: RegulariserOptions,
+): RegulariserResult {
+  const { epsilon = CODE_EPSILON, contextSize = stack.keys, ...rest } = options;
+  return entropyRegulariser(stackEntropies(stack, epsilon), stack, thresholds, { ...rest, contextSize });
 }
 
 /**
