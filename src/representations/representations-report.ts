@@ -89,12 +89,12 @@ export interface SetReport {
   information: InformationReport[];
 }
 
-/** Mean attention entropy of a layer's heads, on the same text. */
+/** Mean attention entropy of the heads of the block whose output is layer `layer`, on the same text. */
 export interface AttentionLayerReport {
   layer: number;
   mean_entropy_nats: number;
-  mean_entropy_nats_se: number;
-  mean_entropy_over_log_keys: number;
+  /** Over log(visible keys). */
+  mean_normalized_entropy: number;
 }
 
 export interface RepresentationsBody {
