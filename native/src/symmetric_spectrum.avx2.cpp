@@ -19,6 +19,12 @@ struct Double4 {
   }
   static V load_from(const double* p, int skip) { return _mm256_maskload_pd(p, from(skip)); }
   static void store_from(double* p, int skip, V v) { _mm256_maskstore_pd(p, from(skip), v); }
+  static V max(V a, V b) { return _mm256_max_pd(a, b); }
+  static V select_less(V a, V b, V x, V y) { return _mm256_blendv_pd(y, x, _mm256_cmp_pd(a, b, _CMP_LT_OQ)); }
+  static V shift_in(V v, double x) {
+    return _mm256_blend_pd(_mm256_permute4x64_pd(v, 0x90), _mm256_set1_pd(x), 1);
+  }
+  static double last(V v) { return v[3]; }
   static double sum(V v) {
     const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
     return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));

@@ -19,6 +19,10 @@ struct Double2 {
   static void store_from(double* p, int skip, V v) {
     for (int i = skip; i < N; i++) p[i] = v[i];
   }
+  static V max(V a, V b) { return select_less(a, b, b, a); }
+  static V select_less(V a, V b, V x, V y) { return a < b ? x : y; }
+  static V shift_in(V v, double x) { return V{x, v[0]}; }
+  static double last(V v) { return v[1]; }
   static double sum(V v) { return v[0] + v[1]; }
 };
 

@@ -38,6 +38,8 @@ struct Reflection {
   double factor;
 };
 
+constexpr int64_t kMostChain = 8;
+
 struct SpectrumKernels {
   // QR factors of a panel of kBand columns: column j lies at panel + j * stride, stride a multiple of 8, and is zero
   // from `rows` to the next multiple of 8. The columns become the vectors of Q = I - V T V', ones and zeros included;
@@ -56,6 +58,10 @@ struct SpectrumKernels {
   // Applies `before` from the right to the block left of the diagonal block that begins at `column`, annihilates that
   // block's first column but for its first entry, and applies the new reflection to both blocks.
   void (*chase)(double* column, const Reflection* before, Reflection* made);
+  // One QR sweep for each of chain_length shifts, in their order, over the tridiagonal d[from .. to] with squared
+  // couplings e.
+  int chain_length;
+  void (*sweep_chain)(double* d, double* e, int64_t from, int64_t to, const double* shifts);
 };
 
 extern const SpectrumKernels kSpectrumKernelsBaseline;

@@ -1,6 +1,7 @@
 // The vector kernels of symmetric spectra over one instruction set, for the symmetric_spectrum.*.cpp files. `S` gives
 // the vector V of N doubles with load, store, set1, fma, sum, and load_from / store_from, which leave out the first
-// `skip` lanes.
+// `skip` lanes; for chains of sweeps max, select_less (a < b ? x : y), shift_in (lanes move up by one, a new one enters at
+// lane 0) and last.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -469,10 +470,86 @@ void chase(double* column, const Reflection* before, Reflection* made) {
   if (made->factor != 0) reflect_diagonal<S>(column, *made);
 }
 
+// ---- sweeps on a tridiagonal matrix, lane k two entries behind lane k - 1.
+
+// A squared coupling is at least this, so that nothing is divided by 0; its root is no part of the rounding of 1.
+constexpr double kLeastCoupling = 1e-280;
+// Below this cosine the limit of the recurrence holds to the last digit.
+constexpr double kLeastCosine = 1e-100;
+
+template <class S>
+struct SweepLanes {
+  typename S::V shift, lane;  // lane: 2 k
+  typename S::V c, s, gamma, p, d, e;
+
+  // Lane k does step t - 2 k on what lane k - 1 left one tick ago; d_next and e_next enter at lane 0. Step i takes
+  // d[i + 1] and e[i] and gives d[i] and e[i - 1]. With kEdge lanes wait for step from - 1, which makes the first
+  // gamma, and end with step `to`, which gives the last entry.
+  template <bool kEdge>
+  inline __attribute__((always_inline)) void tick(double d_next, double e_next, double t, double from, double to) {
+    using V = typename S::V;
+    const V alpha = S::shift_in(d, d_next);
+    const V b = S::max(S::shift_in(e, e_next), S::set1(kLeastCoupling));
+    const V r = p + b;
+    const V inverse = S::set1(1) / r;
+    const V stretch = r / p;
+    V new_e = s * r;
+    const V new_c = p * inverse;
+    const V new_s = b * inverse;
+    const V new_gamma = S::fma(new_c, alpha - shift, S::set1(0) - new_s * gamma);
+    V new_d = gamma + (alpha - new_gamma);
+    const V new_p = S::select_less(new_c, S::set1(kLeastCosine), c * r, new_gamma * new_gamma * stretch);
+    if (!kEdge) {
+      c = new_c, s = new_s, gamma = new_gamma, p = new_p;
+    } else {
+      const V step = S::set1(t) - lane;
+      const V first = S::set1(from - 1.5), last = S::set1(to - 0.5);
+      new_e = S::select_less(step, last, new_e, s * p);
+      new_d = S::select_less(step, last, new_d, shift + gamma);
+      c = S::select_less(step, first, c, new_c);
+      s = S::select_less(step, first, s, new_s);
+      gamma = S::select_less(step, first, gamma, new_gamma);
+      p = S::select_less(step, first, p, new_p);
+    }
+    d = new_d;
+    e = new_e;
+  }
+};
+
+template <class S>
+void sweep_chain(double* d, double* e, int64_t from, int64_t to, const double* shifts) {
+  constexpr int64_t kLag = 2 * (S::N - 1);
+  SweepLanes<S> lanes;
+  double twice[S::N];
+  for (int k = 0; k < S::N; k++) twice[k] = 2 * k;
+  lanes.shift = S::load(shifts);
+  lanes.lane = S::load(twice);
+  lanes.c = lanes.p = S::set1(1);
+  lanes.s = lanes.gamma = lanes.d = lanes.e = S::set1(0);
+  const auto edge = [&](int64_t t) {
+    const double d_next = t + 1 <= to ? d[t + 1] : 0;
+    const double e_next = t >= from && t < to ? e[t] : 0;
+    lanes.template tick<true>(d_next, e_next, static_cast<double>(t), static_cast<double>(from),
+                              static_cast<double>(to));
+    const int64_t done = t - kLag;
+    if (done >= from) d[done] = S::last(lanes.d);
+    if (done > from) e[done - 1] = S::last(lanes.e);
+  };
+  int64_t t = from - 1;
+  for (; t < std::min(to, from + kLag + 1); t++) edge(t);
+  for (; t < to; t++) {
+    lanes.template tick<false>(d[t + 1], e[t], 0, 0, 0);
+    d[t - kLag] = S::last(lanes.d);
+    e[t - kLag - 1] = S::last(lanes.e);
+  }
+  for (; t <= to + kLag; t++) edge(t);
+}
+
 template <class S>
 constexpr SpectrumKernels spectrum_kernels_of() {
   static_assert(kBand % 8 == 0 && kInner % 4 == 0, "vectors and blocks must fit the band");
-  return {factor_panel<S>, add_inner_products<S>, middle_factor<S>, reduce_directly<S>, begin_chase<S>, chase<S>};
+  return {factor_panel<S>, add_inner_products<S>, middle_factor<S>, reduce_directly<S>, begin_chase<S>, chase<S>,
+          S::N, sweep_chain<S>};
 }
 
 }  // namespace
