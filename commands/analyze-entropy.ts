@@ -38,6 +38,16 @@ const VIEWS: readonly View[] = [
     summary: 'a base model against candidates on the same text: KL, entropy change, agreement',
     load: () => import('./analyze-entropy-compare.js'),
   },
+  {
+    name: 'koopman',
+    summary: 'information, entropy and modes of a linear latent model of trajectories',
+    load: () => import('./analyze-entropy-koopman.js'),
+  },
+  {
+    name: 'representations',
+    summary: 'diffusion entropy, mutual information and ranks of features, by layer or file',
+    load: () => import('./analyze-entropy-representations.js'),
+  },
 ];
 
 /** Declares the views. Only the module of the view that is asked for is loaded; without one it is `tokens`. */

@@ -69,7 +69,7 @@ export async function scatterChart(chart: ScatterChart): Promise<Panel> {
   }
   chart.series.forEach((series, i) => {
     const colour = CATEGORY_COLOURS[i % CATEGORY_COLOURS.length];
-    if (chart.series.length > 1) swatches.push({ label: series.name, colour });
+    if (chart.series.length > 1) swatches.push({ label: series.name, colour, shape: 'dot' });
     const place = (point: { x: number; y: number }): string => `${formatNumber(point.x)}, ${formatNumber(point.y)}`;
     marks.push(
       Plot.dot(points[i], {
