@@ -3,6 +3,7 @@ import { addSecondMoment, multiply, symmetricRankK } from '../kernels/gemm.js';
 import { symmetricSpectrum } from '../kernels/symmetric-spectrum.js';
 import { leadingEigenvectors } from '../linalg/leading-eigenvectors.js';
 import { orient, type SourceOptions } from './gram-source.js';
+import { similarityPower } from './internal-diversity.js';
 import { type KernelSource, type LeadingModes, type ResamplingParts, randomParts } from './kernel-source.js';
 import { squaredNorm } from './rke.js';
 import { rowsOf } from './unit-rows.js';
@@ -17,6 +18,10 @@ export interface FeatureSourceOptions extends SourceOptions {
 
 /** Entries of a block of rows that is read at once. */
 const BLOCK_ENTRIES = 1 << 21;
+/** Up to this many items a mean over all pairs is taken exactly. */
+const MOST_PAIRED = 10_000;
+/** Rows of a tile of similarities. */
+const TILE_ROWS = 512;
 /** As many parts as this make a resampling error of a few percent. */
 const MOST_PARTS = 128;
 
@@ -70,7 +75,7 @@ export function featureSource(rows: FeatureMatrix, options: FeatureSourceOptions
     rowSquares: async () => rowSquares(rows, await moment(), threads, weights),
     async meanPower(q) {
       if (q === 2) return squaredNorm(await moment());
-      if (q !== 1) return undefined;
+      if (q !== 1) return n <= MOST_PAIRED ? pairedPower(rows, q, threads, weights) : undefined;
       const mean = new Float64Array(m);
       await eachRow(rows, (x, i) => {
         const share = weights ? weights[i] : 1 / n;
@@ -140,6 +145,45 @@ export async function secondMoment(
   if (!weights) for (let i = 0; i < sum.length; i++) sum[i] /= rows.rows;
   for (let i = 0; i < m; i++) for (let j = 0; j < i; j++) sum[j * m + i] = sum[i * m + j];
   return sum;
+}
+
+/** `sum_ij p_i p_j (x_i . x_j)^q` over all pairs, tile by tile. */
+async function pairedPower(
+  rows: FeatureMatrix,
+  q: number,
+  threads: { readonly threads?: number },
+  weights: Float64Array | undefined,
+): Promise<number> {
+  const { columns: m, rows: n } = rows;
+  const share = (row: number): number => (weights ? weights[row] : 1 / n);
+  const tile = new Float64Array(Math.min(n, TILE_ROWS) ** 2);
+  let total = 0;
+  const load = (start: number): { block: Float64Array; count: number } => {
+    const count = Math.min(TILE_ROWS, n - start);
+    const block = new Float64Array(count * m);
+    rows.readRows(start, count, block);
+    return { block, count };
+  };
+  for (let i = 0; i < n; i += TILE_ROWS) {
+    const left = load(i);
+    for (let j = 0; j <= i; j += TILE_ROWS) {
+      const right = j === i ? left : load(j);
+      const sizes = { m: left.count, n: right.count, k: m };
+      multiply(left.block, right.block, tile, sizes, { transposeB: true, ...threads });
+      let sum = 0;
+      for (let a = 0; a < left.count; a++) {
+        let row = 0;
+        for (let b = 0; b < right.count; b++) {
+          // Rounding must not make the power of the diagonal depend on the path.
+          const similarity = i + a === j + b ? 1 : tile[a * right.count + b];
+          row += share(j + b) * similarityPower(similarity, q, i + a, j + b);
+        }
+        sum += share(i + a) * row;
+      }
+      total += i === j ? sum : 2 * sum;
+    }
+  }
+  return total;
 }
 
 /** `sum_j K_ij^2 = n x_i^T M x_i` with the moment M of equal weights. */

@@ -65,7 +65,8 @@ export function planKernel(request: PlanRequest): KernelPlan {
   }
   const method = wanted === 'auto' ? automatic(request, memory) : wanted;
   const order = orderOf(method, items, columns, frequencies, landmarks);
-  const bytes = method === 'slq' ? 8 * items * Math.max(columns, 1) : method === 'counts' ? 16 * items : exactBytes(order);
+  const bytes =
+    method === 'slq' ? 8 * items * Math.max(columns, 1) : method === 'counts' ? 16 * items : exactBytes(order);
   if (bytes > memory && method !== 'slq') {
     throw new InputError(
       `the matrix of ${order} x ${order} that --method ${method} decomposes takes ${mebibytes(bytes)}, more than ` +

@@ -1,7 +1,14 @@
 import { createRandom } from '../random.js';
 
-/** How the spectrum of a kernel matrix was reached. */
-export type SpectrumPath = 'exact' | 'dual' | 'fkea' | 'nystrom' | 'counts';
+/** How the spectrum of a kernel matrix was reached; `slq` estimates functions of it without reaching it. */
+export type SpectrumPath = 'exact' | 'dual' | 'fkea' | 'nystrom' | 'counts' | 'slq';
+
+/** Traces that stochastic quadrature estimates: scores of some orders, with standard errors. */
+export interface QuadratureScores {
+  /** One an order; NaN where quadrature has no estimate (order 0). */
+  readonly scores: Float64Array;
+  readonly standardErrors: Float64Array;
+}
 
 /** The leading eigenvectors as scores of the items: `[count, items]`, each with a positive sum. */
 export interface LeadingModes {
@@ -40,6 +47,8 @@ export interface KernelSource {
   parts(strata: readonly number[], seed: number): Promise<ResamplingParts>;
   /** Undefined where eigenvectors are no modes. */
   leading(count: number): Promise<LeadingModes | undefined>;
+  /** Present where the spectrum of all items is out of reach: `eigenvalues` then serves subsamples only. */
+  readonly quadrature?: (orders: readonly number[]) => Promise<QuadratureScores>;
 }
 
 /** All rows but one. */

@@ -1,4 +1,5 @@
 import { InputError } from '../errors.js';
+import type { SymmetricOperator } from '../linalg/kernel-operator.js';
 
 /** What a gram is made of. `words` are runs of letters, marks, digits and `_`, and every other sign by itself. */
 export type NgramUnit = 'words' | 'whitespace' | 'characters';
@@ -157,24 +158,48 @@ export function sparseGram(rows: SparseRows): Float64Array {
 }
 
 /**
- * `out = X X^T v` for `b` vectors `[n, b]` without the Gram matrix.
+ * `K = X X^T` of sparse rows by its products, each scaled: `factors_i K_ij factors_j`. Vectors are rows `[b, n]`.
  */
-export function sparseGramProduct(rows: SparseRows, v: Float64Array, b: number, out: Float64Array): void {
+export function sparseOperator(rows: SparseRows, factors: Float64Array): SymmetricOperator {
   const n = rows.starts.length - 1;
-  const middle = new Float64Array(rows.width * b);
-  for (let row = 0; row < n; row++) {
-    for (let e = rows.starts[row]; e < rows.starts[row + 1]; e++) {
-      const at = rows.columns[e] * b;
-      for (let k = 0; k < b; k++) middle[at + k] += rows.values[e] * v[row * b + k];
-    }
-  }
-  out.fill(0, 0, n * b);
-  for (let row = 0; row < n; row++) {
-    for (let e = rows.starts[row]; e < rows.starts[row + 1]; e++) {
-      const at = rows.columns[e] * b;
-      for (let k = 0; k < b; k++) out[row * b + k] += rows.values[e] * middle[at + k];
-    }
-  }
+  return {
+    n,
+    precision: 'f64',
+    trace: async () => factors.reduce((sum, factor) => sum + factor * factor, 0),
+    async multiply(v, b, out) {
+      const middle = new Float64Array(rows.width);
+      for (let k = 0; k < b; k++) {
+        const [from, to] = [k * n, (k + 1) * n];
+        middle.fill(0);
+        for (let row = 0; row < n; row++) {
+          const value = factors[row] * v[from + row];
+          for (let e = rows.starts[row]; e < rows.starts[row + 1]; e++)
+            middle[rows.columns[e]] += rows.values[e] * value;
+        }
+        out.fill(0, from, to);
+        for (let row = 0; row < n; row++) {
+          let sum = 0;
+          for (let e = rows.starts[row]; e < rows.starts[row + 1]; e++) sum += rows.values[e] * middle[rows.columns[e]];
+          out[from + row] = factors[row] * sum;
+        }
+      }
+    },
+  };
+}
+
+/** Some of the rows. */
+export function takeSparseRows(rows: SparseRows, taken: Int32Array): SparseRows {
+  const starts = new Int32Array(taken.length + 1);
+  taken.forEach((row, i) => {
+    starts[i + 1] = starts[i] + rows.starts[row + 1] - rows.starts[row];
+  });
+  const columns = new Int32Array(starts[taken.length]);
+  const values = new Float64Array(starts[taken.length]);
+  taken.forEach((row, i) => {
+    columns.set(rows.columns.subarray(rows.starts[row], rows.starts[row + 1]), starts[i]);
+    values.set(rows.values.subarray(rows.starts[row], rows.starts[row + 1]), starts[i]);
+  });
+  return { starts, columns, values, width: rows.width };
 }
 
 /** Similarity of two texts from their rows. */

@@ -9,7 +9,8 @@ import {
   ngramRows,
   sparseDot,
   sparseGram,
-  sparseGramProduct,
+  sparseOperator,
+  takeSparseRows,
   unitsOf,
 } from '../../src/diversity/ngram-kernel.js';
 
@@ -58,7 +59,7 @@ describe('n-gram kernel', () => {
     expect(unitsOf('ABC', 'words', true)).toEqual(['abc']);
   });
 
-  it('averages the cosines of counts', () => {
+  it('averages the cosines of counts', async () => {
     const cosine = (a: string[], b: string[]): number => {
       const grams = [...new Set([...a, ...b])];
       const count = (list: string[]) => grams.map((gram) => list.filter((item) => item === gram).length);
@@ -81,16 +82,20 @@ describe('n-gram kernel', () => {
         expect(sparseDot(rows, i, j)).toBeCloseTo(mean, 12);
       }
     }
-    const v = Float64Array.of(1, 2, -1, 0.5, 3, 1);
+    const factors = Float64Array.of(0.5, 2, 1);
+    const operator = sparseOperator(rows, factors);
+    expect(await operator.trace()).toBeCloseTo(5.25, 12);
+    const v = Float64Array.of(1, -1, 3, 2, 0.5, 1);
     const out = new Float64Array(6);
-    sparseGramProduct(rows, v, 2, out);
-    for (let i = 0; i < 3; i++) {
-      for (let b = 0; b < 2; b++) {
+    await operator.multiply(v, 2, out);
+    for (let b = 0; b < 2; b++) {
+      for (let i = 0; i < 3; i++) {
         let sum = 0;
-        for (let j = 0; j < 3; j++) sum += k[i * 3 + j] * v[j * 2 + b];
-        expect(out[i * 2 + b]).toBeCloseTo(sum, 12);
+        for (let j = 0; j < 3; j++) sum += factors[i] * k[i * 3 + j] * factors[j] * v[b * 3 + j];
+        expect(out[b * 3 + i]).toBeCloseTo(sum, 12);
       }
     }
+    expect([...sparseGram(takeSparseRows(rows, Int32Array.of(2, 0)))]).toEqual([1, k[6], k[6], 1]);
   });
 
   it('refuses a text that has no gram of a length, and leaves it out of the average on demand', () => {
