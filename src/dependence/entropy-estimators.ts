@@ -111,7 +111,7 @@ export function jackknifeStandardError(profile: CountProfile, left: Float64Array
   return Math.sqrt(((total - 1) / total) * squares);
 }
 
-export type ErrorMethod = 'delta' | 'jackknife' | 'posterior';
+export type ErrorMethod = 'delta' | 'jackknife' | 'posterior' | 'split';
 
 export interface EstimateWithError extends EntropyEstimate {
   readonly estimator: string;
