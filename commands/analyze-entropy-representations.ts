@@ -28,7 +28,6 @@ import {
   type Variant,
 } from '../src/representations/settings.js';
 import { type AnalysisContext, type AnalysisOutcome, type AnalysisView, runAnalysis } from './analysis-run.js';
-import { attentionByLayer } from './attention-layers.js';
 import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
 import {
   addFeatureOptions,
@@ -153,7 +152,7 @@ function settingsOf(options: Options, own: OwnOptions): RepresentationSettings {
     curveSizes: [],
     repetitions: count('--repetitions', own.repetitions, 5),
     categories: count('--clusters', own.clusters, 10, 2),
-    probes: count('--probes', own.probes, 64, 2),
+    probes: count('--probes', own.probes, 64, 8),
     features: count('--features', own.features, 1024, 2),
     landmarks: count('--landmarks', own.landmarks, 1024, 2),
     seed: options.seed,
@@ -200,7 +199,7 @@ function referencesOf(own: OwnOptions, inputs: FeatureInputs): Reference[] {
       if (labels) return { kind: 'labels', name: own.labels ?? `column ${own.labelColumn}`, labels };
       throw new InputError('--mi-with labels: there are none; name them with --labels or --label-column');
     }
-    if (name === 'input') return { kind: 'features', name: inputs.sets[0].name, source: inputs.sets[0].source };
+    if (name === 'input') return { kind: 'features', name, source: inputs.sets[0].source };
     const source: FeatureSource = { kind: 'file', path: name };
     return { kind: 'features', name, source };
   });
@@ -253,7 +252,9 @@ async function measure(
     if (reference.kind === 'features' && reference.source.kind === 'file') context.ledger.note(reference.source.path);
   }
   const attention =
-    own.attention && options.model !== undefined ? await attentionByLayer(options.model, options, own, context) : null;
+    own.attention && options.model !== undefined
+      ? await (await import('./attention-layers.js')).attentionByLayer(options.model, options, own, context)
+      : null;
   context.timings.begin('spectra');
   const curveSizes = parseCurve(own.curve, inputs.sets.length);
   const measures = await context.run(

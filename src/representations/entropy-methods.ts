@@ -1,6 +1,14 @@
 import { type EntropyEstimate, type EstimateContext, exactEntropy, pointEntropy } from './entropy-estimate.js';
+import { lanczosEntropy } from './lanczos-entropy.js';
 import type { PointCloud } from './points.js';
 import type { EntropyMethod } from './settings.js';
+
+type Estimator = (cloud: PointCloud, sigma: number, context: EstimateContext) => Promise<EntropyEstimate>;
+
+const ESTIMATORS: Readonly<Partial<Record<EntropyMethod, Estimator>>> = {
+  exact: exactEntropy,
+  slq: lanczosEntropy,
+};
 
 /** Diffusion entropies of a point cloud by the method that is named. */
 export async function estimateEntropy(
@@ -10,5 +18,5 @@ export async function estimateEntropy(
   context: EstimateContext,
 ): Promise<EntropyEstimate> {
   if (cloud.n < 2) return pointEntropy(cloud.n, context.settings.times.length, method);
-  return exactEntropy(cloud, sigma, context);
+  return (ESTIMATORS[method] ?? exactEntropy)(cloud, sigma, context);
 }
