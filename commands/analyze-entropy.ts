@@ -48,6 +48,11 @@ const VIEWS: readonly View[] = [
     summary: 'diffusion entropy, mutual information and ranks of features, by layer or file',
     load: () => import('./analyze-entropy-representations.js'),
   },
+  {
+    name: 'diversity',
+    summary: 'effective number of distinct items: the Vendi score and its kin, of texts or features',
+    load: () => import('./analyze-entropy-diversity.js'),
+  },
 ];
 
 /** Declares the views. Only the module of the view that is asked for is loaded; without one it is `tokens`. */
