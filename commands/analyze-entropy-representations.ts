@@ -76,8 +76,8 @@ export function configure(command: Command): void {
     .option('--max-n <rows>', 'rows used of more, a seeded subsample; all for every row (default 10000)')
     .option('--method <name>', `auto, ${ENTROPY_METHODS.join(', ')} (default auto)`)
     .option('--probes <n>', 'slq: probe vectors (default 64)')
-    .option('--features <n>', 'fkea: random frequencies, two features each (default 1024)')
-    .option('--landmarks <n>', 'nystrom: landmark rows (default 1024)')
+    .option('--features <n>', 'fkea: random frequencies, two features each (default 512)')
+    .option('--landmarks <n>', 'nystrom: landmark rows (default 512)')
     .option('--variants <list>', `other entropies: ${VARIANTS.join(', ')}, or all`)
     .option('--knn <k>', 'neighbours of the variant knn, the row itself included (default 10)')
     .option('--bins <n>', 'bins a column of the variant shannon (default 2)')
@@ -153,8 +153,8 @@ function settingsOf(options: Options, own: OwnOptions): RepresentationSettings {
     repetitions: count('--repetitions', own.repetitions, 5),
     categories: count('--clusters', own.clusters, 10, 2),
     probes: count('--probes', own.probes, 64, 8),
-    features: count('--features', own.features, 1024, 2),
-    landmarks: count('--landmarks', own.landmarks, 1024, 2),
+    features: count('--features', own.features, 512, 2),
+    landmarks: count('--landmarks', own.landmarks, 512, 2),
     seed: options.seed,
     threads: options.threads,
     maxMemoryBytes: options.maxMemory,

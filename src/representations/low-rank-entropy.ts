@@ -1,0 +1,85 @@
+import { arrayMatrix } from '../formats/feature-matrix.js';
+import { symmetricSpectrum } from '../kernels/symmetric-spectrum.js';
+import { diffusionCovariance, type FeatureMap } from '../linalg/feature-map.js';
+import { drawLandmarks, nystromMap } from '../linalg/nystrom.js';
+import { drawFrequencies, fourierMap, fourierScores } from '../linalg/random-features.js';
+import type { EntropyEstimate, EstimateContext } from './entropy-estimate.js';
+import { meanSimilarityOf } from './lanczos-entropy.js';
+import type { PointCloud } from './points.js';
+import { spectralEntropy } from './spectral-entropy.js';
+
+const matrixOf = ({ data, n, d }: PointCloud) => arrayMatrix('points', data, n, d);
+
+async function covarianceOf(map: FeatureMap, { products, settings }: EstimateContext) {
+  return diffusionCovariance(map, settings.operator === 'K' ? 1 : 2, { products });
+}
+
+function spectrumOf(covariance: Float64Array, features: number, threads: number): Float64Array {
+  return symmetricSpectrum(covariance, features, { threads })
+    .map((value) => Math.max(0, value))
+    .reverse();
+}
+
+/**
+ * Entropies by random Fourier features of the Gaussian kernel: the operator of `G ~ Phi Phi^T` has the non-zero spectrum
+ * of a covariance of features, `Phi^T diag(1 / deg) Phi`. Entropies are low for finite D: those of half of the frequencies
+ * stand beside them. Standard errors are a jackknife over frequencies.
+ * @throws InputError when the features are too coarse for the bandwidth
+ */
+export async function fourierEntropy(
+  cloud: PointCloud,
+  sigma: number,
+  context: EstimateContext,
+): Promise<EntropyEstimate> {
+  const { products, settings } = context;
+  const { features: frequencies, threads, times } = settings;
+  const omega = drawFrequencies(cloud.d, frequencies, sigma, settings.seed);
+  const precision = cloud.data instanceof Float32Array ? 'f32' : 'f64';
+  const map = fourierMap(matrixOf(cloud), omega, frequencies, { products, precision, sigma });
+  const { covariance, degrees } = await covarianceOf(map, context);
+  const scores = fourierScores(
+    covariance,
+    frequencies,
+    times.map((t) => (eigenvalues: Float64Array) => spectralEntropy(eigenvalues, t).bits),
+    threads,
+  );
+  return {
+    method: 'fkea',
+    bits: Float64Array.from(scores, ({ value }) => value),
+    standardErrorBits: Float64Array.from(scores, ({ standardError }) => standardError),
+    halfRankBits: Float64Array.from(scores, ({ half }) => half),
+    eigenvalues: spectrumOf(covariance, map.features, threads),
+    meanSimilarity: meanSimilarityOf(degrees),
+  };
+}
+
+/**
+ * Entropies by Nystrom features of random landmarks, in the same way. Deterministic given the landmarks; those of half of
+ * the landmarks stand beside them.
+ */
+export async function nystromEntropy(
+  cloud: PointCloud,
+  sigma: number,
+  context: EstimateContext,
+): Promise<EntropyEstimate> {
+  const { products, settings } = context;
+  const matrix = matrixOf(cloud);
+  const measure = async (landmarks: number) => {
+    const rows = drawLandmarks(cloud.n, landmarks, settings.seed);
+    const map = await nystromMap(matrix, { kind: 'gaussian', sigma }, rows, products);
+    const { covariance, degrees } = await covarianceOf(map, context);
+    const eigenvalues = spectrumOf(covariance, map.features, settings.threads);
+    const bits = Float64Array.from(settings.times, (t) => spectralEntropy(eigenvalues, t).bits);
+    return { bits, eigenvalues, degrees };
+  };
+  const whole = await measure(settings.landmarks);
+  const half = await measure(Math.max(1, Math.min(settings.landmarks, cloud.n) >> 1));
+  return {
+    method: 'nystrom',
+    bits: whole.bits,
+    standardErrorBits: null,
+    halfRankBits: half.bits,
+    eigenvalues: whole.eigenvalues,
+    meanSimilarity: meanSimilarityOf(whole.degrees),
+  };
+}
