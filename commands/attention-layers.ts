@@ -1,6 +1,7 @@
-import { attentionReserveBytes, MEASURE_ATTENTION } from '../src/entropy/attention-job.js';
+import { MEASURE_ATTENTION } from '../src/entropy/attention-job.js';
 import { attentionBody } from '../src/entropy/attention-report.js';
 import { createAttentionRun, foldAttention } from '../src/entropy/attention-run.js';
+import { attentionReserveBytes } from '../src/entropy/attention-tap.js';
 import { runWindowJob } from '../src/entropy/window-batches.js';
 import { InputError } from '../src/errors.js';
 import { resolveModelPath } from '../src/formats/hub.js';
@@ -30,7 +31,7 @@ export async function attentionByLayer(
   const { heads } = layers[0].attention;
   const precision = parsePrecision(own.precision);
   const longest = options.context ?? Math.min(maxPositions, DEFAULT_CONTEXT);
-  const reserveBytes = attentionReserveBytes(heads, longest, precision === 'f32' ? 4 : 8);
+  const reserveBytes = attentionReserveBytes(files.description, longest, precision);
   context.timings.begin('attention');
   const session = await openModelSession(model, {
     ...options,

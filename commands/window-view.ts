@@ -44,6 +44,8 @@ export interface WindowInputs {
   readonly description: ModelDescription;
   readonly windows: WindowOptions;
   readonly documents: AsyncIterable<TokenisedDocument>;
+  /** What the engine and all beside it may take. */
+  readonly maxMemory: number;
   /** How the text was cut, for the report. */
   readonly convention: ReportObject;
   /** Takes rows of `--table`, where it was given. */
@@ -63,6 +65,8 @@ export interface WindowOutcome {
   readonly summary: { readonly header: readonly string[]; readonly rows: readonly (readonly SummaryCell[])[] };
   /** Positions that were measured; 0 is an error. */
   readonly measured: number;
+  /** Bytes of the view's own output files, by option. */
+  files?(): ReadonlyMap<string, Uint8Array>;
 }
 
 /** A view that sends windows of text through the layers of one model. */
@@ -72,6 +76,8 @@ export interface WindowView<O extends WindowOwnOptions> {
   readonly tableColumns: readonly string[];
   /** Checks the view's own options; what it returns goes into the report's parameters. Runs before anything is opened. */
   parameters(own: O, options: WindowViewOptions): Readonly<Record<string, ReportValue>>;
+  /** Files that the view's own options name: what it reads, and what it writes by option. */
+  files?(own: O): { readonly read: readonly string[]; readonly written: ReadonlyMap<string, string> };
   /** Memory that the view holds beside the engine. */
   reserveBytes(description: ModelDescription, context: number, precision: Precision): number;
   /** Lines of `--dry-run` beside those that every view has. */
@@ -103,13 +109,15 @@ export async function runWindowView<O extends WindowOwnOptions>(
   const ownParameters = view.parameters(own, options);
   const asserts = await prepareAsserts(options.assert, options.baseline);
   const timings = startRunTimings(command);
-  const outputs = openOutputs(data, { force: options.force });
+  const files = view.files?.(own);
+  const outputs = openOutputs([...data, ...(files?.read ?? [])], { force: options.force });
   try {
     const table = outputs.table('--out', options.out, view.columns, options.format);
     const secondTable = outputs.table('--table', options.table, view.tableColumns);
     const reportFile = outputs.file('--report', options.report);
     const plotFile = outputs.file('--plot', options.plot);
     const timingsFile = outputs.file('--timings', options.timings);
+    const ownFiles = [...(files?.written ?? [])].map(([flag, path]) => [flag, outputs.file(flag, path)] as const);
     if (plotFile) (await import('../src/report/plots/figure.js')).plotExtension(options.plot as string);
 
     const precision = parsePrecision(own.precision);
@@ -136,6 +144,7 @@ export async function runWindowView<O extends WindowOwnOptions>(
       return 0;
     }
     const ledger = createInputLedger();
+    for (const path of files?.read ?? []) ledger.note(path);
     const progress = await createProgress({
       stream: process.stderr,
       quiet: options.quiet,
@@ -157,6 +166,7 @@ export async function runWindowView<O extends WindowOwnOptions>(
       description,
       windows,
       documents: documentsOf(data, { ...options, stride: undefined }, own, ledger, subject),
+      maxMemory: options.maxMemory,
       convention,
       ...(secondTable && { writeTableRow: (cells: readonly Cell[]) => secondTable.write(cells) }),
       onRows(rows) {
@@ -199,6 +209,11 @@ export async function runWindowView<O extends WindowOwnOptions>(
       plotFile.write(await plotBytes(figure, options.plot as string));
     }
     if (timingsFile) timings.write(timingsFile, options);
+    const written = outcome.files?.();
+    for (const [flag, file] of ownFiles) {
+      const bytes = written?.get(flag);
+      if (file && bytes) file.write(bytes);
+    }
     outputs.commit();
     if (!options.quiet) process.stdout.write(summaryTable(outcome.summary.header, outcome.summary.rows));
     return asserts.check(report);

@@ -1,19 +1,31 @@
 import { InputError } from '../errors.js';
-import { attentionEntropy } from '../kernels/attention-entropy.js';
+import type { Engine } from '../models/engine.js';
 import type { JobReference } from '../models/engine-host.js';
 import type { LanguageModel } from '../models/language-model.js';
-import type { TapEvent } from '../models/layer-runner.js';
 import {
   type AttentionRows,
-  attentionRowEntropies,
-  createAttentionRows,
+  attentionEntropiesFromQueryKeys,
   ROW_PROPER,
+  type ScoredRows,
   visibleKeys,
 } from './attention.js';
+import { addPenalties, createPenalties, type PenaltySums } from './attention-penalty.js';
+import { isPenalised } from './attention-regulariser.js';
+import { type HeadValues, type RegulariserSettings, temperaturesOf } from './attention-settings.js';
 import { type AttentionStatistics, addAttentionRows, createAttentionStatistics } from './attention-statistics.js';
+import { commonHeads, type TappedQueries, visitQueries } from './attention-tap.js';
 import type { WindowArguments } from './window-batches.js';
 
-export interface AttentionArguments extends WindowArguments {
+/** What is asked about the heads beside their entropies. */
+export interface AttentionQuestions {
+  /** Temperatures at which attention is measured; 1 when absent. */
+  readonly temperatures?: HeadValues;
+  readonly regulariser?: RegulariserSettings;
+  /** Sums from which the gradient by temperatures follows: one a head (1), or one a position of the query. */
+  readonly gradientPositions?: number;
+}
+
+export interface AttentionArguments extends WindowArguments, AttentionQuestions {
   /** Most tokens that any window of the run may have: the rows of a run follow from it, not from the batch. */
   readonly context: number;
 }
@@ -27,174 +39,97 @@ export interface AttentionBatch {
   /** Sum over heads and rows of entropy / log(visible keys), and their number: `[windows]`. */
   readonly normalisedSums: Float64Array;
   readonly normalisedCounts: Int32Array;
+  /** Of every head, where there is a regulariser. */
+  readonly penalties?: PenaltySums[];
+  /** `[layers * heads, gradientPositions]`; see `corpusTemperatureGradient`. */
+  readonly temperatureSums?: Float64Array;
 }
 
-/** Probabilities of one run of a layer take at most this much. */
-export const PROBABILITY_BYTES = 64 << 20;
-
-/** Fewer rows would leave products of a single row, whose last bits differ. */
-const LEAST_ROWS = 4;
-
-/** The most rows that any plan gives to one run. */
-const MOST_ROWS = 1024;
-
-/** Rows of a run whose probabilities `[heads, rows, context]` stay within `PROBABILITY_BYTES`; 4 to 1,024. */
-export function attentionRowsPerRun(heads: number, context: number, bytesPerValue: number): number {
-  const affordable = Math.floor(PROBABILITY_BYTES / (heads * context * bytesPerValue));
-  return Math.max(LEAST_ROWS, Math.min(MOST_ROWS, affordable));
-}
-
-/** Probabilities, the runtime's copies of them, and keys and values that grow from run to run; measured at 32,768 tokens. */
-const PROBABILITY_COPIES = 6;
-/** What the analysis holds beside the engine, in bytes. */
-export function attentionReserveBytes(heads: number, context: number, bytesPerValue: number): number {
-  return PROBABILITY_COPIES * heads * attentionRowsPerRun(heads, context, bytesPerValue) * context * bytesPerValue;
-}
-
-/** Largest |row sum - 1| that the softmax of the runtime may leave. */
-const MASS_TOLERANCE = 1e-3;
-
-/** Where probabilities `[heads, count, keys]` of one window lie: queries from..from+count-1, of which the first `skip` do not count. */
-interface Place {
-  readonly layer: number;
-  readonly heads: number;
-  readonly count: number;
-  readonly keys: number;
-  readonly from: number;
-  readonly skip: number;
-  readonly window: number | undefined;
-}
-
-/**
- * Entropies of the queries that count, `[heads, count - skip]`. The first key is kept apart from the others, so that the
- * entropy without it does not cancel. Undefined when the kernel refuses an entry.
- */
-function rowsOfWindow(probabilities: Float32Array, place: Place, threads: number): AttentionRows | undefined {
-  const { layer, heads, count, keys, from, skip, window } = place;
-  const total = heads * count;
-  const starts = new Int32Array(total);
-  const ends = new Int32Array(total);
-  for (let q = skip; q < count; q++) {
-    const position = from + q;
-    const oldest = position + 1 - visibleKeys(position, window);
-    for (let row = q; row < total; row += count) {
-      starts[row] = Math.max(1, oldest);
-      ends[row] = position + 1;
-    }
-  }
-  let rest: ReturnType<typeof attentionEntropy>;
-  try {
-    rest = attentionEntropy({ data: probabilities, rows: total, keys }, { starts, ends, threads });
-  } catch (error) {
-    if (error instanceof InputError) return undefined;
-    throw error;
-  }
-  const kept = count - skip;
-  const rows = createAttentionRows(heads * kept);
-  for (let head = 0; head < heads; head++) {
-    for (let q = skip; q < count; q++) {
-      const row = head * count + q;
-      const out = head * kept + q - skip;
-      const position = from + q;
-      const first = visibleKeys(position, window) === position + 1 ? probabilities[row * keys] : 0;
-      const mass = rest.mass[row] + first;
-      if (Number.isNaN(mass)) return undefined;
-      if (!(Math.abs(mass - 1) <= MASS_TOLERANCE)) {
-        throw new InputError(
-          `attention layer ${layer} head ${head} query ${position} sums to ${Number(mass.toPrecision(6))} ` +
-            `(tolerance ${MASS_TOLERANCE}); the model's weights give no proper attention`,
-        );
-      }
-      const logs = rest.entropyNats[row];
-      rows.entropyNats[out] = Math.max(0, first > 0 ? logs - first * Math.log(first) : logs);
-      rows.firstKeyMass[out] = first;
-      rows.withoutFirstKeyNats[out] =
-        rest.mass[row] > 0 ? Math.max(0, Math.log(rest.mass[row]) + logs / rest.mass[row]) : Number.NaN;
-    }
-  }
-  return rows;
-}
-
-/** The same through the reference, which takes f64 and flags rows with NaN instead of refusing them. */
-function rowsByReference(probabilities: Float32Array | Float64Array, place: Place): AttentionRows {
-  const { layer, heads, count, keys, from, skip } = place;
-  const kept = count - skip;
-  const shape = { batch: 1, heads, queries: kept, keys };
-  const options = { tolerance: MASS_TOLERANCE, queryStart: from + skip, layer };
-  if (skip === 0) return attentionRowEntropies(probabilities, shape, options);
-  const packed = probabilities.slice(0, heads * kept * keys);
-  for (let head = 0; head < heads; head++) {
-    packed.set(probabilities.subarray((head * count + skip) * keys, (head + 1) * count * keys), head * kept * keys);
-  }
-  return attentionRowEntropies(packed, shape, options);
-}
-
-/**
- * Runs beside the engine: attention entropies of the wanted queries of a batch of windows. Probabilities exist for one
- * run of one layer at a time and are reduced where they arise.
- * @throws InputError when the layers of the model cannot be reached, or its heads differ from layer to layer
- */
-export async function measureAttention(
-  { engine, info }: LanguageModel,
-  args: AttentionArguments,
-): Promise<AttentionBatch> {
+/** The engine of a model whose layers can be reached, and its heads, equal in all layers. Throws InputError otherwise. */
+export function reachableHeads({ engine, info }: LanguageModel): { engine: Engine; layers: number; heads: number } {
   if (!engine)
     throw new InputError(`${info.path}: attention is not reachable in an ONNX export; pass the model itself`);
-  const { layers } = engine.model;
-  const heads = layers[0].attention.heads;
-  if (layers.some((layer) => layer.attention.heads !== heads)) {
+  const heads = commonHeads(engine.model);
+  if (heads === undefined) {
     throw new InputError(`${info.path}: layers with different numbers of heads are not supported`);
   }
-  const perWindow = layers.length * heads;
-  const batch: AttentionBatch = {
-    statistics: createAttentionStatistics(layers.length, heads),
-    entropySums: new Float64Array(args.windows.length * perWindow),
-    rowCounts: new Int32Array(args.windows.length * perWindow),
-    normalisedSums: new Float64Array(args.windows.length),
-    normalisedCounts: new Int32Array(args.windows.length),
+  return { engine, layers: engine.model.layers.length, heads };
+}
+
+export function createAttentionBatch(
+  windows: number,
+  layers: number,
+  heads: number,
+  questions: AttentionQuestions,
+): AttentionBatch {
+  const perWindow = layers * heads;
+  const { regulariser, gradientPositions } = questions;
+  return {
+    statistics: createAttentionStatistics(layers, heads),
+    entropySums: new Float64Array(windows * perWindow),
+    rowCounts: new Int32Array(windows * perWindow),
+    normalisedSums: new Float64Array(windows),
+    normalisedCounts: new Int32Array(windows),
+    ...(regulariser && { penalties: createPenalties(perWindow) }),
+    ...(gradientPositions !== undefined && { temperatureSums: new Float64Array(perWindow * gradientPositions) }),
   };
-  const fold = ({ layer, group, from, count, taps }: TapEvent): void => {
-    const probabilities = taps.get('attention_probabilities');
-    if (!probabilities) return;
-    const keys = from + count;
-    const { window } = layers[layer].attention;
-    group.windows.forEach((index, b) => {
-      // The last input of a window is always scored, so that queries are left out at the front only.
-      const skip = Math.max(0, args.wanted[index][0] - from);
-      if (skip >= count) return;
-      const cells = heads * count * keys;
-      const own = probabilities.subarray(b * cells, (b + 1) * cells);
-      const place: Place = { layer, heads, count, keys, from, skip, window };
-      const native = own instanceof Float32Array ? rowsOfWindow(own, place, engine.threads) : undefined;
-      const rows = native ?? rowsByReference(own, place);
-      const shape = { batch: 1, heads, queries: count - skip, keys };
-      const placement = { layer, queryStart: from + skip, ...(window !== undefined && { slidingWindow: window }) };
-      addAttentionRows(batch.statistics, rows, shape, placement);
-      addWindowSums(batch, index * perWindow + layer * heads, index, rows, heads, from + skip, window);
-    });
-  };
-  const bytesPerValue = engine.precision === 'f32' ? 4 : 8;
-  const affordable = attentionRowsPerRun(heads, args.context, bytesPerValue);
-  await engine.forward({
-    windows: args.windows,
-    taps: ['attention_probabilities'],
-    onTap: fold,
-    rowsPerRun: Math.min(affordable, engine.plan.rowsPerRun),
+}
+
+/** Adds rows `[heads, count]` of one window and layer. */
+export function addTappedRows(
+  batch: AttentionBatch,
+  rows: ScoredRows,
+  { layer, window, from, block }: Pick<TappedQueries, 'layer' | 'window' | 'from' | 'block'>,
+  questions: AttentionQuestions,
+): void {
+  const { heads, queryCount, keyCount, slidingWindow } = block;
+  const shape = { batch: 1, heads, queries: queryCount, keys: keyCount };
+  addAttentionRows(batch.statistics, rows, shape, {
+    layer,
+    queryStart: from,
+    ...(slidingWindow !== undefined && { slidingWindow }),
+  });
+  addWindowSums(batch, window, rows, layer, heads, from, slidingWindow);
+  const { regulariser } = questions;
+  if (!regulariser) return;
+  if (batch.penalties) addPenalties(batch.penalties, rows, layer, heads, regulariser);
+  if (batch.temperatureSums)
+    addTemperatureSums(batch.temperatureSums, rows, layer, heads, from, questions, regulariser);
+}
+
+/**
+ * Runs beside the engine: attention entropies of the wanted queries of a batch of windows, from queries and keys where
+ * they arise.
+ * @throws InputError when the layers of the model cannot be reached, or its heads differ from layer to layer
+ */
+export async function measureAttention(model: LanguageModel, args: AttentionArguments): Promise<AttentionBatch> {
+  const { engine, layers, heads } = reachableHeads(model);
+  const batch = createAttentionBatch(args.windows.length, layers, heads, args);
+  const moments = args.gradientPositions !== undefined;
+  await visitQueries(engine, args.windows, args.wanted, args.context, (tapped) => {
+    const { layer, from, count, block } = tapped;
+    const temperatures = args.temperatures && temperaturesOf(args.temperatures, layer, heads, from, count);
+    const rows = attentionEntropiesFromQueryKeys(
+      { ...block, ...(temperatures && { temperatures }) },
+      { moments, threads: engine.threads },
+    );
+    addTappedRows(batch, rows, tapped, args);
   });
   return batch;
 }
 
-/** Adds the proper rows of one window and layer to the window's sums, heads from `at` on. */
+/** Adds the proper rows of one window and layer to the window's sums. */
 function addWindowSums(
   batch: AttentionBatch,
-  at: number,
-  index: number,
+  window: number,
   rows: AttentionRows,
+  layer: number,
   heads: number,
   firstQuery: number,
-  window: number | undefined,
+  slidingWindow: number | undefined,
 ): void {
   const queries = rows.entropyNats.length / heads;
+  const at = window * batch.statistics.layers * heads + layer * heads;
   for (let head = 0; head < heads; head++) {
     for (let q = 0; q < queries; q++) {
       const row = head * queries + q;
@@ -202,10 +137,37 @@ function addWindowSums(
       const entropy = rows.entropyNats[row];
       batch.entropySums[at + head] += entropy;
       batch.rowCounts[at + head]++;
-      const visible = visibleKeys(firstQuery + q, window);
+      const visible = visibleKeys(firstQuery + q, slidingWindow);
       if (visible < 2) continue;
-      batch.normalisedSums[index] += entropy / Math.log(visible);
-      batch.normalisedCounts[index]++;
+      batch.normalisedSums[window] += entropy / Math.log(visible);
+      batch.normalisedCounts[window]++;
+    }
+  }
+}
+
+function addTemperatureSums(
+  sums: Float64Array,
+  rows: ScoredRows,
+  layer: number,
+  heads: number,
+  from: number,
+  { temperatures, gradientPositions = 1 }: AttentionQuestions,
+  regulariser: RegulariserSettings,
+): void {
+  const maximum = Math.log(regulariser.contextSize);
+  const queries = rows.entropyNats.length / heads;
+  const divisors = temperatures && temperaturesOf(temperatures, layer, heads, from, queries);
+  for (let head = 0; head < heads; head++) {
+    const place = layer * heads + head;
+    const wanted = regulariser.thresholds[place] * maximum;
+    for (let q = 0; q < queries; q++) {
+      const row = head * queries + q;
+      if (rows.state[row] !== ROW_PROPER) continue;
+      const slope = rows.scoreVariance[row] / (divisors ? divisors[row] : 1);
+      const delta = rows.entropyNats[row] - wanted;
+      const at = place * gradientPositions + (gradientPositions === 1 ? 0 : from + q);
+      if (regulariser.reduction === 'algorithm1') sums[at] += slope;
+      else if (isPenalised(delta, regulariser.gamma * maximum)) sums[at] += 2 * delta * slope;
     }
   }
 }

@@ -1,6 +1,12 @@
 import { type ReportObject, reportObject } from '../report/values.js';
 import { DEFAULT_DIAGNOSIS, diagnoseAttention, type QuartileBins } from './attention-diagnosis.js';
 import {
+  type FitReport,
+  type RegulariserReport,
+  regulariserReport,
+  settingsOfReport,
+} from './attention-regulariser-report.js';
+import {
   type AttentionRun,
   type AttentionRunJson,
   attentionRunFromJson,
@@ -9,6 +15,7 @@ import {
   documentsInOrder,
   mergeAttentionRuns,
 } from './attention-run.js';
+import type { RegulariserSettings } from './attention-settings.js';
 import { headByPosition, headFigures } from './attention-statistics.js';
 import { type BootstrapInterval, bootstrapDocuments } from './bootstrap.js';
 
@@ -22,6 +29,8 @@ export interface AttentionSetting {
   /** Sliding window of each layer in tokens, null where a query sees all keys before it. */
   readonly windows: readonly (number | null)[];
   readonly seed: number;
+  readonly regulariser?: RegulariserSettings;
+  readonly fit?: FitReport;
 }
 
 export interface HeadReport {
@@ -94,6 +103,9 @@ export interface AttentionBody {
     by_position: PositionReport[];
   }[];
   by_head: HeadReport[];
+  /** At the temperatures of the run; before a fit. */
+  regulariser?: RegulariserReport;
+  fit?: FitReport;
 }
 
 interface BinsReport {
@@ -252,6 +264,8 @@ export function attentionBody(run: AttentionRun, setting: AttentionSetting): Att
       by_position: layerPositions(run, layer),
     })),
     by_head: byHead,
+    ...(setting.regulariser && { regulariser: regulariserReport(run, setting.regulariser) }),
+    ...(setting.fit && { fit: setting.fit }),
   };
 }
 
@@ -260,11 +274,12 @@ export function mergeAttentionReports(
   parts: readonly { readonly report: Readonly<Record<string, unknown>>; readonly partial: unknown }[],
 ): ReportObject {
   const run = mergeAttentionRuns(parts.map((part) => attentionRunFromJson(part.partial as AttentionRunJson)));
-  const { parameters, convention, context_tokens, by_layer } = parts[0].report as {
+  const { parameters, convention, context_tokens, by_layer, regulariser } = parts[0].report as {
     parameters: { seed: number };
     convention: ReportObject;
     context_tokens: number;
     by_layer: { sliding_window_tokens: number | null }[];
+    regulariser?: RegulariserReport;
   };
   return reportObject(
     attentionBody(run, {
@@ -272,6 +287,7 @@ export function mergeAttentionReports(
       contextTokens: context_tokens,
       windows: by_layer.map((layer) => layer.sliding_window_tokens),
       seed: parameters.seed,
+      ...(regulariser && { regulariser: settingsOfReport(regulariser) }),
     }),
   );
 }

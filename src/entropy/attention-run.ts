@@ -1,4 +1,5 @@
 import type { AttentionBatch } from './attention-job.js';
+import { createPenalties, mergePenalties, type PenaltySums } from './attention-penalty.js';
 import {
   type AttentionJson,
   type AttentionStatistics,
@@ -25,6 +26,10 @@ export interface AttentionRun {
   documentsRead: number;
   /** Queries whose rows were measured. */
   queries: number;
+  /** Penalties of the regulariser by head, where one is asked for. */
+  penalties?: PenaltySums[];
+  /** Sums behind the gradient by temperatures, `[layers * heads, positions]`; not in the plain form. */
+  temperatureSums?: Float64Array;
 }
 
 export function createAttentionRun(layers: number, heads: number): AttentionRun {
@@ -64,6 +69,14 @@ export function foldAttention(run: AttentionRun): AttentionFolder {
       run.documentsRead += documents.length;
       if (!result) return;
       mergeAttention(run.statistics, result.statistics);
+      if (result.penalties) {
+        run.penalties ??= createPenalties(width);
+        mergePenalties(run.penalties, result.penalties);
+      }
+      if (result.temperatureSums) {
+        run.temperatureSums ??= new Float64Array(result.temperatureSums.length);
+        for (let i = 0; i < run.temperatureSums.length; i++) run.temperatureSums[i] += result.temperatureSums[i];
+      }
       windows.forEach(({ document, window }, w) => {
         if (open?.index !== document.index) {
           close();
@@ -121,6 +134,10 @@ export function mergeAttentionRuns(parts: readonly AttentionRun[]): AttentionRun
       if (merged.documents.has(index)) throw new RangeError(`document ${index} is in two parts`);
       merged.documents.set(index, sums);
     }
+    if (part.penalties) {
+      merged.penalties ??= createPenalties(merged.clusters.length);
+      mergePenalties(merged.penalties, part.penalties);
+    }
     merged.documentsRead += part.documentsRead;
     merged.queries += part.queries;
   }
@@ -134,6 +151,7 @@ export interface AttentionRunJson {
   documents: [number, number[]][];
   documents_read: number;
   queries: number;
+  penalties?: PenaltySums[];
 }
 
 export function documentsInOrder(run: AttentionRun): [number, Float64Array][] {
@@ -147,6 +165,7 @@ export function attentionRunToJson(run: AttentionRun): AttentionRunJson {
     documents: documentsInOrder(run).map(([index, sums]) => [index, [...sums]]),
     documents_read: run.documentsRead,
     queries: run.queries,
+    ...(run.penalties && { penalties: run.penalties }),
   };
 }
 
@@ -157,5 +176,6 @@ export function attentionRunFromJson(json: AttentionRunJson): AttentionRun {
     documents: new Map(json.documents.map(([index, sums]) => [index, Float64Array.from(sums)])),
     documentsRead: json.documents_read,
     queries: json.queries,
+    ...(json.penalties && { penalties: json.penalties }),
   };
 }

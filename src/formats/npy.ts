@@ -173,6 +173,19 @@ function npyHeader(dtype: DType, shape: readonly number[]): Uint8Array {
   return header;
 }
 
+/** Bytes of a whole .npy file. */
+export function encodeNpy(data: Float32Array | Float64Array, shape: readonly number[]): Uint8Array {
+  const dtype = data instanceof Float32Array ? 'F32' : 'F64';
+  if (elementCount(shape) !== data.length) {
+    throw new RangeError(`${data.length} values do not fit [${shape.join(', ')}]`);
+  }
+  const header = npyHeader(dtype, shape);
+  const bytes = new Uint8Array(header.length + data.byteLength);
+  bytes.set(header);
+  bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), header.length);
+  return bytes;
+}
+
 export interface NpyWriter {
   readonly path: string;
   /** Appends row-major little-endian bytes. */

@@ -130,6 +130,25 @@ function layOut(tensors: readonly PlannedTensor[], metadata: Readonly<Record<str
   return { header, offsets, byteLength: header.length + end };
 }
 
+/** Bytes of a whole file of small tensors, `data` row-major and little-endian. */
+export function encodeSafetensors(
+  tensors: readonly (PlannedTensor & { readonly data: Float32Array | Float64Array })[],
+  metadata: Readonly<Record<string, string>> = {},
+): Uint8Array {
+  checkPlan(tensors);
+  const { header, offsets, byteLength } = layOut(tensors, metadata);
+  const bytes = new Uint8Array(byteLength);
+  bytes.set(header);
+  for (const { name, dtype, shape, data } of tensors) {
+    if (data.byteLength !== byteLengthOf(dtype, shape)) {
+      throw new RangeError(`tensor ${quoted(name)}: ${data.length} values do not fit [${shape.join(', ')}] ${dtype}`);
+    }
+    const view = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    bytes.set(view, header.length + (offsets.get(name) ?? 0));
+  }
+  return bytes;
+}
+
 /** The index as transformers writes it: two-space indentation, sorted names, a final newline. */
 function encodeIndex(shards: readonly PlannedShard[], totalBytes: number): string {
   const entries = shards.flatMap(({ fileName, tensors }) => tensors.map(({ name }) => [name, fileName] as const));

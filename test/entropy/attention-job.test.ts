@@ -1,17 +1,14 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { attentionRowEntropies, visibleKeys } from '../../src/entropy/attention.js';
-import {
-  type AttentionBatch,
-  attentionReserveBytes,
-  attentionRowsPerRun,
-  MEASURE_ATTENTION,
-  PROBABILITY_BYTES,
-} from '../../src/entropy/attention-job.js';
+import { type AttentionBatch, MEASURE_ATTENTION } from '../../src/entropy/attention-job.js';
 import { headByPosition, headFigures } from '../../src/entropy/attention-statistics.js';
+import { attentionReserveBytes, plainRowsPerRun, SCORE_BYTES } from '../../src/entropy/attention-tap.js';
 import { openSafetensors } from '../../src/formats/safetensors.js';
 import { elementCount } from '../../src/formats/tensor.js';
+import type { ModelDescription } from '../../src/models/description.js';
 import { openInThread } from '../../src/models/engine-in-thread.js';
+import { openModelFiles } from '../../src/models/model-files.js';
 
 const ROOT = 'fixtures/architectures';
 /** Plain attention, grouped keys with biases, a sliding window, and windows on every other layer with a soft cap. */
@@ -137,19 +134,32 @@ describe('a batch', () => {
   });
 });
 
-describe('attentionRowsPerRun', () => {
-  it('keeps the probabilities of a run within their share of memory', () => {
+describe('plainRowsPerRun', () => {
+  const modelOf = (heads: number, headDim: number): ModelDescription => {
+    const { description } = openModelFiles(join(ROOT, 'gpt2'));
+    const [layer] = description.layers;
+    const attention = { ...layer.attention, heads, kvHeads: heads, headDim };
+    return { ...description, layers: [{ ...layer, attention }] };
+  };
+
+  it('keeps the scores of a run of plain attention within their share of memory', () => {
     for (const [heads, context] of [
       [32, 4096],
       [32, 32_768],
       [128, 131_072],
     ]) {
-      const rows = attentionRowsPerRun(heads, context, 4);
-      expect(rows === 4 || heads * rows * context * 4 <= PROBABILITY_BYTES).toBe(true);
-      expect(heads * (rows + 1) * context * 4).toBeGreaterThan(PROBABILITY_BYTES);
+      const rows = plainRowsPerRun(modelOf(heads, 64), context, 'f64');
+      expect(rows === 4 || heads * Number(rows) * context * 8 <= SCORE_BYTES).toBe(true);
+      expect(heads * (Number(rows) + 1) * context * 8).toBeGreaterThan(SCORE_BYTES);
     }
-    expect(attentionRowsPerRun(32, 32_768, 4)).toBe(16);
-    expect(attentionRowsPerRun(4, 256, 4)).toBe(1024);
-    expect(attentionReserveBytes(4, 256, 4)).toBeLessThan(32 << 20);
+    expect(plainRowsPerRun(modelOf(32, 65), 32_768, 'f32')).toBe(16);
+    expect(plainRowsPerRun(modelOf(4, 65), 256, 'f32')).toBe(1024);
+  });
+
+  it('leaves f32 to the plan of the engine, and reserves no square of the context', () => {
+    expect(plainRowsPerRun(modelOf(32, 128), 131_072, 'f32')).toBeUndefined();
+    const [short, long] = [32_768, 131_072].map((context) => attentionReserveBytes(modelOf(32, 128), context, 'f32'));
+    expect(long / short).toBeLessThan(4);
+    expect(attentionReserveBytes(modelOf(4, 16), 256, 'f32')).toBeLessThan(8 << 20);
   });
 });
