@@ -1,8 +1,16 @@
-/** Columns of a matrix minus their means: `[rows, columns]`, row-major. */
+import { multiply } from '../kernels/gemm.js';
+
+/** Columns of a matrix minus their means: `[rows, columns]`, row-major. A constant column becomes exactly zero. */
 export function centreColumns(x: ArrayLike<number>, rows: number, columns: number): Float64Array {
   const mean = new Float64Array(columns);
-  for (let r = 0; r < rows; r++) for (let j = 0; j < columns; j++) mean[j] += x[r * columns + j];
-  for (let j = 0; j < columns; j++) mean[j] /= rows;
+  const constant = new Uint8Array(columns).fill(1);
+  for (let r = 0; r < rows; r++) {
+    for (let j = 0; j < columns; j++) {
+      mean[j] += x[r * columns + j];
+      if (x[r * columns + j] !== x[j]) constant[j] = 0;
+    }
+  }
+  for (let j = 0; j < columns; j++) mean[j] = constant[j] === 1 ? x[j] : mean[j] / rows;
   const centred = new Float64Array(rows * columns);
   for (let r = 0; r < rows; r++) {
     for (let j = 0; j < columns; j++) centred[r * columns + j] = x[r * columns + j] - mean[j];
@@ -10,28 +18,17 @@ export function centreColumns(x: ArrayLike<number>, rows: number, columns: numbe
   return centred;
 }
 
-/** Entries of a product that are held at once. */
-const TILE = 64;
+/** Columns of X, or rows of both Gram matrices, whose products are held at once. */
+const TILE = 256;
 
 /** `|X^T Y|_F^2` of `X [n, dx]` and `Y [n, dy]`, tile by tile: the product is never held. */
 function squaredNormOfFeatureProduct(x: Float64Array, dx: number, y: Float64Array, dy: number, n: number): number {
   let total = 0;
-  const tile = new Float64Array(TILE * TILE);
-  for (let i0 = 0; i0 < dx; i0 += TILE) {
-    const height = Math.min(TILE, dx - i0);
-    for (let j0 = 0; j0 < dy; j0 += TILE) {
-      const width = Math.min(TILE, dy - j0);
-      tile.fill(0);
-      for (let r = 0; r < n; r++) {
-        for (let i = 0; i < height; i++) {
-          const value = x[r * dx + i0 + i];
-          if (value === 0) continue;
-          const at = r * dy + j0;
-          for (let j = 0; j < width; j++) tile[i * TILE + j] += value * y[at + j];
-        }
-      }
-      for (let i = 0; i < height; i++) for (let j = 0; j < width; j++) total += tile[i * TILE + j] ** 2;
-    }
+  const tile = new Float64Array(Math.min(TILE, dx) * dy);
+  for (let start = 0; start < dx; start += TILE) {
+    const height = Math.min(TILE, dx - start);
+    multiply(x.subarray(start), y, tile, { m: height, n: dy, k: n }, { transposeA: true, strideA: dx });
+    for (let i = 0; i < height * dy; i++) total += tile[i] * tile[i];
   }
   return total;
 }
@@ -39,14 +36,14 @@ function squaredNormOfFeatureProduct(x: Float64Array, dx: number, y: Float64Arra
 /** `<X X^T, Y Y^T>_F`, which equals `|X^T Y|_F^2`, from the rows: for n below the numbers of features. */
 function innerProductOfGrams(x: Float64Array, dx: number, y: Float64Array, dy: number, n: number): number {
   let total = 0;
-  for (let i = 0; i < n; i++) {
-    for (let j = 0; j <= i; j++) {
-      let inX = 0;
-      for (let k = 0; k < dx; k++) inX += x[i * dx + k] * x[j * dx + k];
-      let inY = 0;
-      for (let k = 0; k < dy; k++) inY += y[i * dy + k] * y[j * dy + k];
-      total += (i === j ? 1 : 2) * inX * inY;
-    }
+  const height = Math.min(TILE, n);
+  const inX = new Float64Array(height * n);
+  const inY = new Float64Array(height * n);
+  for (let start = 0; start < n; start += TILE) {
+    const count = Math.min(TILE, n - start);
+    multiply(x.subarray(start * dx), x, inX, { m: count, n, k: dx }, { transposeB: true });
+    multiply(y.subarray(start * dy), y, inY, { m: count, n, k: dy }, { transposeB: true });
+    for (let i = 0; i < count * n; i++) total += inX[i] * inY[i];
   }
   return total;
 }
@@ -56,9 +53,7 @@ function innerProductOfGrams(x: Float64Array, dx: number, y: Float64Array, dy: n
  * Hilbert-Schmidt independence criterion of linear kernels, times (n - 1)^2, when both are centred.
  */
 export function linearHsic(x: Float64Array, dx: number, y: Float64Array, dy: number, n: number): number {
-  const features = dx * dy;
-  const rows = (n * (dx + dy)) / 2;
-  return features <= rows ? squaredNormOfFeatureProduct(x, dx, y, dy, n) : innerProductOfGrams(x, dx, y, dy, n);
+  return dx * dy <= n * (dx + dy) ? squaredNormOfFeatureProduct(x, dx, y, dy, n) : innerProductOfGrams(x, dx, y, dy, n);
 }
 
 /**

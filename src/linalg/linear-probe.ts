@@ -7,7 +7,9 @@ import { rowSpaceOf } from './row-space.js';
 /** Feature means and scales of the training rows; features are standardised before they are weighed. */
 export interface Standardisation {
   readonly mean: Float64Array;
-  /** sqrt(population variance + 1e-5). */
+  /** Population variance. */
+  readonly variance: Float64Array;
+  /** sqrt(variance + 1e-5). */
   readonly scale: Float64Array;
 }
 
@@ -20,16 +22,14 @@ export const VARIANCE_FLOOR = 1e-5;
  */
 export function fitStandardisation(x: ArrayLike<number>, rows: number, features: number): Standardisation {
   const mean = new Float64Array(features);
-  const scale = new Float64Array(features);
+  const variance = new Float64Array(features);
   for (let r = 0; r < rows; r++) for (let j = 0; j < features; j++) mean[j] += x[r * features + j] / rows;
   for (let r = 0; r < rows; r++) {
-    for (let j = 0; j < features; j++) scale[j] += (x[r * features + j] - mean[j]) ** 2;
+    for (let j = 0; j < features; j++) variance[j] += (x[r * features + j] - mean[j]) ** 2 / rows;
   }
-  for (let j = 0; j < features; j++) {
-    scale[j] = Math.sqrt(scale[j] / rows + VARIANCE_FLOOR);
-    if (!Number.isFinite(scale[j])) throw new InputError(`probe: feature column ${j} has entries that are not finite`);
-  }
-  return { mean, scale };
+  const strange = variance.findIndex((value) => !Number.isFinite(value));
+  if (strange >= 0) throw new InputError(`probe: feature column ${strange} has entries that are not finite`);
+  return { mean, variance, scale: variance.map((value) => Math.sqrt(value + VARIANCE_FLOOR)) };
 }
 
 /** Features `[rows, features]` minus means, over scales. */
