@@ -6,9 +6,8 @@ import {
   type FeatureDocument,
   type FeatureLayer,
   featuresOfDocuments,
-  POOLINGS,
-  type Pooling,
 } from '../src/features/model-features.js';
+import { POOLINGS, type Pooling } from '../src/features/pooling.js';
 import { readDocuments } from '../src/formats/documents.js';
 import type { FeatureSource } from '../src/formats/feature-matrix.js';
 import { expandSources, type InputDigest } from '../src/formats/inputs.js';

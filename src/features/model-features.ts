@@ -3,11 +3,7 @@ import { gatherRows } from '../models/engine.js';
 import type { EngineHost, JobReference } from '../models/engine-host.js';
 import type { LanguageModel, PositionRange } from '../models/language-model.js';
 import type { Floats } from '../models/layer-runner.js';
-
-/** How the positions of a text become rows: its last position, the mean of all, or a row each. */
-export type Pooling = 'last' | 'mean' | 'tokens';
-
-export const POOLINGS: readonly Pooling[] = ['last', 'mean', 'tokens'];
+import { addToPool, createPoolState, finishPool, type Pooling, type PoolState } from './pooling.js';
 
 /** Layer 0 holds the embeddings, layer l the residual stream after block l; `final` is layer L after the final norm. */
 export type FeatureLayer = number | 'final';
@@ -22,10 +18,7 @@ export interface FeatureArguments {
   readonly documents: readonly string[];
 }
 
-/**
- * For each layer: `[positions, width]` for `tokens`; `[windows, width]` for `last` (the last position that counts) and for
- * `mean` (the sum over the positions that count, in f64).
- */
+/** For each layer: `[positions, width]` for `tokens`, else the row that each window leaves in its pool, `[windows, width]`. */
 export type FeatureBatch = readonly Floats[];
 
 function requireFinite(rows: Floats, width: number, layer: FeatureLayer, args: FeatureArguments): void {
@@ -43,24 +36,16 @@ function requireFinite(rows: Floats, width: number, layer: FeatureLayer, args: F
   );
 }
 
-function pooled(rows: Floats, width: number, args: FeatureArguments): Floats {
-  if (args.pool === 'tokens') return rows;
-  const windows = args.wanted.length;
-  const result =
-    args.pool === 'last' && rows instanceof Float32Array
-      ? new Float32Array(windows * width)
-      : new Float64Array(windows * width);
+/** Sums for the means, so that windows of a text can be put together. */
+function pooled(rows: Floats, width: number, { pool, wanted }: FeatureArguments): Floats {
+  if (pool === 'tokens') return rows;
+  const result = new Float64Array(wanted.length * width);
   let first = 0;
-  args.wanted.forEach(([from, to], w) => {
-    const count = to - from;
-    if (args.pool === 'last') {
-      result.set(rows.subarray((first + count - 1) * width, (first + count) * width), w * width);
-    } else {
-      for (let r = first; r < first + count; r++) {
-        for (let i = 0; i < width; i++) result[w * width + i] += rows[r * width + i];
-      }
-    }
-    first += count;
+  wanted.forEach(([from, to], w) => {
+    const state = createPoolState(width);
+    addToPool(state, rows.subarray(first * width, (first + to - from) * width), pool);
+    result.set(state.row, w * width);
+    first += to - from;
   });
   return result;
 }
@@ -177,9 +162,16 @@ function chunksOf(document: FeatureDocument, index: number, settings: Extraction
   return chunks;
 }
 
+/** Puts what one window left in its pool to that of the windows before it. */
+function joinWindow(state: PoolState, row: Floats, count: number, pool: Exclude<Pooling, 'tokens'>): void {
+  const positions = state.positions + count;
+  addToPool(state, row, pool);
+  state.positions = positions;
+}
+
 /**
- * Features of texts: windows follow each other without overlap, each with the prefix token if there is one. `mean` is over
- * all tokens of a document, `last` is the last token of its last window.
+ * Features of texts: windows follow each other without overlap, each with the prefix token if there is one. Pooling is over all
+ * tokens of a document.
  * @throws InputError for a document without tokens, for more features than `maxBytes` hold
  */
 export async function featuresOfDocuments(
@@ -192,12 +184,11 @@ export async function featuresOfDocuments(
   const documentOfRow: number[] = [];
   const ids: string[] = [];
   let tokens = 0;
-  const sums = layers.map(() => new Float64Array(width));
-  let summed = 0;
+  let states = layers.map(() => createPoolState(width));
 
   const fold = (chunks: readonly PlacedChunk[], batch: FeatureBatch): void => {
     let row = 0;
-    chunks.forEach(({ document, wanted, last }, w) => {
+    for (const [w, { document, wanted, last }] of chunks.entries()) {
       const count = wanted[1] - wanted[0];
       if (pool === 'tokens') {
         layers.forEach((_, l) => {
@@ -205,23 +196,18 @@ export async function featuresOfDocuments(
         });
         for (let i = 0; i < count; i++) documentOfRow.push(document);
         row += count;
-        return;
+        continue;
       }
-      if (pool === 'mean') {
-        layers.forEach((_, l) => {
-          for (let i = 0; i < width; i++) sums[l][i] += batch[l][w * width + i];
-        });
-        summed += count;
-      }
-      if (!last) return;
-      layers.forEach((_, l) => {
-        if (pool === 'last') stores[l].append(batch[l].subarray(w * width, (w + 1) * width));
-        else stores[l].append(sums[l].map((sum) => sum / summed));
-        sums[l].fill(0);
+      states.forEach((state, l) => {
+        joinWindow(state, batch[l].subarray(w * width, (w + 1) * width), count, pool);
       });
-      summed = 0;
+      if (!last) continue;
+      states.forEach((state, l) => {
+        stores[l].append(finishPool(state, pool));
+      });
+      states = layers.map(() => createPoolState(width));
       documentOfRow.push(document);
-    });
+    }
     const held = 4 * width * documentOfRow.length * layers.length;
     if (2 * held > settings.maxBytes) {
       throw new InputError(

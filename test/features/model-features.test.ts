@@ -4,8 +4,8 @@ import {
   type ExtractedFeatures,
   type FeatureDocument,
   featuresOfDocuments,
-  type Pooling,
 } from '../../src/features/model-features.js';
+import type { Pooling } from '../../src/features/pooling.js';
 import { openSafetensors } from '../../src/formats/safetensors.js';
 import { elementCount } from '../../src/formats/tensor.js';
 import type { EngineHost } from '../../src/models/engine-host.js';
