@@ -1,22 +1,15 @@
 import type { Command } from 'commander';
-import { tokeniseDocument } from '../src/entropy/tokenised-document.js';
 import { InputError } from '../src/errors.js';
-import {
-  type ExtractedFeatures,
-  type FeatureDocument,
-  type FeatureLayer,
-  featuresOfDocuments,
-} from '../src/features/model-features.js';
+import type { FeatureLayer } from '../src/features/model-features.js';
 import { POOLINGS, type Pooling } from '../src/features/pooling.js';
-import { readDocuments } from '../src/formats/documents.js';
 import type { FeatureSource } from '../src/formats/feature-matrix.js';
 import { expandSources, type InputDigest } from '../src/formats/inputs.js';
-import { type LabelKind, type Labels, labelsFrom, readLabels, takeLabels } from '../src/formats/labels.js';
+import { type LabelKind, type Labels, readLabels } from '../src/formats/labels.js';
 import { isTensorFile } from '../src/formats/tensor-file.js';
 import type { ReportValue } from '../src/report/values.js';
 import type { AnalysisContext } from './analysis-run.js';
 import { parseChoice, parseInteger } from './edge-values.js';
-import { openModelSession, PRECISION_OPTION, parsePrecision } from './model-session.js';
+import { PRECISION_OPTION } from './model-session.js';
 import type { SharedOptions } from './shared-options.js';
 
 /** Shared options that a view of features has beside `ANALYSIS_OPTIONS`. */
@@ -174,12 +167,12 @@ export async function openFeatureInputs(
   fallback: { readonly layer: string; readonly pool: Pooling } = { layer: 'final', pool: 'mean' },
 ): Promise<FeatureInputs> {
   checkOptions(options, own);
-  return options.model === undefined
-    ? fromFiles(options, own, context)
-    : fromModel(options.model, options, own, context, fallback);
+  if (options.model === undefined) return fromFiles(options, own, context);
+  const { featuresOfTexts } = await import('./text-features.js');
+  return featuresOfTexts(options.model, options, own, context, fallback);
 }
 
-const labelKind = (own: FeatureOwnOptions): LabelKind =>
+export const labelKind = (own: FeatureOwnOptions): LabelKind =>
   parseChoice('--label-kind', own.labelKind ?? 'auto', ['auto', 'classes', 'numbers'] as const);
 
 async function fromFiles(
@@ -227,97 +220,6 @@ async function fromFiles(
   }
   if (own.labels !== undefined) context.ledger.note(own.labels);
   return { sets, digests: async () => [], tokens: 0 };
-}
-
-async function fromModel(
-  model: string,
-  options: FeatureSharedOptions,
-  own: FeatureOwnOptions,
-  context: AnalysisContext,
-  fallback: { readonly layer: string; readonly pool: Pooling },
-): Promise<FeatureInputs> {
-  const pool = parseChoice('--pool', own.pool ?? fallback.pool, POOLINGS);
-  context.timings.begin('open the model');
-  const session = await openModelSession(model, {
-    ...options,
-    maxMemory: Math.floor(options.maxMemory / 2),
-    precision: parsePrecision(own.precision),
-  });
-  try {
-    const { host, tokenizer } = session;
-    const { layers: depth, hiddenSize } = host.info;
-    if (depth === null || hiddenSize === null) {
-      throw new InputError(`${model}: the layers inside an ONNX export are not reachable; pass the model itself`);
-    }
-    const layers = parseLayers(own.layer ?? fallback.layer, depth);
-    const labelValues: unknown[] = [];
-    const field = own.labels === undefined ? own.labelColumn : undefined;
-    const tokenising = { textField: options.textField, chatTemplate: own.chatTemplate === true };
-    const documents = async function* (): AsyncGenerator<FeatureDocument> {
-      const read = readDocuments(options.data, {
-        ledger: context.ledger,
-        textField: options.textField,
-        textSplit: options.textSplit,
-        requireText: !tokenising.chatTemplate,
-        ...(options.dataFormat && { format: options.dataFormat }),
-        ...(options.limit !== undefined && { limit: options.limit }),
-        ...(own.idField !== undefined && { idField: own.idField }),
-      });
-      for await (const document of read) {
-        if (field !== undefined) labelValues.push(document.record[field]);
-        yield tokeniseDocument(document, tokenizer, tokenising);
-      }
-    };
-    context.timings.begin('run the model');
-    const extracted = await featuresOfDocuments(documents(), host, {
-      layers,
-      pool,
-      context: session.context,
-      prefixToken: tokenizer?.addBosDefault ? tokenizer.bosId : undefined,
-      hiddenSize,
-      maxBytes: Math.floor(options.maxMemory / 2),
-      onTokens: (tokens) => context.progress.update(tokens, 'tokens'),
-    });
-    const digests = await session.digests();
-    const labels = await rowLabels(extracted, labelValues, field, own, options, context);
-    const ids = Array.from(extracted.documentOfRow, (document) => extracted.ids[document]);
-    const sets = extracted.layers.map(({ layer, data, rows, width }): FeatureSet => {
-      const name = `${model}, ${layer === 'final' ? 'final layer' : `layer ${layer}`}`;
-      const source: FeatureSource = { kind: 'array', name, data, rows, columns: width };
-      return { name, layer, source, ids, ...(labels && { labels }) };
-    });
-    return { sets, digests: async () => digests, tokens: extracted.tokens };
-  } finally {
-    await session.close();
-  }
-}
-
-/** Labels of documents, repeated for every row that a document gives. */
-async function rowLabels(
-  extracted: ExtractedFeatures,
-  values: readonly unknown[],
-  field: string | undefined,
-  own: FeatureOwnOptions,
-  options: FeatureSharedOptions,
-  context: AnalysisContext,
-): Promise<Labels | undefined> {
-  const kind = labelKind(own);
-  const where = `${options.data.join(', ')}: field "${field}"`;
-  if (field !== undefined) return takeLabels(labelsFrom(values, where, kind), extracted.documentOfRow);
-  if (own.labels === undefined) return undefined;
-  context.ledger.note(own.labels);
-  const labels = await readLabels(own.labels, {
-    kind,
-    ...(options.limit !== undefined && { limit: options.limit }),
-    ...(own.labelColumn !== undefined && { column: own.labelColumn }),
-  });
-  const count = labels.kind === 'classes' ? labels.codes.length : labels.values.length;
-  if (count !== extracted.ids.length) {
-    throw new InputError(
-      `${own.labels}: ${count} labels for ${extracted.ids.length} documents; give one label a document`,
-    );
-  }
-  return takeLabels(labels, extracted.documentOfRow);
 }
 
 /** A whole number of an option, or undefined. */
