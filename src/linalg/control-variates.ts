@@ -3,18 +3,24 @@ export interface Controls {
   readonly columns: Float64Array[];
   /** Mean over the samples minus the known value, in the same combinations. */
   readonly excess: number[];
+  /**
+   * What the residual of each sample counts in an error: the estimate's weight of the sample over one minus its leverage.
+   * The root of the sum of squares of these times the residuals is the standard error (HC3, MacKinnon & White 1985), which
+   * does not take all residuals to be alike.
+   */
+  readonly errorWeights: Float64Array;
 }
 
 /**
  * Control variates from samples `[samples]` of quantities whose expectations `exact` are known: Gram-Schmidt of the
  * centred samples; one that the earlier ones explain is left out.
  */
-export function controlsOf(controls: readonly Float64Array[], exact: readonly number[]): Controls {
+export function controlsOf(samples: number, controls: readonly Float64Array[], exact: readonly number[]): Controls {
   const columns: Float64Array[] = [];
   const excess: number[] = [];
-  controls.forEach((samples, k) => {
-    const centre = mean(samples);
-    const column = samples.map((value) => value - centre);
+  controls.forEach((values, k) => {
+    const centre = mean(values);
+    const column = values.map((value) => value - centre);
     let off = centre - exact[k];
     const before = dot(column, column);
     columns.forEach((other, j) => {
@@ -29,7 +35,25 @@ export function controlsOf(controls: readonly Float64Array[], exact: readonly nu
       excess.push(off);
     }
   });
-  return { columns, excess };
+  const squares = columns.map((column) => dot(column, column));
+  const errorWeights = Float64Array.from({ length: samples }, (_, p) => {
+    let weight = 1 / samples;
+    let leverage = 1 / samples;
+    columns.forEach((column, k) => {
+      weight -= (excess[k] * column[p]) / squares[k];
+      leverage += column[p] ** 2 / squares[k];
+    });
+    // A sample that the fit goes through has no residual.
+    return weight / Math.max(1 - leverage, 1e-3);
+  });
+  return { columns, excess, errorWeights };
+}
+
+/** The standard error of an estimate from its residuals. */
+export function standardError(residual: Float64Array, errorWeights: Float64Array): number {
+  let sum = 0;
+  for (let p = 0; p < residual.length; p++) sum += (residual[p] * errorWeights[p]) ** 2;
+  return Math.sqrt(sum);
 }
 
 /** The mean of the values and their deviations, after regression on the controls. */

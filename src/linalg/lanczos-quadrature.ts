@@ -1,9 +1,17 @@
 import { InputError } from '../errors.js';
-import { addColumnSums, addRowSums } from '../kernels/kernel-tiles.js';
-import { createRandom } from '../random.js';
-import { controlsOf, dot, mean, studentQuantile, withControls } from './control-variates.js';
+import { controlsOf, dot, mean, standardError, studentQuantile, withControls } from './control-variates.js';
 import type { SymmetricOperator } from './kernel-operator.js';
-import { type NodeWeights, quadratureNodes } from './quadrature-nodes.js';
+import {
+  advance,
+  bytesOfProbe,
+  type KrylovGroup,
+  type LeadingPairs,
+  leadingPairs,
+  nodesOf,
+  squaredProjections,
+  startGroup,
+} from './krylov-spaces.js';
+import type { NodeWeights } from './quadrature-nodes.js';
 
 /** A function of the eigenvalues whose sum over the spectrum is wanted. */
 export interface SpectralFunction {
@@ -55,8 +63,8 @@ export interface TraceEstimates {
    * took their share: errors of functions of several traces come from these, see `combineTraces`.
    */
   readonly residuals: readonly Float64Array[];
-  /** Variance of the mean of one residual over that of independent ones: what fitting the known traces costs. */
-  readonly inflation: number;
+  /** What each probe's residual counts in a standard error, `[probes]`. */
+  readonly errorWeights: Float64Array;
   /** Exact traces that were used: tr K, and tr K² when asked for. */
   readonly knownTraces: { readonly trace: number; readonly squaredNorm?: number };
   /** Largest and smallest Ritz value seen: within the spectrum, near its ends. */
@@ -70,116 +78,12 @@ const PILOT = 8;
 const STRIDE = 2;
 const FEWEST_STEPS = 4;
 /** The quadrature may change by this share of a standard error in its last steps. */
-const SETTLED = 0.02;
+const SETTLED = 0.05;
 /** Changes below this share of the estimate are rounding. */
 const ROUNDING = { f32: 1e-7, f64: 1e-13 } as const;
-/** A residual this small beside the operator ends a Krylov space. */
-const BREAKDOWN = { f32: 1e-6, f64: 1e-13 } as const;
 const DEFAULT_PROBES = 64;
+const MOST_STEPS = 64;
 const DEFAULT_BYTES = 2 ** 30;
-
-type Basis = Float32Array | Float64Array;
-
-/** Krylov spaces of a group of probes, in lockstep. */
-interface KrylovGroup {
-  readonly first: number;
-  readonly count: number;
-  readonly bases: Basis[];
-  /** Diagonals and off-diagonals of the tridiagonal matrices, one a probe. */
-  readonly alphas: number[][];
-  readonly betas: number[][];
-  /** Probes whose space is closed under K: their quadrature is exact. */
-  readonly closed: boolean[];
-  /** The current basis vectors `[count, n]`. */
-  readonly current: Float64Array;
-  readonly image: Float64Array;
-}
-
-/** Random signs of probe p: a stream of its own, whatever the group. */
-function signs(seed: number, probe: number, target: Float64Array): void {
-  const random = createRandom(seed).fork(probe);
-  for (let i = 0; i < target.length; i += 64) {
-    let word = random.next64();
-    for (let j = i; j < Math.min(i + 64, target.length); j++) {
-      target[j] = (word & 1n) === 1n ? 1 : -1;
-      word >>= 1n;
-    }
-  }
-}
-
-function startGroup(
-  operator: SymmetricOperator,
-  seed: number,
-  first: number,
-  count: number,
-  most: number,
-): KrylovGroup {
-  const { n, precision } = operator;
-  const current = new Float64Array(count * n);
-  for (let p = 0; p < count; p++) {
-    const vector = current.subarray(p * n, (p + 1) * n);
-    signs(seed, first + p, vector);
-    for (let i = 0; i < n; i++) vector[i] /= Math.sqrt(n);
-  }
-  const basis = (): Basis => (precision === 'f32' ? new Float32Array(most * n) : new Float64Array(most * n));
-  return {
-    first,
-    count,
-    bases: Array.from({ length: count }, basis),
-    alphas: Array.from({ length: count }, () => []),
-    betas: Array.from({ length: count }, () => []),
-    closed: Array.from({ length: count }, () => false),
-    current,
-    image: new Float64Array(count * n),
-  };
-}
-
-function norm(vector: Float64Array): number {
-  const sums = new Float64Array(1);
-  addRowSums({ data: vector, rows: 1, columns: vector.length }, sums, { power: 2, threads: 1 });
-  return Math.sqrt(sums[0]);
-}
-
-/**
- * One step of every space: w = K q, alpha = q·w, then w is made orthogonal to the whole basis, twice, and its length is
- * beta. Full orthogonalisation keeps every weight of the quadrature where short recurrences would repeat nodes.
- */
-async function advance(operator: SymmetricOperator, group: KrylovGroup, step: number, threads?: number): Promise<void> {
-  const { n, precision } = operator;
-  const { count, bases, alphas, betas, closed, current, image } = group;
-  await operator.multiply(current, count, image);
-  for (let p = 0; p < count; p++) {
-    const vector = current.subarray(p * n, (p + 1) * n);
-    if (closed[p]) continue;
-    const basis = bases[p];
-    basis.set(vector, step * n);
-    const residual = image.subarray(p * n, (p + 1) * n);
-    const tile = { data: basis, rows: step + 1, columns: n };
-    for (let pass = 0; pass < 2; pass++) {
-      const coefficients = new Float64Array(step + 1);
-      addRowSums(tile, coefficients, { weights: residual, threads });
-      if (pass === 0) alphas[p].push(coefficients[step]);
-      for (let k = 0; k <= step; k++) coefficients[k] = -coefficients[k];
-      addColumnSums(tile, residual, { weights: coefficients, threads });
-    }
-    const beta = norm(residual);
-    const size = Math.max(...alphas[p].map(Math.abs), ...betas[p], beta);
-    if (!Number.isFinite(beta)) throw new RangeError('the operator gives values that are not finite');
-    if (step + 1 >= n || beta <= BREAKDOWN[precision] * size) {
-      closed[p] = true;
-      vector.fill(0);
-      continue;
-    }
-    betas[p].push(beta);
-    for (let i = 0; i < n; i++) vector[i] = residual[i] / beta;
-  }
-}
-
-/** Nodes and weights of a probe after at most `steps` steps. */
-function nodesOf(group: KrylovGroup, probe: number, steps: number): NodeWeights {
-  const alphas = group.alphas[probe].slice(0, steps);
-  return quadratureNodes(alphas, group.betas[probe].slice(0, alphas.length - 1));
-}
 
 /** `n Σ_k w_k f(θ_k)`, the estimate of tr f(K) by one probe. */
 function quadrature(nodes: NodeWeights, n: number, at: (eigenvalue: number) => number): number {
@@ -188,15 +92,54 @@ function quadrature(nodes: NodeWeights, n: number, at: (eigenvalue: number) => n
   return n * sum;
 }
 
-/** The estimate of tr f(K) by each probe. */
-function perProbe(nodes: readonly NodeWeights[], n: number, at: (eigenvalue: number) => number): Float64Array {
-  return Float64Array.from(nodes, (one) => quadrature(one, n, at));
+/** What one probe saw of the spectrum. */
+interface ProbeMeasure {
+  /** Its quadrature after the last step, and STRIDE steps before. */
+  readonly nodes: NodeWeights;
+  readonly before: NodeWeights;
+  /** Its squared projections on the leading eigenvectors. */
+  readonly shares: Float64Array;
 }
 
-/** The estimates of tr K, and of tr K² when it is known, by each probe. */
-function momentsOf(nodes: readonly NodeWeights[], n: number, square: boolean): Float64Array[] {
-  const first = perProbe(nodes, n, (x) => x);
-  return square ? [first, perProbe(nodes, n, (x) => x * x)] : [first];
+/**
+ * The estimate of tr f(K) by each probe, less the noise of the leading eigenvectors: a probe adds f(λ) (u·z)² for each,
+ * which is f(λ) on average.
+ */
+function perProbe(
+  measures: readonly ProbeMeasure[],
+  leading: Float64Array,
+  n: number,
+  at: (eigenvalue: number) => number,
+): Float64Array {
+  const known = leading.map(at);
+  return Float64Array.from(measures, ({ nodes, shares }) => {
+    let value = quadrature(nodes, n, at);
+    for (let i = 0; i < known.length; i++) value -= known[i] * (shares[i] - 1);
+    return value;
+  });
+}
+
+/** How much the last steps changed the mean of the probes' quadratures. */
+function lastChange(measures: readonly ProbeMeasure[], n: number, at: (eigenvalue: number) => number): number {
+  return mean(measures.map(({ nodes, before }) => quadrature(nodes, n, at) - quadrature(before, n, at)));
+}
+
+const identity = (x: number): number => x;
+const square = (x: number): number => x * x;
+
+function measuresOf(
+  group: KrylovGroup,
+  probes: number,
+  steps: number,
+  pairs?: LeadingPairs,
+  threads?: number,
+): ProbeMeasure[] {
+  return Array.from({ length: probes }, (_, p) => {
+    const nodes = nodesOf(group, p, steps);
+    // The quadrature of a closed space is exact: its last steps are no error.
+    const before = group.closed[p] ? nodes : nodesOf(group, p, Math.max(1, steps - STRIDE));
+    return { nodes, before, shares: pairs ? squaredProjections(pairs, group, p, threads) : new Float64Array() };
+  });
 }
 
 /** Whether the pilot's estimates of all functions stand still beside the error that all probes will have. */
@@ -205,94 +148,91 @@ function settled(
   steps: number,
   operator: SymmetricOperator,
   functions: readonly SpectralFunction[],
-  { probes = DEFAULT_PROBES, squaredNorm }: QuadratureOptions,
+  { probes = DEFAULT_PROBES, squaredNorm, threads }: QuadratureOptions,
 ): boolean {
   const { n, precision } = operator;
   const pilot = Math.min(PILOT, group.count);
   if (group.closed.slice(0, pilot).every(Boolean)) return true;
-  const now = Array.from({ length: pilot }, (_, p) => nodesOf(group, p, steps));
-  const before = Array.from({ length: pilot }, (_, p) => nodesOf(group, p, steps - STRIDE));
-  // The exact values do not matter here: only how much of the noise the moments explain.
-  const moments = momentsOf(now, n, operator.squaredNorm !== undefined && squaredNorm !== false);
-  const controls = controlsOf(moments, moments.map(mean));
-  return functions.every(({ at }) => {
-    const values = perProbe(now, n, at);
-    const change = mean(values) - mean(perProbe(before, n, at));
-    const { residual } = withControls(values, controls);
-    const variance = dot(residual, residual) / (pilot - 1 - controls.columns.length);
-    const allowed = SETTLED * Math.sqrt(variance / probes);
-    return Math.abs(change) <= Math.max(allowed, ROUNDING[precision] * Math.abs(mean(values)));
-  });
+  const withSquare = operator.squaredNorm !== undefined && squaredNorm !== false;
+  const still = (pairs?: LeadingPairs): boolean => {
+    const measures = measuresOf(group, pilot, steps, pairs, threads);
+    const leading = pairs?.values ?? new Float64Array();
+    const values = (at: (x: number) => number): Float64Array => perProbe(measures, leading, n, at);
+    const moments = withSquare ? [values(identity), values(square)] : [values(identity)];
+    // The exact values do not matter here: only how much of the noise the moments explain.
+    const controls = controlsOf(pilot, moments, moments.map(mean));
+    return functions.every(({ at }) => {
+      const own = values(at);
+      const { residual } = withControls(own, controls);
+      const variance = dot(residual, residual) / (pilot - 1 - controls.columns.length);
+      const allowed = SETTLED * Math.sqrt(variance / probes);
+      return Math.abs(lastChange(measures, n, at)) <= Math.max(allowed, ROUNDING[precision] * Math.abs(mean(own)));
+    });
+  };
+  // The leading eigenvectors only make the noise smaller: they are not needed for a no.
+  return still() && still(leadingPairs(group, n, steps));
 }
 
-/** Bytes of the Krylov space of one probe: its basis and the vectors of the current step. */
-const bytesOfProbe = (operator: SymmetricOperator, steps: number): number =>
-  operator.n * (steps * (operator.precision === 'f32' ? 4 : 8) + 4 * 8);
-
-/** What the probes gave: nodes at the last step and two before it. */
-interface ProbeNodes {
+/** What all probes saw, and the leading eigenvalues. */
+interface ProbeMeasures {
   readonly steps: number;
-  readonly last: NodeWeights[];
-  readonly before: NodeWeights[];
+  readonly measures: readonly ProbeMeasure[];
+  readonly leading: Float64Array;
 }
 
 async function runProbes(
   operator: SymmetricOperator,
   functions: readonly SpectralFunction[],
   options: QuadratureOptions,
-): Promise<ProbeNodes> {
+): Promise<ProbeMeasures> {
   const { probes = DEFAULT_PROBES, seed, threads, onProgress, maxMemoryBytes = DEFAULT_BYTES } = options;
-  const most = Math.min(operator.n, Math.max(FEWEST_STEPS, options.steps ?? 64));
-  // The first group learns how many steps are needed; it grows its bases up to the limit of memory.
-  let planned = most;
-  let steps = most;
-  const last: NodeWeights[] = [];
-  const before: NodeWeights[] = [];
+  // The first group learns how many steps are needed; the others take as many.
+  let steps = Math.min(operator.n, Math.max(FEWEST_STEPS, options.steps ?? MOST_STEPS));
+  let pairs: LeadingPairs | undefined;
+  const measures: ProbeMeasure[] = [];
   for (let first = 0; first < probes; ) {
-    const fits = Math.floor(maxMemoryBytes / bytesOfProbe(operator, planned));
-    const pilot = first === 0 ? Math.min(PILOT, probes) : 1;
-    if (fits < pilot) {
-      const least = Math.ceil((pilot * bytesOfProbe(operator, planned)) / 2 ** 20);
+    const each = bytesOfProbe(operator, steps);
+    // One place is for the leading eigenvectors.
+    const fits = Math.floor(maxMemoryBytes / each) - 1;
+    const least = first === 0 ? PILOT : 1;
+    if (fits < least) {
+      const mebibytes = Math.ceil(((least + 1) * each) / 2 ** 20);
       throw new InputError(
-        `${planned} Lanczos steps of ${pilot} random vectors of ${operator.n} entries need ${least} MiB: raise --max-memory or take fewer steps`,
+        `${steps} Lanczos steps of ${least} random vectors of ${operator.n} entries need ${mebibytes} MiB: raise --max-memory`,
       );
     }
     const count = Math.min(fits, probes - first);
-    const group = startGroup(operator, seed, first, count, planned);
-    for (let step = 0; step < steps; step++) {
-      await advance(operator, group, step, threads);
-      onProgress?.((first + (count * (step + 1)) / steps) / probes);
-      const taken = step + 1;
-      if (first === 0 && taken >= FEWEST_STEPS && taken % STRIDE === 0 && taken < steps) {
-        if (settled(group, taken, operator, functions, options)) steps = taken;
-      }
+    const group = startGroup(operator, seed, first, count, steps);
+    for (let taken = 1; taken <= steps; taken++) {
+      await advance(operator, group, taken - 1, threads);
+      onProgress?.((first + (count * taken) / steps) / probes);
+      const look = first === 0 && taken >= FEWEST_STEPS && taken % STRIDE === 0 && taken < steps;
+      if (look && settled(group, taken, operator, functions, options)) steps = taken;
     }
-    for (let p = 0; p < count; p++) {
-      last.push(nodesOf(group, p, steps));
-      before.push(nodesOf(group, p, Math.max(1, steps - STRIDE)));
-    }
-    planned = steps;
+    pairs ??= leadingPairs(group, operator.n, steps);
+    measures.push(...measuresOf(group, count, steps, pairs, threads));
     first += count;
   }
-  return { steps, last, before };
+  return { steps, measures, leading: pairs?.values ?? new Float64Array() };
 }
 
 function estimateOf(
   value: number,
   residual: Float64Array,
-  { freedom, inflation }: Pick<TraceEstimates, 'freedom' | 'inflation'>,
+  { freedom, errorWeights }: Pick<TraceEstimates, 'freedom' | 'errorWeights'>,
 ): Estimate {
-  const variance = dot(residual, residual) / freedom;
-  const standardError = Math.sqrt((variance / residual.length) * inflation);
-  const half = studentQuantile(freedom) * standardError;
-  return { value, standardError, low: value - half, high: value + half };
+  const error = standardError(residual, errorWeights);
+  const half = studentQuantile(freedom) * error;
+  return { value, standardError: error, low: value - half, high: value + half };
 }
 
 /**
  * Stochastic Lanczos quadrature (Ubaru, Chen & Saad 2017): `tr f(K) ≈ (n / probes) Σ_p Σ_k w_pk f(θ_pk)` for several
  * functions from the same products, with random signs as probes (Hutchinson) and Gauss quadrature of each probe's
- * spectral measure. tr K and tr K², which are known exactly, are control variates: the estimates are regressed on the
- * probes' own values of them. Steps are added until they change the estimates by less than 0.02 of the standard error.
+ * spectral measure. Two things take noise away. The leading eigenvectors, which the Krylov space of the first probe holds,
+ * enter with their eigenvalues alone: what a probe makes of them is subtracted. tr K and tr K², which are known exactly,
+ * are control variates: the estimates are regressed on the probes' own values of them. Steps are added until they change
+ * the estimates by less than 0.05 of the standard error.
  *
  * Same seed, same figures, whatever the threads and the limit of memory.
  * @throws InputError when the Krylov spaces of eight probes do not fit `maxMemoryBytes`
@@ -308,32 +248,28 @@ export async function traceFunctions(
   const { n } = operator;
   const trace = await operator.trace();
   const squaredNorm = options.squaredNorm === false ? undefined : await operator.squaredNorm?.();
-  const { steps, last, before } = await runProbes(operator, functions, options);
-  const moments = momentsOf(last, n, squaredNorm !== undefined);
-  const controls = controlsOf(moments, squaredNorm === undefined ? [trace] : [trace, squaredNorm]);
+  const { steps, measures, leading } = await runProbes(operator, functions, options);
+  const values = (at: (x: number) => number): Float64Array => perProbe(measures, leading, n, at);
+  const controls =
+    squaredNorm === undefined
+      ? controlsOf(probes, [values(identity)], [trace])
+      : controlsOf(probes, [values(identity), values(square)], [trace, squaredNorm]);
+  const { errorWeights } = controls;
   const freedom = probes - 1 - controls.columns.length;
-  const inflation = controls.columns.reduce(
-    (sum, column, k) => sum + (probes * controls.excess[k] ** 2) / dot(column, column),
-    1,
-  );
-  const fitted = functions.map(({ at }) => {
-    const values = perProbe(last, n, at);
-    const change = mean(values) - mean(perProbe(before, n, at));
-    return { ...withControls(values, controls), change };
-  });
+  const fitted = functions.map(({ at }) => withControls(values(at), controls));
   return {
     n,
     probes,
     steps,
     freedom,
     names: functions.map(({ name }) => name),
-    traces: fitted.map(({ value, residual }) => estimateOf(value, residual, { freedom, inflation })),
-    quadratureChanges: fitted.map(({ change }) => change),
+    traces: fitted.map(({ value, residual }) => estimateOf(value, residual, { freedom, errorWeights })),
+    quadratureChanges: functions.map(({ at }) => lastChange(measures, n, at)),
     residuals: fitted.map(({ residual }) => residual),
-    inflation,
+    errorWeights,
     knownTraces: { trace, ...(squaredNorm !== undefined && { squaredNorm }) },
-    largest: last.reduce((most, { values }) => Math.max(most, values[values.length - 1]), Number.NEGATIVE_INFINITY),
-    smallest: last.reduce((least, { values }) => Math.min(least, values[0]), Number.POSITIVE_INFINITY),
+    largest: Math.max(...measures.map(({ nodes }) => nodes.values[nodes.values.length - 1])),
+    smallest: Math.min(...measures.map(({ nodes }) => nodes.values[0])),
   };
 }
 
