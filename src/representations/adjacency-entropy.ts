@@ -1,24 +1,22 @@
 import { eigenvaluesByComponents } from '../linalg/general-eigenvalues.js';
 import { selectSmallest } from '../linalg/point-distances.js';
 import { descendingSpectrum } from './diffusion-entropy.js';
-import { gaussianKernel, normaliseByDegrees } from './diffusion-kernel.js';
+import { normaliseByDegrees } from './diffusion-kernel.js';
 import { spectralEntropy } from './spectral-entropy.js';
 
 /**
  * Entropy, bits, of the absolute eigenvalues of an adjacency matrix of a point cloud: the Gaussian kernel, or that kernel
  * over `sqrt(deg_i deg_j)` (anisotropic), which is the matrix K of the diffusion entropy at t = 1.
- * @param squaredDistances `[n, n]`, lower triangle; overwritten
+ * @param gaussian `[n, n]`, lower triangle; overwritten
  */
 export function gaussianAdjacencyEntropyBits(
-  squaredDistances: Float64Array,
+  gaussian: Float64Array,
   n: number,
-  sigma: number,
   anisotropic: boolean,
   threads?: number,
 ): number {
-  gaussianKernel(squaredDistances, n, sigma);
-  if (anisotropic) normaliseByDegrees(squaredDistances, n);
-  return spectralEntropy(descendingSpectrum(squaredDistances, n, threads), 1).bits;
+  if (anisotropic) normaliseByDegrees(gaussian, n);
+  return spectralEntropy(descendingSpectrum(gaussian, n, threads), 1).bits;
 }
 
 /**

@@ -1,8 +1,8 @@
 import { InputError } from '../errors.js';
-import { squaredDistances } from '../linalg/gram.js';
 import type { TiledProducts } from '../linalg/tiled-products.js';
 import { diffusionSpectrum } from './diffusion-entropy.js';
-import { doubles, type PointCloud } from './points.js';
+import { gaussianKernelOfPoints } from './diffusion-kernel.js';
+import type { PointCloud } from './points.js';
 import type { EntropyMethod, RepresentationSettings } from './settings.js';
 import { spectralEntropy } from './spectral-entropy.js';
 
@@ -69,9 +69,9 @@ export async function exactEntropy(
   sigma: number,
   { products, settings }: EstimateContext,
 ): Promise<EntropyEstimate> {
-  const { n, d } = cloud;
-  const distances = await squaredDistances(doubles(cloud), n, d, products);
-  const { eigenvalues, meanSimilarity } = diffusionSpectrum(distances, n, sigma, settings.operator, settings.threads);
+  const { n } = cloud;
+  const kernel = await gaussianKernelOfPoints(cloud, sigma, products);
+  const { eigenvalues, meanSimilarity } = diffusionSpectrum(kernel, n, settings.operator, settings.threads);
   return {
     method: 'exact',
     bits: Float64Array.from(settings.times, (t) => spectralEntropy(eigenvalues, t).bits),

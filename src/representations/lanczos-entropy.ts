@@ -1,14 +1,8 @@
 import { anisotropicOperator, diffusionOperator, type SymmetricOperator } from '../linalg/kernel-operator.js';
 import { combineTraces, type SpectralFunction, traceFunctions } from '../linalg/lanczos-quadrature.js';
+import { meanSimilarityOf } from './diffusion-kernel.js';
 import type { EntropyEstimate, EstimateContext } from './entropy-estimate.js';
 import type { PointCloud } from './points.js';
-
-/** Mean of `G_ij / G_ii` over i != j, from the row sums of G. */
-export function meanSimilarityOf(degrees: Float64Array): number {
-  const n = degrees.length;
-  const total = degrees.reduce((sum, degree) => sum + degree, 0);
-  return (total - n) / (n * (n - 1));
-}
 
 /**
  * The operator without one eigenvector of eigenvalue 1. A diffusion operator is similar to a stochastic matrix, so that 1

@@ -1,7 +1,6 @@
 import { multiply, symmetricRankK } from '../kernels/gemm.js';
 import { ckaOfHsic } from '../linalg/cka.js';
-import { columnMeans } from '../linalg/gram.js';
-import type { PointCloud } from './points.js';
+import { centredPoints, type PointCloud } from './points.js';
 
 /** Sum of squares of a symmetric matrix given by its lower triangle. */
 function squaredNormOfLower(matrix: Float64Array, n: number): number {
@@ -11,13 +10,6 @@ function squaredNormOfLower(matrix: Float64Array, n: number): number {
     total += matrix[i * n + i] ** 2;
   }
   return total;
-}
-
-function centred({ data, n, d }: PointCloud): Float64Array {
-  const means = columnMeans(data, n, d);
-  const result = new Float64Array(n * d);
-  for (let i = 0; i < n; i++) for (let j = 0; j < d; j++) result[i * d + j] = data[i * d + j] - means[j];
-  return result;
 }
 
 /** `|X^T X|_F^2` by the smaller Gram matrix. */
@@ -52,12 +44,12 @@ export async function pairwiseCka(
   const own = new Float64Array(m);
   for (let i = 0; i < m; i++) {
     const cloud = await open(i);
-    const x = centred(cloud);
+    const x = centredPoints(cloud.data, cloud.n, cloud.d);
     own[i] = ownHsic(x, cloud.n, cloud.d, threads);
     similarities[i * m + i] = own[i] > 0 ? 1 : Number.NaN;
     for (let j = 0; j < i; j++) {
       const other = await open(j);
-      const y = centred(other);
+      const y = centredPoints(other.data, other.n, other.d);
       const value = ckaOfHsic(crossHsic(x, cloud.d, y, other.d, cloud.n, threads), own[i], own[j]);
       similarities[i * m + j] = value;
       similarities[j * m + i] = value;

@@ -3,8 +3,8 @@ import { symmetricSpectrum } from '../kernels/symmetric-spectrum.js';
 import { diffusionCovariance, type FeatureMap } from '../linalg/feature-map.js';
 import { drawLandmarks, nystromMap } from '../linalg/nystrom.js';
 import { drawFrequencies, fourierMap, fourierScores } from '../linalg/random-features.js';
+import { meanSimilarityOf } from './diffusion-kernel.js';
 import type { EntropyEstimate, EstimateContext } from './entropy-estimate.js';
-import { meanSimilarityOf } from './lanczos-entropy.js';
 import type { PointCloud } from './points.js';
 import { spectralEntropy } from './spectral-entropy.js';
 

@@ -83,6 +83,14 @@ export function doubles({ data }: PointCloud): Float64Array {
   return data instanceof Float64Array ? data : Float64Array.from(data);
 }
 
+/** Points `[n, d]` minus their mean, f64. */
+export function centredPoints(data: Floats, n: number, d: number): Float64Array {
+  const means = columnMeans(data, n, d);
+  const centred = new Float64Array(n * d);
+  for (let i = 0; i < n; i++) for (let j = 0; j < d; j++) centred[i * d + j] = data[i * d + j] - means[j];
+  return centred;
+}
+
 /** Number of rows that equal an earlier one, entry by entry. */
 export function duplicateRows({ data, n, d }: PointCloud): number {
   const scratch = new Float64Array(1);
@@ -116,8 +124,7 @@ export async function distancesToAll(
   products: TiledProducts,
 ): Promise<Float64Array> {
   const { n, d } = cloud;
-  const means = columnMeans(cloud.data, n, d);
-  const centred = Float64Array.from(cloud.data, (value, i) => value - means[i % d]);
+  const centred = centredPoints(cloud.data, n, d);
   const own = takePoints({ data: centred, n, d }, rows);
   const norms = new Float64Array(n);
   for (let i = 0; i < n; i++) for (let j = 0; j < d; j++) norms[i] += centred[i * d + j] ** 2;

@@ -1,8 +1,7 @@
 import { symmetricRankK } from '../kernels/gemm.js';
 import { symmetricSpectrum } from '../kernels/symmetric-spectrum.js';
-import { columnMeans } from '../linalg/gram.js';
 import { type RankMeasures, rankMeasures, singularValuesOfGram } from '../linalg/rank-measures.js';
-import type { PointCloud } from './points.js';
+import { centredPoints, type PointCloud } from './points.js';
 
 /** How many directions a feature matrix uses, and how evenly. */
 export interface ShapeMeasures extends RankMeasures {
@@ -39,9 +38,7 @@ export function shapeMeasures({ data, n, d }: PointCloud, threads: number): Shap
   const singularValues = singularValuesOfGram(gramSpectrum(data, n, d, threads), order);
   const largest = singularValues[0];
   const smallest = singularValues[order - 1];
-  const means = columnMeans(data, n, d);
-  const centred = new Float64Array(n * d);
-  for (let i = 0; i < n; i++) for (let j = 0; j < d; j++) centred[i * d + j] = data[i * d + j] - means[j];
+  const centred = centredPoints(data, n, d);
   const covarianceShares = sharesOf(gramSpectrum(centred, n, d, threads), largest * largest);
   const vonNeumannNats = entropyOfShares(covarianceShares);
   return {

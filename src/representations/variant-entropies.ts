@@ -1,11 +1,10 @@
 import { InputError } from '../errors.js';
 import type { FeatureMatrix } from '../formats/feature-matrix.js';
-import { squaredDistances } from '../linalg/gram.js';
 import { directSquaredDistances } from '../linalg/point-distances.js';
 import type { TiledProducts } from '../linalg/tiled-products.js';
 import { gaussianAdjacencyEntropyBits, neighbourAdjacencyEntropyBits } from './adjacency-entropy.js';
 import { binnedEntropy } from './binned-entropy.js';
-import { diffusionOperator, gaussianKernel, matrixEntryEntropyBits } from './diffusion-kernel.js';
+import { diffusionOperator, gaussianKernelOfPoints, matrixEntryEntropyBits } from './diffusion-kernel.js';
 import { exactBytes } from './entropy-estimate.js';
 import { doubles, type PointCloud } from './points.js';
 import type { RepresentationSettings, Variant } from './settings.js';
@@ -30,23 +29,22 @@ export async function variantEntropies(
   const { n, d } = cloud;
   const { threads } = settings;
   const found: { [K in Variant]?: number } = {};
-  const distances = async (variant: Variant): Promise<Float64Array> => {
+  const kernelFor = async (variant: Variant): Promise<Float64Array> => {
     if (exactBytes(n, d) > settings.maxMemoryBytes) {
       throw new InputError(
         `${matrix.name}: --variants ${variant} holds a matrix of ${n} x ${n}, more than --max-memory; lower --max-n`,
       );
     }
-    return squaredDistances(doubles(cloud), n, d, products);
+    return gaussianKernelOfPoints(cloud, sigma, products);
   };
   for (const variant of settings.variants) {
     if (variant === 'matrix-entry') {
-      const kernel = await distances(variant);
-      gaussianKernel(kernel, n, sigma);
+      const kernel = await kernelFor(variant);
       diffusionOperator(kernel, n, 'K');
       found[variant] = matrixEntryEntropyBits(kernel, n);
     } else if (variant === 'adjacency' || variant === 'anisotropic') {
-      const kernel = await distances(variant);
-      found[variant] = gaussianAdjacencyEntropyBits(kernel, n, sigma, variant === 'anisotropic', threads);
+      const kernel = await kernelFor(variant);
+      found[variant] = gaussianAdjacencyEntropyBits(kernel, n, variant === 'anisotropic', threads);
     } else if (variant === 'knn') found[variant] = neighbourEntropy(matrix.name, cloud, settings.neighbours);
     else found[variant] = shannonEntropy(matrix, cloud, settings);
   }

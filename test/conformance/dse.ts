@@ -24,11 +24,15 @@ export function run(inputs: { [key: string]: Json }, wanted: Json): unknown {
   const sigma = number(inputs.sigma, 'sigma');
   const bins = inputs.num_bins_per_dim === undefined ? 2 : number(inputs.num_bins_per_dim, 'num_bins_per_dim');
   const distances = (): Float64Array => directSquaredDistances(x, n, d);
-  const spectrum = (operator: DiffusionOperator): Float64Array =>
-    diffusionSpectrum(distances(), n, sigma, operator).eigenvalues;
-  const diffusion = (): Float64Array => {
+  const gaussian = (): Float64Array => {
     const matrix = distances();
     gaussianKernel(matrix, n, sigma);
+    return matrix;
+  };
+  const spectrum = (operator: DiffusionOperator): Float64Array =>
+    diffusionSpectrum(gaussian(), n, operator).eigenvalues;
+  const diffusion = (): Float64Array => {
+    const matrix = gaussian();
     diffusionOperator(matrix, n, 'K');
     return matrix;
   };
@@ -60,9 +64,9 @@ export function run(inputs: { [key: string]: Json }, wanted: Json): unknown {
       case 'classic_shannon_bits':
         return binnedEntropy(x, n, d, bins, 'error').bits;
       case 'ase_gaussian_bits':
-        return gaussianAdjacencyEntropyBits(distances(), n, sigma, false);
+        return gaussianAdjacencyEntropyBits(gaussian(), n, false);
       case 'ase_anisotropic_bits':
-        return gaussianAdjacencyEntropyBits(distances(), n, sigma, true);
+        return gaussianAdjacencyEntropyBits(gaussian(), n, true);
       default:
         return undefined;
     }

@@ -1,6 +1,7 @@
 import { directSquaredDistances } from '../../src/linalg/point-distances.js';
 import { type Categories, categoriesOfCodes, categoriesOfLabels } from '../../src/representations/categories.js';
 import { diffusionSpectrum } from '../../src/representations/diffusion-entropy.js';
+import { gaussianKernel } from '../../src/representations/diffusion-kernel.js';
 import { mutualInformation, mutualInformationTerms } from '../../src/representations/mutual-information.js';
 import { spectralEntropy } from '../../src/representations/spectral-entropy.js';
 import { isTensor, type Json } from './harness.js';
@@ -36,10 +37,9 @@ export async function run(inputs: { [key: string]: Json }): Promise<unknown> {
       rows.forEach((row, i) => {
         points.set(z.subarray(row * d, (row + 1) * d), i * d);
       });
-      const distances = directSquaredDistances(points, rows.length, d);
-      return Float64Array.of(
-        spectralEntropy(diffusionSpectrum(distances, rows.length, sigma, 'K').eigenvalues, t).bits,
-      );
+      const kernel = directSquaredDistances(points, rows.length, d);
+      gaussianKernel(kernel, rows.length, sigma);
+      return Float64Array.of(spectralEntropy(diffusionSpectrum(kernel, rows.length, 'K').eigenvalues, t).bits);
     },
   );
   const byName = <T>(value: (term: (typeof terms)[number]) => T) =>
