@@ -83,7 +83,7 @@ struct Panel {
     buffer.reserve(kRowBlock * kPanelDepth);
     T* block = buffer.data();
     use.pack(a.data + row * a.row_step + depth_first * a.column_step, a.row_step, a.column_step, rows, depth, use.rows,
-             block);
+             use.rows * depth, block);
     for (int64_t j = column; j < last; j += use.columns) {
       const T* right = packed + j * depth;
       const bool whole_columns = j + use.columns <= columns;
@@ -135,7 +135,7 @@ void product(const Operand<T>& a, const Operand<T>& b, Out* c, const ProductShap
       parallel_for(panels, 8, threads, [&](int64_t begin, int64_t end) {
         const int64_t column = first + begin * use.columns;
         use.pack(b.data + column * b.column_step + from * b.row_step, b.column_step, b.row_step,
-                 std::min(end * use.columns, columns) - begin * use.columns, depth, use.columns,
+                 std::min(end * use.columns, columns) - begin * use.columns, depth, use.columns, use.columns * depth,
                  packed.data() + begin * use.columns * depth);
       });
       const Panel<T, Out> panel{use,  a,     packed.data(), c,       shape,

@@ -35,10 +35,14 @@ struct TileKernels {
   int columns;
   // C = beta C + alpha A B for one whole tile.
   void (*tile)(int64_t k, const T* a, const T* b, T* c, int64_t c_stride, T alpha, T beta);
+  // C = C + A B, and meanwhile asks for next_count pairs of cache lines, next_step apart from `next` on.
+  void (*add_tile_ahead)(int64_t k, const T* a, const T* b, T* c, int64_t c_stride, const T* next, int64_t next_step,
+                         int64_t next_count);
   void (*wide_tile)(int64_t k, const T* a, const T* b, double* c, int64_t c_stride, double alpha, double beta);
   // Packs `count` rows (columns) of depth k into panels `width` wide: the entry `along` of line `i` lies at
-  // source[i * line_step + along * depth_step]. The last panel is filled up with zeros.
-  void (*pack)(const T* source, int64_t line_step, int64_t depth_step, int64_t count, int64_t k, int width, T* target);
+  // source[i * line_step + along * depth_step]. Panels begin panel_step apart; the last is filled up with zeros.
+  void (*pack)(const T* source, int64_t line_step, int64_t depth_step, int64_t count, int64_t k, int width,
+               int64_t panel_step, T* target);
 };
 
 struct GemmKernels {

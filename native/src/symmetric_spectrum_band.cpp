@@ -86,34 +86,61 @@ class BandReduction {
       }
     }
     for (int64_t from = 0; from < rows; from += kPanelDepth) {
-      tiles_.pack(v + from, stride_, 1, kBand, std::min(kPanelDepth, rows - from), tiles_.rows,
+      const int64_t depth = std::min(kPanelDepth, rows - from);
+      tiles_.pack(v + from, stride_, 1, kBand, depth, tiles_.rows, tiles_.rows * depth,
                   left_vectors_.data() + from * kBand);
     }
   }
 
-  // Rows [from, from + depth) of columns [column, column + columns) of the symmetric matrix at `corner`, as panels.
+  // Rows [from, from + depth) of the columns of the piece at `column` of the symmetric matrix at `corner`, as panels.
   void pack_symmetric(const double* corner, int64_t order, int64_t from, int64_t depth, int64_t column,
                       double* target) const {
+    const int64_t columns = std::min(kPiece, order - column);
     const int64_t width = tiles_.columns;
-    for (int64_t j = column; j < std::min(column + kPiece, order); j += width, target += width * depth) {
-      const int64_t columns = std::min(width, order - j);
-      // Rows above the panel lie in the lower triangle as columns; rows below its last column directly.
-      const int64_t above = std::min(std::max<int64_t>(j - from, 0), depth);
-      const int64_t below = std::min(std::max<int64_t>(j + columns - from, above), depth);
-      if (above > 0) tiles_.pack(corner + j * n_ + from, n_, 1, columns, above, static_cast<int>(width), target);
-      for (int64_t l = above; l < below; l++) {
-        const int64_t row = from + l;
-        double* to = target + l * width;
-        for (int64_t c = 0; c < columns; c++) {
-          to[c] = row >= j + c ? corner[row * n_ + j + c] : corner[(j + c) * n_ + row];
-        }
-        for (int64_t c = columns; c < width; c++) to[c] = 0;
-      }
-      if (below < depth) {
-        tiles_.pack(corner + (from + below) * n_ + j, 1, n_, columns, depth - below, static_cast<int>(width),
-                    target + below * width);
+    const int64_t panel_step = width * depth;
+    if (from + depth <= column) {
+      // What lies above the diagonal is stored below it, rows as columns.
+      tiles_.pack(corner + column * n_ + from, n_, 1, columns, depth, tiles_.columns, panel_step, target);
+    } else if (from >= column + columns) {
+      tiles_.pack(corner + from * n_ + column, 1, n_, columns, depth, tiles_.columns, panel_step, target);
+    } else {
+      for (int64_t j = 0; j < columns; j += width) {
+        pack_across(corner, from, depth, column + j, std::min(width, columns - j), target + j * depth);
       }
     }
+  }
+
+  // One panel that the diagonal may cross.
+  void pack_across(const double* corner, int64_t from, int64_t depth, int64_t column, int64_t columns,
+                   double* target) const {
+    const int64_t width = tiles_.columns;
+    const int64_t above = std::min(std::max<int64_t>(column - from, 0), depth);
+    const int64_t below = std::min(std::max<int64_t>(column + columns - from, above), depth);
+    tiles_.pack(corner + column * n_ + from, n_, 1, columns, above, tiles_.columns, 0, target);
+    for (int64_t l = above; l < below; l++) {
+      const int64_t row = from + l;
+      double* to = target + l * width;
+      for (int64_t c = 0; c < columns; c++) {
+        to[c] = row >= column + c ? corner[row * n_ + column + c] : corner[(column + c) * n_ + row];
+      }
+      for (int64_t c = columns; c < width; c++) to[c] = 0;
+    }
+    tiles_.pack(corner + (from + below) * n_ + column, 1, n_, columns, depth - below, tiles_.columns, 0,
+                target + below * width);
+  }
+
+  // What pack_symmetric reads next: `lines` lines of `length` entries, a row of the matrix apart.
+  struct Ahead {
+    const double* first;
+    int64_t lines, length;
+  };
+
+  Ahead ahead_of(const double* corner, int64_t order, int64_t from, int64_t column) const {
+    if (from >= order) return {corner, 0, 0};
+    const int64_t depth = std::min(kPanelDepth, order - from);
+    const int64_t columns = std::min(kPiece, order - column);
+    if (from < column) return {corner + column * n_ + from, columns, depth};
+    return {corner + from * n_ + column, depth, columns};
   }
 
   // Y = A V, and G = V' Y in parts.
@@ -128,14 +155,20 @@ class BandReduction {
       for (int64_t piece = first; piece < last; piece++) {
         const int64_t column = piece * kPiece;
         double* panels = columns_.data() + column * kSections;
+        for (int64_t j = 0; j < std::min(kPiece, order - column); j += width) {
+          std::memset(panels + j * kSections, 0, sizeof(double) * kBand * width);
+        }
         for (int64_t from = 0; from < order; from += kPanelDepth) {
           const int64_t depth = std::min(kPanelDepth, order - from);
           pack_symmetric(corner, order, from, depth, column, packed);
           const double* left = left_vectors_.data() + from * kBand;
+          // The wait for the next block hides behind the products of this one.
+          const Ahead ahead = ahead_of(corner, order, from + depth, column);
+          int64_t line = 0;
           for (int64_t j = 0; j < std::min(kPiece, order - column); j += width) {
-            for (int64_t i = 0; i < kBand; i += tiles_.rows) {
-              tiles_.tile(depth, left + i * depth, packed + j * depth, panels + j * kSections + i * width, width, 1,
-                          from == 0 ? 0 : 1);
+            for (int64_t i = 0; i < kBand; i += tiles_.rows, line += 16) {
+              tiles_.add_tile_ahead(depth, left + i * depth, packed + j * depth, panels + j * kSections + i * width,
+                                    width, ahead.first + line, n_, line < ahead.length ? ahead.lines : 0);
             }
           }
         }
@@ -178,16 +211,9 @@ class BandReduction {
     }
     kernels_.middle_factor(triangle_, g, m);
     // W' = [T' | m] [Y'; V'].
-    alignas(64) double left[kBand * kDepth];
-    tiles_.pack(triangle_, 1, kBand, kBand, kBand, tiles_.rows, left);
     alignas(64) double packed[kBand * kDepth];
-    alignas(64) double packed_m[kBand * kBand];
-    tiles_.pack(m, kBand, 1, kBand, kBand, tiles_.rows, packed_m);
-    const int64_t tile_size = tiles_.rows * kBand;
-    for (int64_t i = 0; i < kBand / tiles_.rows; i++) {
-      std::memcpy(packed + 2 * i * tile_size, left + i * tile_size, sizeof(double) * tile_size);
-      std::memcpy(packed + (2 * i + 1) * tile_size, packed_m + i * tile_size, sizeof(double) * tile_size);
-    }
+    tiles_.pack(triangle_, 1, kBand, kBand, kBand, tiles_.rows, tiles_.rows * kDepth, packed);
+    tiles_.pack(m, kBand, 1, kBand, kBand, tiles_.rows, tiles_.rows * kDepth, packed + tiles_.rows * kBand);
     const int64_t width = tiles_.columns;
     parallel_for(pieces, 1, threads_, [&](int64_t first, int64_t last) {
       for (int64_t j = first * kPiece; j < std::min(last * kPiece, order); j += width) {
