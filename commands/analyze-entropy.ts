@@ -53,6 +53,16 @@ const VIEWS: readonly View[] = [
     summary: 'effective number of distinct items: the Vendi score and its kin, of texts or features',
     load: () => import('./analyze-entropy-diversity.js'),
   },
+  {
+    name: 'dependence',
+    summary: 'entropies and dependence of columns by every estimator, with tests and intervals',
+    load: () => import('./analyze-entropy-dependence.js'),
+  },
+  {
+    name: 'probes',
+    summary: 'linear probes of several representations, alone and side by side, with ranks and redundancy',
+    load: () => import('./analyze-entropy-probes.js'),
+  },
 ];
 
 /** Declares the views. Only the module of the view that is asked for is loaded; without one it is `tokens`. */

@@ -42,6 +42,11 @@ export const NEIGHBOUR_ESTIMATORS = {
   ] as readonly NeighbourEstimator[],
 } as const;
 
+/** Whether an estimator of that name works on points and not on counts. */
+export function isNeighbourEstimator(name: string): boolean {
+  return Object.values(NEIGHBOUR_ESTIMATORS).some((known) => known.some((estimator) => estimator.name === name));
+}
+
 /** Ties beyond this share of the points are refused. */
 const MOST_TIES = 0.01;
 

@@ -100,7 +100,7 @@ export function withoutOne(profile: CountProfile, count: number): CountProfile {
 }
 
 /** 1 - f1/N, Good's estimate of the probability of the symbols that were seen. */
-export function coverageOf(profile: CountProfile): number {
+export function coverageOf(profile: Pick<CountProfile, 'total' | 'singles'>): number {
   return 1 - profile.singles / profile.total;
 }
 

@@ -11,7 +11,7 @@ export interface EntropyEstimate {
   readonly valueNats: number;
   /** Of a posterior law, where the estimator has one. */
   readonly sdNats?: number;
-  /** Why the value is not a number. */
+  /** Why the value is not a number, or what it is not fit for. */
   readonly reason?: string;
 }
 
@@ -72,8 +72,16 @@ export const ENTROPY_ESTIMATORS: readonly EntropyEstimator[] = [
     value: (profile) => ansbEntropy(profile).meanNats,
     estimate(profile) {
       const { meanNats, sdNats } = ansbEntropy(profile);
-      const reason = 'no symbol was seen twice: without coincidences it is undefined';
-      return Number.isNaN(meanNats) ? { valueNats: meanNats, reason } : { valueNats: meanNats, sdNats };
+      if (Number.isNaN(meanNats)) {
+        return { valueNats: meanNats, reason: 'no symbol was seen twice: without coincidences it is undefined' };
+      }
+      // It is the limit of few coincidences among many symbols, and says nothing of counts that repeat.
+      const repeated = profile.total > 2 * profile.observed;
+      return {
+        valueNats: meanNats,
+        sdNats,
+        ...(repeated && { reason: 'meant for samples in which few symbols repeat' }),
+      };
     },
   },
 ];
@@ -111,6 +119,13 @@ export function jackknifeStandardError(profile: CountProfile, left: Float64Array
   return Math.sqrt(((total - 1) / total) * squares);
 }
 
+export type EntropyUnit = 'nats' | 'bits';
+
+/** A figure in nats, corrections and all, in the unit of the report. */
+export function inUnit(nats: number, unit: EntropyUnit): number {
+  return unit === 'bits' ? nats / Math.LN2 : nats;
+}
+
 export type ErrorMethod = 'delta' | 'jackknife' | 'posterior' | 'split';
 
 export interface EstimateWithError extends EntropyEstimate {
@@ -123,8 +138,26 @@ export interface EstimateWithError extends EntropyEstimate {
 const MOST_JACKKNIFED = 5000;
 
 /**
- * One estimate with its standard error: the delta method for the plug-in and Miller-Madow values, the standard
- * deviation of the posterior where there is one, else the jackknife.
+ * Estimators whose error is that of the plug-in value to first order. Grassberger's of 2003 is among them because its G
+ * tells odd counts from even ones, which leaving one out would take for variance.
+ */
+const DELTA_METHOD: ReadonlySet<string> = new Set([
+  'plugin',
+  'miller-madow',
+  'jackknife',
+  'grassberger',
+  'grassberger-1988',
+]);
+
+/** How the standard error of an estimator is found where it has no posterior law; null for none. */
+export function errorMethodOf(estimator: EntropyEstimator): 'delta' | 'jackknife' | null {
+  if (estimator.name === 'ansb') return null;
+  return DELTA_METHOD.has(estimator.name) ? 'delta' : 'jackknife';
+}
+
+/**
+ * One estimate with its standard error: the standard deviation of the posterior where there is one, the delta method for
+ * the plug-in value and its corrections, else the jackknife.
  */
 export function estimateWithError(
   profile: CountProfile,
@@ -135,7 +168,7 @@ export function estimateWithError(
   const named = { estimator: estimator.name, ...found };
   if (Number.isNaN(found.valueNats)) return { ...named, seNats: null, seMethod: null };
   if (found.sdNats !== undefined) return { ...named, seNats: found.sdNats, seMethod: 'posterior' };
-  if (estimator.name === 'plugin' || estimator.name === 'miller-madow') {
+  if (errorMethodOf(estimator) === 'delta') {
     return { ...named, seNats: deltaStandardError(profile), seMethod: 'delta' };
   }
   if (profile.total < 2 || profile.values.length > MOST_JACKKNIFED) return { ...named, seNats: null, seMethod: null };
@@ -143,13 +176,19 @@ export function estimateWithError(
   return { ...named, seNats: error, seMethod: 'jackknife' };
 }
 
-/** What the counts say about the estimators, or undefined where there are enough of them. */
-export function samplingAdvice(profile: CountProfile): string | undefined {
+/**
+ * What the counts say about the estimators, or undefined where there are enough of them.
+ * @param unit of the correction that is named: it is (k-1)/(2N) in nats
+ */
+export function samplingAdvice(
+  profile: Pick<CountProfile, 'total' | 'observed' | 'singles'>,
+  unit: EntropyUnit,
+): string | undefined {
   const { total, observed, singles } = profile;
   if (total / observed >= 2 && singles / total <= 0.5) return undefined;
-  const low = ((observed - 1) / (2 * total)).toPrecision(3);
+  const low = inUnit((observed - 1) / (2 * total), unit).toPrecision(3);
   return (
     `undersampled (N/k = ${(total / observed).toPrecision(3)}, coverage ${coverageOf(profile).toPrecision(3)}): ` +
-    `prefer nsb (support known) or chao-shen, chao-wang-jost; plugin is low by at least (k-1)/(2N) = ${low} nats`
+    `prefer nsb (support known) or chao-shen, chao-wang-jost; plugin is low by at least (k-1)/(2N) = ${low} ${unit}`
   );
 }

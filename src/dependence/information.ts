@@ -3,6 +3,7 @@ import {
   type EntropyEstimator,
   type ErrorMethod,
   type EstimateWithError,
+  errorMethodOf,
   estimateWithError,
   leaveOneOut,
 } from './entropy-estimators.js';
@@ -114,6 +115,8 @@ function weightedSquares(values: Float64Array, counts: Float64Array, total: numb
 
 /** Above this many distinct counts in one marginal table the jackknife, quadratic in them, is left out. */
 const MOST_JACKKNIFED = 5000;
+/** The same where every value takes an integral. */
+const MOST_SLOW_JACKKNIFED = 100;
 
 /** A measure by one estimator with its standard error. */
 export function measureWithError(
@@ -125,20 +128,19 @@ export function measureWithError(
   const profiles = terms.map(({ index }) => profileOf(marginalCounts(counts, index)));
   if (terms.length === 1) return estimateWithError(profiles[0], terms[0].support, estimator);
   const valueNats = measureOf(measure, counts, estimator);
-  const named = { estimator: estimator.name, valueNats };
-  if (Number.isNaN(valueNats)) {
-    const reason = terms
-      .map(({ support }, t) => estimator.estimate(profiles[t], support).reason)
-      .find((found) => found !== undefined);
-    return { ...named, ...(reason !== undefined && { reason }), seNats: null, seMethod: null };
-  }
+  const reason =
+    estimator.name === 'ansb'
+      ? profiles.map((profile) => estimator.estimate(profile, 0).reason).find((found) => found !== undefined)
+      : undefined;
+  const named = { estimator: estimator.name, valueNats, ...(reason !== undefined && { reason }) };
+  if (Number.isNaN(valueNats)) return { ...named, seNats: null, seMethod: null };
   const withMethod = (seNats: number, seMethod: ErrorMethod): EstimateWithError =>
     Number.isFinite(seNats) ? { ...named, seNats, seMethod } : { ...named, seNats: null, seMethod: null };
-  if (estimator.name === 'plugin' || estimator.name === 'miller-madow') {
-    return withMethod(deltaErrorOf(measure, counts), 'delta');
-  }
+  const method = errorMethodOf(estimator);
+  if (method === 'delta') return withMethod(deltaErrorOf(measure, counts), 'delta');
   const [{ total }] = profiles;
-  if (total < 2 || profiles.some((profile) => profile.values.length > MOST_JACKKNIFED)) {
+  const most = estimator.name === 'nsb' ? MOST_SLOW_JACKKNIFED : MOST_JACKKNIFED;
+  if (method === null || total < 2 || profiles.some((profile) => profile.values.length > most)) {
     return { ...named, seNats: null, seMethod: null };
   }
   const squares = weightedSquares(leaveOneOutCells(measure, counts, estimator), counts, total);

@@ -9,6 +9,8 @@ export interface History {
   /** `[rows, reach]` row-major: the row `1 + lag` before each present row. */
   readonly before: Int32Array;
   readonly present: Int32Array;
+  /** The measured rows (their places in `present`) by segment. */
+  readonly segments: Segments;
 }
 
 /**
@@ -20,6 +22,7 @@ export function historyOf(segments: Segments, reach: number, what: string): Hist
   const { rows, starts } = segments;
   const present: number[] = [];
   const before: number[] = [];
+  const ends = [0];
   let longest = 0;
   for (let s = 0; s + 1 < starts.length; s++) {
     const size = starts[s + 1] - starts[s];
@@ -28,13 +31,15 @@ export function historyOf(segments: Segments, reach: number, what: string): Hist
       present.push(rows[i]);
       for (let lag = 1; lag <= reach; lag++) before.push(rows[i - lag]);
     }
+    ends.push(present.length);
   }
   if (longest < reach + 2) {
     throw new InputError(
       `${what}: the longest series has ${longest} rows; a history of ${reach} needs at least ${reach + 2}`,
     );
   }
-  return { reach, present: Int32Array.from(present), before: Int32Array.from(before) };
+  const measured = { rows: Int32Array.from({ length: present.length }, (_, i) => i), starts: Int32Array.from(ends) };
+  return { reach, present: Int32Array.from(present), before: Int32Array.from(before), segments: measured };
 }
 
 const takeCodes = (symbols: Symbols, rows: Int32Array): Symbols =>

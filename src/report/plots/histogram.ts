@@ -1,6 +1,6 @@
 import type { Markish } from '@observablehq/plot';
 import { fitAxis, leftMargin } from './axis.js';
-import { CATEGORY_COLOURS } from './colours.js';
+import { CATEGORY_COLOURS, REFERENCE_COLOUR } from './colours.js';
 import type { Swatch } from './legend.js';
 import { formatNumber } from './numbers.js';
 import type { Panel } from './panel.js';
@@ -32,6 +32,8 @@ export interface HistogramChart {
   readonly unit: string;
   readonly items: string;
   readonly series: readonly HistogramSeries[];
+  /** A value that the axis shows as a line, such as what was observed. */
+  readonly marked?: { readonly value: number; readonly label: string };
   readonly width?: number;
   readonly height?: number;
 }
@@ -112,7 +114,7 @@ export async function histogramChart(chart: HistogramChart): Promise<Panel> {
   const vertices = outlines.flat();
   const xAxis = fitAxis(
     { scale: chart.xScale, label: chart.xLabel, ticks: 8, grid: false, nice: false },
-    vertices.map(({ x }) => x),
+    chart.marked === undefined ? vertices.map(({ x }) => x) : [...vertices.map(({ x }) => x), chart.marked.value],
   );
   const perUnit = `share of ${chart.items} per ${log ? 'factor of ten' : chart.unit}`;
   const yAxis = fitAxis(
@@ -136,6 +138,11 @@ export async function histogramChart(chart: HistogramChart): Promise<Panel> {
       marks.push(Plot.ruleX([mean], { stroke: colour, strokeDasharray: '5 3', strokeWidth: 1.6 }));
     }
   });
+  if (chart.marked !== undefined) {
+    const { value, label } = chart.marked;
+    marks.push(Plot.ruleX([value], { stroke: REFERENCE_COLOUR, strokeDasharray: '5 4', strokeWidth: 1.8 }));
+    swatches.push({ label: `${label}: ${formatNumber(value)}`, colour: REFERENCE_COLOUR, shape: 'dashed' });
+  }
   marks.push(Plot.ruleY([0], { stroke: 'currentColor', strokeOpacity: 0.5 }));
   return plotPanel(
     { ...header, legend: { swatches } },
