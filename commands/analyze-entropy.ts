@@ -63,6 +63,21 @@ const VIEWS: readonly View[] = [
     summary: 'linear probes of several representations, alone and side by side, with ranks and redundancy',
     load: () => import('./analyze-entropy-probes.js'),
   },
+  {
+    name: 'screen',
+    summary: 'columns ranked by mutual information with an outcome, also where a line misses the link',
+    load: () => import('./analyze-entropy-screen.js'),
+  },
+  {
+    name: 'regress',
+    summary: 'sparse regression: lasso, SCAD or MCP along a path, with cross-validation',
+    load: () => import('./analyze-entropy-regress.js'),
+  },
+  {
+    name: 'mixed-effects',
+    summary: 'mixed effects with heavy-tailed (q-Gaussian) clusters: outlying ones count for little',
+    load: () => import('./analyze-entropy-mixed-effects.js'),
+  },
 ];
 
 /** Declares the views. Only the module of the view that is asked for is loaded; without one it is `tokens`. */

@@ -11,4 +11,5 @@ export const MERGERS: Readonly<Record<string, () => Promise<MergeBody>>> = {
   'surprisal/logprobs': async () => (await import('../src/entropy/logprobs-report.js')).mergeLogProbsReports,
   'surprisal/compare': async () => (await import('../src/entropy/compare-report.js')).mergeCompareReports,
   'surprisal/choices': async () => (await import('../src/entropy/choices-report.js')).mergeChoicesReports,
+  'surprisal/screen': async () => (await import('../src/screening/screen-report.js')).mergeScreenReports,
 };

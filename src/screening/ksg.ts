@@ -102,7 +102,7 @@ function neighbourDistance(
     if (dx >= nearest[last]) break;
     const other = goLeft ? left-- : right++;
     const dy = Math.abs(y[other] - y[at]);
-    const distance = dx > dy ? dx : dy;
+    const distance = Math.max(dx, dy);
     if (distance >= nearest[last]) continue;
     let k = last;
     while (k > 0 && nearest[k - 1] > distance) {

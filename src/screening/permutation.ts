@@ -2,6 +2,8 @@ import { createRandom } from '../random.js';
 
 /** Replicates of a permutation test by default. */
 export const DEFAULT_PERMUTATIONS = 999;
+/** Replicates at least as large as the figure after which a column draws no more: it is not among the best. */
+export const DEFAULT_STOP_AFTER = 20;
 
 /**
  * Permutations `[count, n]` number `first` to `first + count - 1` of the observations of the outcome. Number b depends on the

@@ -140,9 +140,11 @@ export function splitBlock(block: ColumnBlock, discreteLevels: number): MixedBlo
   }
   const all = continuousAt.length === count;
   const kept = all ? values.subarray(0, count * n) : new Float64Array(continuousAt.length * n);
-  if (!all) continuousAt.forEach((j, k) => kept.set(values.subarray(j * n, (j + 1) * n), k * n));
+  if (!all) {
+    for (const [k, j] of continuousAt.entries()) kept.set(values.subarray(j * n, (j + 1) * n), k * n);
+  }
   const joined = new Int32Array(codes.length * n);
-  codes.forEach((own, k) => joined.set(own, k * n));
+  for (const [k, own] of codes.entries()) joined.set(own, k * n);
   return {
     count,
     n,
