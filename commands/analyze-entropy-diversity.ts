@@ -278,7 +278,8 @@ async function measure(
     body,
     rows: () => scoreRows(body),
     tableRows: () => detailRows(kind, body, measured, settings),
-    figure: async (subtitle) => (await import('../src/diversity/diversity-plot.js')).drawDiversity(body, subtitle),
+    figure: async (subtitle) =>
+      (await import('../src/diversity/diversity-plot.js')).drawDiversity(body, measured, subtitle),
     summary: summary(body),
     digests: inputs.digests,
   };

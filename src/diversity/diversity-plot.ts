@@ -1,8 +1,13 @@
 import { type ChartFigureData, chartFigure } from '../report/plots/chart-figure.js';
 import type { Figure, FigureTable } from '../report/plots/figure.js';
 import type { LineSeries } from '../report/plots/line-chart.js';
-import type { ComparisonReport, DiversityBody, SetReport } from './diversity-report.js';
-import { measureKey } from './diversity-report.js';
+import {
+  type ComparisonReport,
+  type DiversityBody,
+  type MeasuredSet,
+  measureKey,
+  type SetReport,
+} from './diversity-report.js';
 import { vendiScore } from './vendi-score.js';
 
 type Chart = ChartFigureData['charts'][number];
@@ -12,6 +17,7 @@ const ORDERS = Float64Array.from({ length: 41 }, (_, i) => 0.2 * i);
 /** Lines that can be told apart. */
 const MOST_SETS = 8;
 const WHOLE_WIDTH = 964;
+const MOST_POINTS = 400;
 
 const nameOf = ({ name, layer }: SetReport): string => (layer === null ? name : `layer ${layer}`);
 
@@ -106,7 +112,9 @@ function overLayers(body: DiversityBody): Chart | undefined {
 
 function groups(set: SetReport): Chart | undefined {
   if (set.groups.length === 0) return undefined;
-  const keys = Object.keys(set.groups[0].scores).filter((key) => key !== 'rke');
+  // Ranks would take the whole colour scale, and RKE is order 2.
+  const keys = Object.keys(set.groups[0].scores).filter((key) => key !== 'rke' && !key.endsWith('_q0'));
+  if (keys.length === 0) return undefined;
   return {
     kind: 'heat-map',
     chart: {
@@ -120,6 +128,49 @@ function groups(set: SetReport): Chart | undefined {
       valueLabel: 'effective number of items',
       kind: 'amount',
       width: WHOLE_WIDTH,
+    },
+  };
+}
+
+/** What single items add to the order-2 score, sorted; thinned where there are many. */
+function gains({ measures: { set } }: MeasuredSet): Chart | undefined {
+  if (set.rkeGains === null || set.items < 3) return undefined;
+  const sorted = set.rkeGains.slice().sort().reverse();
+  const step = Math.max(1, Math.floor(sorted.length / MOST_POINTS));
+  const places = Array.from({ length: Math.ceil(sorted.length / step) }, (_, i) => i * step);
+  return {
+    kind: 'lines',
+    chart: {
+      title: 'What single items add',
+      note: 'Gain in the order-2 score (RKE); below 0 for items that resemble many others.',
+      xLabel: 'item, by gain',
+      yLabel: 'gain',
+      yZero: true,
+      series: [{ name: 'gain', x: places.map((place) => place + 1), y: places.map((place) => sorted[place]) }],
+    },
+  };
+}
+
+function differences(body: DiversityBody): Chart | undefined {
+  const series = body.comparisons.slice(0, MOST_SETS).map(({ against, layer, figures }): LineSeries => {
+    const drawn = figures.filter(({ measure, q }) => measure === 'vendi' && q !== 'inf' && q !== 0);
+    return {
+      name: layer === null ? `less ${against}` : `layer ${layer}, less ${against}`,
+      x: drawn.map(({ q }) => Number(q)),
+      y: drawn.map(({ difference }) => difference),
+      standardError: drawn.map(({ difference_se }) => difference_se ?? Number.NaN),
+    };
+  });
+  if (series.length === 0) return undefined;
+  return {
+    kind: 'lines',
+    chart: {
+      title: 'Difference between sets',
+      note: 'Score of the set less that of the other; bands are one standard error.',
+      xLabel: 'order q',
+      yLabel: 'difference',
+      yZero: true,
+      series,
     },
   };
 }
@@ -154,9 +205,21 @@ function modes(set: SetReport): FigureTable {
 }
 
 /** Draws scores over orders, over items and over layers, the spectrum, and the groups. */
-export function drawDiversity(body: DiversityBody, subtitle: string): Promise<Figure> {
+export function drawDiversity(
+  body: DiversityBody,
+  measured: readonly MeasuredSet[],
+  subtitle: string,
+): Promise<Figure> {
   const [first] = body.sets;
-  const charts = [overLayers(body), overOrders(body), overItems(first), decay(body), groups(first)];
+  const charts = [
+    overLayers(body),
+    overOrders(body),
+    overItems(first),
+    decay(body),
+    gains(measured[0]),
+    differences(body),
+    groups(first),
+  ];
   const headline = first.figures.find(({ measure, q }) => measure === 'vendi' && q === 1) ?? first.figures[0];
   return chartFigure({
     title: 'Diversity',

@@ -19,6 +19,7 @@ import {
   sparseDot,
   sparseGram,
   sparseOperator,
+  sparsePowerSum,
   takeSparseRows,
 } from './ngram-kernel.js';
 import { quadratureSource } from './quadrature-source.js';
@@ -46,6 +47,9 @@ export interface OpenedSets {
   open(which: readonly number[], halved?: boolean): Promise<OpenedKernel>;
   close(): void;
 }
+
+/** Up to this many texts IntDiv takes all pairs. */
+const MOST_PAIRED_TEXTS = 20_000;
 
 /** How messages name the kernel. */
 export function kernelOrigin(settings: DiversitySettings, name: string): string {
@@ -133,7 +137,10 @@ function sparseQuadrature(rows: SparseRows, settings: DiversitySettings, weights
       operator: sparseOperator(rows, rootWeights(items, weights)),
       subset: async (taken) => gramSource(sparseGram(takeSparseRows(rows, taken)), taken.length, { threads }),
       similarity: (i, j) => sparseDot(rows, i, j),
-      meanPower: async () => undefined,
+      meanPower: async (q) =>
+        items <= MOST_PAIRED_TEXTS
+          ? sparsePowerSum(rows, weights ?? new Float64Array(items).fill(1 / items), q)
+          : undefined,
     },
     settings,
   );

@@ -15,7 +15,7 @@ export interface NgramOptions {
   readonly normalize?: boolean;
 }
 
-/** Count vectors with unit rows, one sparse matrix for every length, in compressed rows. */
+/** Count vectors with unit rows as a sparse matrix in compressed rows, columns ascending within a row. */
 export interface SparseRows {
   /** `[rows + 1]` */
   readonly starts: Int32Array;
@@ -58,9 +58,9 @@ export function ngramRows(units: readonly (readonly string[])[], length: number)
     let squares = 0;
     for (const count of counts.values()) squares += count * count;
     const scale = 1 / Math.sqrt(squares);
-    for (const [column, count] of counts) {
+    for (const column of [...counts.keys()].sort((a, b) => a - b)) {
       columns.push(column);
-      values.push(count * scale);
+      values.push((counts.get(column) ?? 0) * scale);
     }
     starts[row + 1] = columns.length;
   });
@@ -118,8 +118,14 @@ function unitLength(rows: SparseRows, count: number): void {
   }
 }
 
-/** Entries of a sparse matrix by columns. */
-function byColumns(rows: SparseRows): { starts: Int32Array; rowOf: Int32Array; values: Float64Array } {
+/** Entries by columns, rows ascending within a column. */
+interface SparseColumns {
+  readonly starts: Int32Array;
+  readonly rowOf: Int32Array;
+  readonly values: Float64Array;
+}
+
+function byColumns(rows: SparseRows): SparseColumns {
   const starts = new Int32Array(rows.width + 1);
   for (const column of rows.columns) starts[column + 1]++;
   for (let c = 0; c < rows.width; c++) starts[c + 1] += starts[c];
@@ -136,6 +142,15 @@ function byColumns(rows: SparseRows): { starts: Int32Array; rowOf: Int32Array; v
   return { starts, rowOf, values };
 }
 
+/** Adds the similarities of item i with items 0..i to `target`. */
+function addGramRow(rows: SparseRows, { starts, rowOf, values }: SparseColumns, i: number, target: Float64Array): void {
+  for (let e = rows.starts[i]; e < rows.starts[i + 1]; e++) {
+    const column = rows.columns[e];
+    const value = rows.values[e];
+    for (let s = starts[column]; s < starts[column + 1] && rowOf[s] <= i; s++) target[rowOf[s]] += value * values[s];
+  }
+}
+
 /**
  * `K = X X^T` `[n, n]` of sparse rows with length 1: a row is the sum over its columns, so the work is that of the pairs
  * of texts that share a gram.
@@ -143,14 +158,10 @@ function byColumns(rows: SparseRows): { starts: Int32Array; rowOf: Int32Array; v
 export function sparseGram(rows: SparseRows): Float64Array {
   const n = rows.starts.length - 1;
   const k = new Float64Array(n * n);
-  const { starts, rowOf, values } = byColumns(rows);
+  const transposed = byColumns(rows);
   for (let i = 0; i < n; i++) {
     const target = k.subarray(i * n, (i + 1) * n);
-    for (let e = rows.starts[i]; e < rows.starts[i + 1]; e++) {
-      const column = rows.columns[e];
-      const value = rows.values[e];
-      for (let s = starts[column]; s < starts[column + 1] && rowOf[s] <= i; s++) target[rowOf[s]] += value * values[s];
-    }
+    addGramRow(rows, transposed, i, target);
     target[i] = 1;
     for (let j = 0; j < i; j++) k[j * n + i] = target[j];
   }
@@ -204,9 +215,30 @@ export function takeSparseRows(rows: SparseRows, taken: Int32Array): SparseRows 
 
 /** Similarity of two texts from their rows. */
 export function sparseDot(rows: SparseRows, i: number, j: number): number {
-  const seen = new Map<number, number>();
-  for (let e = rows.starts[i]; e < rows.starts[i + 1]; e++) seen.set(rows.columns[e], rows.values[e]);
+  const { starts, columns, values } = rows;
+  let a = starts[i];
+  let b = starts[j];
   let sum = 0;
-  for (let e = rows.starts[j]; e < rows.starts[j + 1]; e++) sum += rows.values[e] * (seen.get(rows.columns[e]) ?? 0);
+  while (a < starts[i + 1] && b < starts[j + 1]) {
+    if (columns[a] === columns[b]) sum += values[a++] * values[b++];
+    else if (columns[a] < columns[b]) a++;
+    else b++;
+  }
   return sum;
+}
+
+/** `sum_ij w_i w_j K_ij^q` of `K = X X^T`, row by row; nothing of n x n is held. */
+export function sparsePowerSum(rows: SparseRows, weights: Float64Array, q: number): number {
+  const n = rows.starts.length - 1;
+  const transposed = byColumns(rows);
+  const row = new Float64Array(n);
+  let total = 0;
+  for (let i = 0; i < n; i++) {
+    addGramRow(rows, transposed, i, row);
+    let sum = 0;
+    for (let j = 0; j < i; j++) sum += weights[j] * row[j] ** q;
+    total += weights[i] * (2 * sum + weights[i]);
+    row.fill(0, 0, i + 1);
+  }
+  return total;
 }

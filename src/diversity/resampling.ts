@@ -86,7 +86,9 @@ function meanAndDeviation(
   const mean = new Float64Array(width);
   const deviation = new Float64Array(width);
   for (let k = 0; k < width; k++) {
-    for (const row of scores) mean[k] += row[k] / scores.length;
+    // About the first, so that equal scores have deviation 0.
+    for (const row of scores) mean[k] += row[k] - scores[0][k];
+    mean[k] = scores[0][k] + mean[k] / scores.length;
     for (const row of scores) deviation[k] += (row[k] - mean[k]) ** 2;
     deviation[k] = scores.length < 2 ? Number.NaN : Math.sqrt(deviation[k] / (scores.length - 1));
   }

@@ -74,7 +74,8 @@ export async function compareSets(
   });
   const figures = kept.map(({ measure, k, left, right }): ComparedFigure => {
     const difference = left.value - right.value;
-    const standardError = differenceError(left, right, resampled?.errors?.[k]);
+    // Quadrature resamples nothing: the errors of its probes say nothing of other samples.
+    const standardError = resampled?.errors?.[k] ?? null;
     const reach = standardError === null ? null : NORMAL_95 * standardError;
     return {
       kind: measure.kind,
@@ -108,13 +109,6 @@ export async function compareSets(
       standardError: resampled?.againstErrors?.[k] ?? null,
     })),
   };
-}
-
-function differenceError(left: SpectralFigure, right: SpectralFigure, resampled: number | undefined): number | null {
-  if (resampled !== undefined && Number.isFinite(resampled)) return resampled;
-  return left.path === 'slq' && left.methodError !== null && right.methodError !== null
-    ? Math.hypot(left.methodError, right.methodError)
-    : null;
 }
 
 interface Resampled {

@@ -10,7 +10,7 @@ import type { DiversitySet, DiversitySettings } from './settings.js';
 import { kernelSpectrum, withUnitTrace } from './vendi-score.js';
 
 /** Pairs that stand for all where they are too many. */
-const SAMPLED_PAIRS = 200_000;
+const SAMPLED_PAIRS = 100_000;
 /** Eigenvalues that a report lists. */
 const LISTED_EIGENVALUES = 2048;
 /** Subsamples of a kernel that is known by its products stay below this. */
