@@ -27,6 +27,7 @@ import {
   regulariserOption,
   temperaturesOption,
 } from './attention-options.js';
+import { runStoredAttention } from './attention-stored.js';
 import {
   configureWindowView,
   runWindowView,
@@ -44,7 +45,13 @@ export function configure(command: Command): void {
   const read = configureWindowView(command);
   configureAttention(command);
   command.action(async () => {
-    process.exitCode = await runWindowView(VIEW, await read(), command.opts<AttentionOwnOptions>());
+    const options = await read();
+    const own = command.opts<AttentionOwnOptions>();
+    const stored = own.attention;
+    process.exitCode =
+      stored === undefined
+        ? await runWindowView(VIEW, options, own)
+        : await runStoredAttention(stored, own, options, summary);
   });
 }
 

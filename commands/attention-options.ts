@@ -22,6 +22,12 @@ export interface AttentionOwnOptions extends WindowOwnOptions {
   passes?: string;
   temperaturesOut?: string;
   gradients?: string;
+  attention?: string;
+  tensor?: string;
+  fromScores?: true;
+  bidirectional?: true;
+  rowTolerance?: string;
+  compat?: true;
 }
 
 export function configureAttention(command: Command): void {
@@ -32,20 +38,25 @@ export function configureAttention(command: Command): void {
       'entropy regulariser: wanted share of log(context size) for every head, a file of [heads] or [layers,heads], ' +
         'or learn with --fit-temperatures',
     )
-    .option('--variant <reduction>', 'of the regulariser: code (sum over queries) or algorithm1 (head means)', 'code')
-    .option('--gamma <share>', 'tolerance of the regulariser as a share of log(context size)', '0.2')
-    .option('--lambda <factor>', 'factor on loss and gradients', '1e-5')
+    .option('--variant <reduction>', 'of the regulariser: code (sum over queries, default) or algorithm1 (head means)')
+    .option('--gamma <share>', 'tolerance of the regulariser as a share of log(context size) (default 0.2)')
+    .option('--lambda <factor>', 'factor on loss and gradients (default 1e-5)')
     .option('--context-size <tokens>', 'T of the largest entropy log T (default --context)')
     .option('--temperatures <t>', 'divide all scores by t, or by a file of [layers,heads] or [layers,heads,positions]')
     .option(
       '--temperature-per <unit>',
-      'temperatures of a fit or a gradient: one per position of the query, or per head',
-      'position',
+      'temperatures of a fit or a gradient: one per position of the query (default), or per head',
     )
     .option('--fit-temperatures', 'find temperatures at which heads meet their thresholds, over the scores as they are')
-    .option('--passes <count>', 'passes of a fit over the queries of a layer, at most', '60')
+    .option('--passes <count>', 'passes of a fit over the queries of a layer, at most (default 100)')
     .option('--temperatures-out <file>', 'temperatures of the fit, .safetensors or .npy')
-    .option('--gradients <file>', 'gradients of the loss by thresholds and temperatures, .safetensors');
+    .option('--gradients <file>', 'gradients of the loss by thresholds and temperatures, .safetensors')
+    .option('--attention <file>', 'stored attention [layer,batch,head,query,key] in place of a model and a text')
+    .option('--tensor <name>', 'of --attention, where a file holds several')
+    .option('--from-scores', 'the stored values are scores before the softmax')
+    .option('--bidirectional', 'stored queries see all keys')
+    .option('--row-tolerance <sum>', 'how far sums of stored rows may be from 1 (default 1e-3; half precision 3e-3)')
+    .option('--compat', 'log(a + 1e-9) for stored attention, as the released module');
 }
 
 export const VARIANTS: readonly RegulariserReduction[] = ['code', 'algorithm1'];
@@ -74,7 +85,7 @@ export function attentionNumbers(own: AttentionOwnOptions, options: WindowViewOp
     ...(own.contextSize !== undefined && { contextSize: parseInteger('--context-size', own.contextSize, 2) }),
     perPosition:
       parseChoice('--temperature-per', own.temperaturePer ?? 'position', ['position', 'head']) === 'position',
-    passes: parseInteger('--passes', own.passes ?? '60', 1),
+    passes: parseInteger('--passes', own.passes ?? '100', 1),
   };
   const exclusive = (flag: string, why: string): never => {
     throw new InputError(`${flag} and --shard exclude each other: ${why}`);
@@ -94,6 +105,26 @@ export function attentionNumbers(own: AttentionOwnOptions, options: WindowViewOp
   needs('--gradients', own.gradients, '--thresholds, such as 0.4', own.thresholds);
   needs('--temperatures-out', own.temperaturesOut, '--fit-temperatures', own.fitTemperatures);
   needs('--thresholds learn', own.thresholds === 'learn', '--fit-temperatures', own.fitTemperatures);
+  for (const [flag, given] of [
+    ['--variant', own.variant],
+    ['--gamma', own.gamma],
+    ['--lambda', own.lambda],
+    ['--context-size', own.contextSize],
+  ] as const) {
+    needs(flag, given, '--thresholds, such as 0.4', own.thresholds);
+  }
+  needs('--passes', own.passes, '--fit-temperatures', own.fitTemperatures);
+  needs(
+    '--temperature-per',
+    own.temperaturePer,
+    '--fit-temperatures or --gradients',
+    own.fitTemperatures ?? own.gradients,
+  );
+  needs('--tensor', own.tensor, '--attention', own.attention);
+  needs('--from-scores', own.fromScores, '--attention', own.attention);
+  needs('--bidirectional', own.bidirectional, '--attention', own.attention);
+  needs('--row-tolerance', own.rowTolerance, '--attention', own.attention);
+  needs('--compat', own.compat, '--attention', own.attention);
   if (own.temperaturesOut !== undefined) checkHeadFile('--temperatures-out', own.temperaturesOut, true);
   if (own.gradients !== undefined) checkHeadFile('--gradients', own.gradients, false);
   return numbers;

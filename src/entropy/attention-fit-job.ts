@@ -6,8 +6,9 @@ import { attentionEntropiesFromQueryKeys } from './attention.js';
 import {
   type AttentionBatch,
   type AttentionQuestions,
-  addTappedRows,
+  addBatchRows,
   createAttentionBatch,
+  placeOf,
   reachableHeads,
 } from './attention-job.js';
 import { type HeadValues, type RegulariserSettings, temperaturesOf } from './attention-settings.js';
@@ -143,7 +144,7 @@ export async function fitAttention(model: LanguageModel, args: FitArguments): Pr
     own.forEach((tapped, w) => {
       const { count, block } = tapped;
       const first = measure(tapped, temperaturesOf(start, layer, heads, tapped.from, count));
-      addTappedRows(result.before, first, tapped, questions);
+      addBatchRows(result.before, first, placeOf(tapped), questions);
       const shape = { batch: 1, heads, queries: count, keys: block.keyCount };
       const { slidingWindow } = block;
       addAttentionRows(result.after, fit.rows[w], shape, {

@@ -75,26 +75,47 @@ export function createAttentionBatch(
   };
 }
 
-/** Adds rows `[heads, count]` of one window and layer. */
-export function addTappedRows(
+/** Where rows `[heads, count]` of one layer and window lie. */
+export interface RowsPlace {
+  readonly layer: number;
+  readonly window: number;
+  /** Position of the first query. */
+  readonly from: number;
+  readonly heads: number;
+  readonly keys: number;
+  readonly slidingWindow?: number;
+  /** False: every query sees all keys. */
+  readonly causal?: boolean;
+}
+
+/** Adds rows `[heads, count]` of one window and layer; `scoreVariance` serves gradients by temperatures. */
+export function addBatchRows(
   batch: AttentionBatch,
-  rows: ScoredRows,
-  { layer, window, from, block }: Pick<TappedQueries, 'layer' | 'window' | 'from' | 'block'>,
+  rows: AttentionRows & Partial<Pick<ScoredRows, 'scoreVariance'>>,
+  place: RowsPlace,
   questions: AttentionQuestions,
 ): void {
-  const { heads, queryCount, keyCount, slidingWindow } = block;
-  const shape = { batch: 1, heads, queries: queryCount, keys: keyCount };
+  const { layer, heads, keys, from, slidingWindow, causal } = place;
+  const shape = { batch: 1, heads, queries: rows.entropyNats.length / heads, keys };
   addAttentionRows(batch.statistics, rows, shape, {
     layer,
     queryStart: from,
     ...(slidingWindow !== undefined && { slidingWindow }),
+    ...(causal !== undefined && { causal }),
   });
-  addWindowSums(batch, window, rows, layer, heads, from, slidingWindow);
+  addWindowSums(batch, rows, place);
   const { regulariser } = questions;
   if (!regulariser) return;
   if (batch.penalties) addPenalties(batch.penalties, rows, layer, heads, regulariser);
-  if (batch.temperatureSums)
-    addTemperatureSums(batch.temperatureSums, rows, layer, heads, from, questions, regulariser);
+  if (batch.temperatureSums && rows.scoreVariance) {
+    addTemperatureSums(batch.temperatureSums, rows, rows.scoreVariance, place, questions, regulariser);
+  }
+}
+
+/** Where the rows of tapped queries lie. */
+export function placeOf({ layer, window, from, block }: TappedQueries): RowsPlace {
+  const { heads, keyCount, slidingWindow } = block;
+  return { layer, window, from, heads, keys: keyCount, ...(slidingWindow !== undefined && { slidingWindow }) };
 }
 
 /**
@@ -113,21 +134,14 @@ export async function measureAttention(model: LanguageModel, args: AttentionArgu
       { ...block, ...(temperatures && { temperatures }) },
       { moments, threads: engine.threads },
     );
-    addTappedRows(batch, rows, tapped, args);
+    addBatchRows(batch, rows, placeOf(tapped), args);
   });
   return batch;
 }
 
 /** Adds the proper rows of one window and layer to the window's sums. */
-function addWindowSums(
-  batch: AttentionBatch,
-  window: number,
-  rows: AttentionRows,
-  layer: number,
-  heads: number,
-  firstQuery: number,
-  slidingWindow: number | undefined,
-): void {
+function addWindowSums(batch: AttentionBatch, rows: AttentionRows, place: RowsPlace): void {
+  const { layer, window, from, heads, keys, slidingWindow, causal = true } = place;
   const queries = rows.entropyNats.length / heads;
   const at = window * batch.statistics.layers * heads + layer * heads;
   for (let head = 0; head < heads; head++) {
@@ -137,7 +151,7 @@ function addWindowSums(
       const entropy = rows.entropyNats[row];
       batch.entropySums[at + head] += entropy;
       batch.rowCounts[at + head]++;
-      const visible = visibleKeys(firstQuery + q, slidingWindow);
+      const visible = causal ? visibleKeys(from + q, slidingWindow) : keys;
       if (visible < 2) continue;
       batch.normalisedSums[window] += entropy / Math.log(visible);
       batch.normalisedCounts[window]++;
@@ -147,10 +161,9 @@ function addWindowSums(
 
 function addTemperatureSums(
   sums: Float64Array,
-  rows: ScoredRows,
-  layer: number,
-  heads: number,
-  from: number,
+  rows: AttentionRows,
+  scoreVariance: Float64Array,
+  { layer, from, heads }: RowsPlace,
   { temperatures, gradientPositions = 1 }: AttentionQuestions,
   regulariser: RegulariserSettings,
 ): void {
@@ -163,7 +176,7 @@ function addTemperatureSums(
     for (let q = 0; q < queries; q++) {
       const row = head * queries + q;
       if (rows.state[row] !== ROW_PROPER) continue;
-      const slope = rows.scoreVariance[row] / (divisors ? divisors[row] : 1);
+      const slope = scoreVariance[row] / (divisors ? divisors[row] : 1);
       const delta = rows.entropyNats[row] - wanted;
       const at = place * gradientPositions + (gradientPositions === 1 ? 0 : from + q);
       if (regulariser.reduction === 'algorithm1') sums[at] += slope;

@@ -104,6 +104,31 @@ export function foldAttention(run: AttentionRun): AttentionFolder {
   };
 }
 
+/** The run over one batch whose windows are documents of their own, `queries` each. */
+export function runOfSequences(batch: AttentionBatch, queries: number): AttentionRun {
+  const { layers, heads } = batch.statistics;
+  const run = createAttentionRun(layers, heads);
+  const width = layers * heads;
+  mergeAttention(run.statistics, batch.statistics);
+  if (batch.penalties) run.penalties = batch.penalties;
+  batch.normalisedSums.forEach((normalised, w) => {
+    const sums = new Float64Array(DOCUMENT_WIDTH);
+    for (let i = 0; i < width; i++) {
+      const entropy = batch.entropySums[w * width + i];
+      const rows = batch.rowCounts[w * width + i];
+      addCluster(run.clusters[i], entropy, rows);
+      sums[0] += entropy;
+      sums[2] += rows;
+    }
+    sums[1] = normalised;
+    sums[3] = batch.normalisedCounts[w];
+    run.documents.set(w, sums);
+    run.documentsRead++;
+    run.queries += queries;
+  });
+  return run;
+}
+
 /** Standard error of each head's mean entropy with documents as units, nats; NaN below two documents. */
 export function documentErrors(run: AttentionRun): Float64Array {
   return Float64Array.from(run.clusters, (clusters, i) => {

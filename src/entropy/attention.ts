@@ -22,6 +22,8 @@ export interface AttentionRowOptions {
   readonly layer?: number;
   /** Position of the first query, in errors (default 0). */
   readonly queryStart?: number;
+  /** First sequence of the batch, named in errors where it is given. */
+  readonly batchStart?: number;
 }
 
 export const ROW_PROPER = 0;
@@ -50,9 +52,10 @@ export function createAttentionRows(rows: number): AttentionRows {
 function describeRow(shape: AttentionShape, row: number, options: AttentionRowOptions): string {
   const query = (row % shape.queries) + (options.queryStart ?? 0);
   const head = Math.floor(row / shape.queries) % shape.heads;
-  const batch = Math.floor(row / shape.queries / shape.heads);
+  const batch = Math.floor(row / shape.queries / shape.heads) + (options.batchStart ?? 0);
+  const named = shape.batch > 1 || options.batchStart !== undefined;
   const layer = options.layer === undefined ? '' : ` layer ${options.layer}`;
-  return `attention${layer}${shape.batch > 1 ? ` batch ${batch}` : ''} head ${head} query ${query}`;
+  return `attention${layer}${named ? ` batch ${batch}` : ''} head ${head} query ${query}`;
 }
 
 /**
