@@ -1,16 +1,25 @@
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { attentionRowEntropies, visibleKeys } from '../../src/entropy/attention.js';
+import {
+  type AttentionRows,
+  attentionEntropiesFromQueryKeys,
+  attentionRowEntropies,
+  visibleKeys,
+} from '../../src/entropy/attention.js';
 import { type AttentionBatch, MEASURE_ATTENTION } from '../../src/entropy/attention-job.js';
 import { headByPosition, headFigures } from '../../src/entropy/attention-statistics.js';
-import { attentionReserveBytes, plainRowsPerRun, SCORE_BYTES } from '../../src/entropy/attention-tap.js';
+import { attentionReserveBytes, plainRowsPerRun, SCORE_BYTES, visitQueries } from '../../src/entropy/attention-tap.js';
 import { openSafetensors } from '../../src/formats/safetensors.js';
 import { elementCount } from '../../src/formats/tensor.js';
 import type { ModelDescription } from '../../src/models/description.js';
+import { createEngine } from '../../src/models/engine.js';
 import { openInThread } from '../../src/models/engine-in-thread.js';
+import type { MemoryPlan } from '../../src/models/memory-plan.js';
 import { openModelFiles } from '../../src/models/model-files.js';
 
 const ROOT = 'fixtures/architectures';
+const ARCHITECTURES = readdirSync(ROOT).filter((name) => existsSync(join(ROOT, name, 'golden.safetensors')));
 /** Plain attention, grouped keys with biases, a sliding window, and windows on every other layer with a soft cap. */
 const CASES = [
   ['gpt2', [undefined, undefined]],
@@ -107,6 +116,45 @@ describe.each(CASES)('%s', (name, slidingWindows) => {
       });
     },
   );
+});
+
+describe.each(ARCHITECTURES)('every architecture: %s', (name) => {
+  const path = join(ROOT, name);
+  const { ids } = goldenOf(name);
+  const options = { threads: 2, maxMemoryBytes: 2 ** 32, device: 'cpu', context: 64 } as const;
+
+  /** Largest difference of row entropies from queries and keys and from tapped probabilities. */
+  const differenceIn = async (precision: 'f32' | 'f64', plan: Partial<MemoryPlan>): Promise<number> => {
+    const engine = await createEngine(openModelFiles(path), { ...options, precision, plan });
+    const direct = new Map<number, AttentionRows>();
+    await engine.forward({
+      windows: [ids],
+      taps: ['attention_probabilities'],
+      onTap: ({ layer, count, taps }) => {
+        const { heads } = engine.model.layers[layer].attention;
+        const shape = { batch: 1, heads, queries: count, keys: count };
+        const probabilities = taps.get('attention_probabilities') ?? new Float32Array(0);
+        direct.set(layer, attentionRowEntropies(probabilities, shape));
+      },
+    });
+    let worst = 0;
+    await visitQueries(engine, [ids], [[0, ids.length]], 64, ({ layer, block }) => {
+      const rows = attentionEntropiesFromQueryKeys(block);
+      rows.entropyNats.forEach((entropy, row) => {
+        const expected = direct.get(layer)?.entropyNats[row] ?? Number.NaN;
+        worst = Math.max(worst, Math.abs(entropy - expected));
+        expect(entropy).not.toBeNaN();
+      });
+    });
+    await engine.close();
+    return worst;
+  };
+
+  it('entropies from queries and keys are those from probabilities', async () => {
+    expect(await differenceIn('f64', {})).toBeLessThan(1e-9);
+    expect(await differenceIn('f32', {})).toBeLessThan(2e-5);
+    expect(await differenceIn('f32', { layersResident: false, headResident: false })).toBeLessThan(2e-5);
+  });
 });
 
 describe('a batch', () => {
