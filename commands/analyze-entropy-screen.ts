@@ -114,7 +114,7 @@ interface Plan {
   readonly discreteLevels: number;
   readonly labelKind: LabelKind;
   readonly clump: number | undefined;
-  readonly then: SparseSettings | undefined;
+  readonly regression: SparseSettings | undefined;
 }
 
 function parsePlan(options: Options, own: OwnOptions): Plan {
@@ -128,8 +128,9 @@ function parsePlan(options: Options, own: OwnOptions): Plan {
   }
   const rule = parseChoice('--variant', variant, ['silverman', 'unit-bw'] as const);
   const clump = own.clump === undefined ? undefined : parseNumber('--clump', own.clump, 0);
-  const then = own.then === undefined ? undefined : parseChoice('--then', own.then, ['lasso', 'scad', 'mcp'] as const);
-  if (options.shard && (clump !== undefined || then !== undefined)) {
+  const penalty =
+    own.then === undefined ? undefined : parseChoice('--then', own.then, ['lasso', 'scad', 'mcp'] as const);
+  if (options.shard && (clump !== undefined || penalty !== undefined)) {
     throw new InputError('--clump and --then need all columns; run them without --shard');
   }
   const count = (flag: string, text: string | undefined, fallback: number, least: number): number =>
@@ -148,7 +149,7 @@ function parsePlan(options: Options, own: OwnOptions): Plan {
     discreteLevels: count('--discrete-levels', own.discreteLevels, DEFAULT_DISCRETE_LEVELS, 2),
     labelKind: parseChoice('--label-kind', own.labelKind ?? 'auto', ['auto', 'classes', 'numbers'] as const),
     clump,
-    then: then === undefined ? undefined : sparseSettings(then, own, options.seed),
+    regression: penalty === undefined ? undefined : sparseSettings(penalty, own, options.seed),
   };
 }
 
@@ -171,7 +172,7 @@ async function run(options: Options, given: OwnOptions): Promise<number> {
     skip_constant: own.skipConstant === true,
     top: settings.top,
     clump: plan.clump ?? null,
-    then: plan.then === undefined ? null : sparseParameters(plan.then),
+    regression: plan.regression === undefined ? null : sparseParameters(plan.regression),
   };
   const view: AnalysisView = {
     name: SCREEN_SCHEMA,
@@ -274,7 +275,7 @@ function screenArguments(options: Options, own: OwnOptions, plan: Plan, input: I
     skipConstant: own.skipConstant === true,
     top: plan.settings.top,
     ...(plan.clump !== undefined && { clump: plan.clump }),
-    keepValues: plan.then !== undefined,
+    keepValues: plan.regression !== undefined,
     ...(options.shard && { shard: options.shard }),
     maxMemoryBytes: options.maxMemory,
     scratchDirectory: tmpdir(),
@@ -296,7 +297,8 @@ async function measure(
   context.timings.count('columns', result.names.length);
   if (result.spilled)
     context.warn('the columns were kept in a temporary file; raise --max-memory to keep them in memory');
-  const regression = plan.then === undefined ? null : await regressKept(result, plan.then, input, options, context);
+  const regression =
+    plan.regression === undefined ? null : await regressKept(result, plan.regression, input, options, context);
   const body = {
     ...screenBody(
       result,

@@ -4,16 +4,22 @@ import { FULL_WIDTH, type Panel } from '../report/plots/panel.js';
 import { scatterChart } from '../report/plots/scatter-chart.js';
 import type { MixedBody } from './mixed-report.js';
 
-/** Draws the weight of every cluster against its distance, the two profiles of m, and the effects of both models. */
+/** Outlying clusters named in the headline. */
+const MOST_NAMED = 4;
+
+/** Draws the weight of every cluster, and the likelihood of m in the clustered and in the joint model. */
 export async function drawMixedEffects(body: MixedBody, subtitle: string): Promise<Figure> {
   const outlying = new Set(body.outlying_clusters);
+  const named = outlying.size > 0 && outlying.size <= MOST_NAMED ? body.outlying_clusters.join(', ') : outlying.size;
   const series = (name: string, chosen: boolean) => {
-    const rows = body.cluster_weights.filter(({ cluster }) => outlying.has(cluster) === chosen);
+    const places = Array.from(body.cluster_weights.keys()).filter(
+      (i) => outlying.has(body.cluster_weights[i].cluster) === chosen,
+    );
     return {
       name,
-      x: rows.map((row) => row.mahalanobis2_per_observation),
-      y: rows.map((row) => row.weight),
-      labels: rows.map(({ cluster }) => cluster),
+      x: places.map((i) => i + 1),
+      y: places.map((i) => body.cluster_weights[i].weight),
+      labels: places.map((i) => body.cluster_weights[i].cluster),
       radius: 4,
     };
   };
@@ -21,9 +27,8 @@ export async function drawMixedEffects(body: MixedBody, subtitle: string): Promi
     await scatterChart({
       title: 'Weight of every cluster',
       note: 'Clusters that lie far away count for little: (m + n) / (m + d\u00b2).',
-      xLabel: 'squared Mahalanobis distance by observation',
+      xLabel: 'cluster, in the order of the table',
       yLabel: 'weight',
-      xScale: 'log',
       yScale: 'log',
       width: FULL_WIDTH,
       height: 320,
@@ -57,25 +62,6 @@ export async function drawMixedEffects(body: MixedBody, subtitle: string): Promi
       series: [{ name: 'joint', x: profile.map(({ m }) => m), y: profile.map((p) => p.log_likelihood) }],
     }),
   );
-  const effects = body.fixed_effects;
-  panels.push(
-    await scatterChart({
-      title: 'Fixed effects of both models',
-      note: 'On the diagonal both agree; outlying clusters move the normal ones.',
-      xLabel: 'normal clusters',
-      yLabel: 'q-Gaussian clusters',
-      series: [
-        {
-          name: 'effect',
-          x: effects.map((row) => row.theta_gaussian),
-          y: effects.map(({ theta }) => theta),
-          labels: effects.map(({ effect }) => effect),
-          radius: 4,
-        },
-      ],
-      curve: diagonal(effects.flatMap((row) => [row.theta, row.theta_gaussian])),
-    }),
-  );
   return {
     title: 'Mixed effects with heavy tails',
     subtitle,
@@ -86,14 +72,9 @@ export async function drawMixedEffects(body: MixedBody, subtitle: string): Promi
       { label: 'sigma\u00b2', value: body.sigma2 },
       { label: 'Log-likelihood', value: body.log_likelihood, unit: 'nats' },
       { label: 'of the normal model', value: body.log_likelihood_gaussian, unit: 'nats' },
-      { label: 'Outlying clusters', value: body.outlying_clusters.length },
+      { label: 'Outlying clusters', value: named },
     ],
     panels,
     sections: [],
   };
-}
-
-function diagonal(values: readonly number[]): { label: string; x: number[]; y: number[] } {
-  const ends = [Math.min(...values), Math.max(...values)];
-  return { label: 'equal', x: ends, y: ends };
 }

@@ -171,7 +171,7 @@ export function exactStep(
     highValue = slope(high);
   }
   if (!(highValue >= 0)) return undefined;
-  const root = brentRoot(slope, low, high, 1e-12 * high, lowValue, highValue);
+  const root = brentRoot(slope, low, high, 1e-10 * high, lowValue, highValue);
   if (root === undefined) return undefined;
   if (last?.alpha !== root.x) slope(root.x);
   return last;

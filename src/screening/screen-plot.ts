@@ -30,6 +30,15 @@ export async function drawScreen(body: ScreenBody, statistics: ScreenStatistics,
     y: columns.map((j) => figures[j]),
     labels: columns.map((j) => statistics.names[j]),
   });
+  const significant = new Set(
+    body.ranking.filter(({ q_value }) => q_value !== null && q_value <= 0.05).map(({ index }) => index),
+  );
+  const isSignificant = (j: number): boolean => significant.has(statistics.places[j]);
+  const tested = body.permutations > 0;
+  const groups = [
+    series(tested ? 'q \u2264 0.05' : `first ${listed.length}`, tested ? listed.filter(isSignificant) : listed),
+    series('others', tested ? [...listed.filter((j) => !isSignificant(j)), ...others] : others),
+  ].filter(({ x }) => x.length > 0);
   const largest = Math.min(
     0.999,
     Math.max(0.05, ...order.map((j) => Math.abs(statistics.r[j])).filter(Number.isFinite)),
@@ -46,7 +55,7 @@ export async function drawScreen(body: ScreenBody, statistics: ScreenStatistics,
         yLabel: unit,
         width: FULL_WIDTH,
         height: 380,
-        series: [series(`first ${listed.length}`, listed), ...(others.length > 0 ? [series('others', others)] : [])],
+        series: groups,
         curve: { label: 'a normal pair', x: steps, y: steps.map(gaussianInformation) },
       }),
     );
