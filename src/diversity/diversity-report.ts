@@ -37,6 +37,8 @@ interface FigureReport extends MeasureReport {
   method: string;
   method_error: number | null;
   method_error_kind: string | null;
+  /** What half of the frequencies or landmarks give. */
+  value_half: number | null;
 }
 
 interface CurveReport {
@@ -132,7 +134,7 @@ function keyed(measures: readonly SpectralMeasure[], values: ArrayLike<number>):
 
 const ERROR_KINDS: Readonly<Record<string, string>> = {
   slq: 'standard error over probes',
-  fkea: 'change from half the frequencies',
+  fkea: 'standard error over frequencies',
   nystrom: 'change from half the landmarks',
 };
 
@@ -145,6 +147,7 @@ function spectralFigures(figures: SetMeasures['figures']): FigureReport[] {
     method: figure.path,
     method_error: figure.methodError,
     method_error_kind: figure.methodError === null ? null : (ERROR_KINDS[figure.path] ?? null),
+    value_half: figure.halfValue,
   }));
 }
 
@@ -159,6 +162,7 @@ function internalFigures(set: SetMeasures): FigureReport[] {
     method: pairs === null ? 'all pairs' : `${pairs} pairs`,
     method_error: standardError,
     method_error_kind: standardError === null ? null : 'standard error over pairs',
+    value_half: null,
   }));
 }
 
@@ -288,6 +292,7 @@ export const SCORE_COLUMNS = [
   'entropy_nats',
   'method',
   'method_error',
+  'value_half',
   'cut',
 ] as const;
 
@@ -296,21 +301,32 @@ export function* scoreRows(body: DiversityBody): Generator<Cell[]> {
   for (const set of body.sets) {
     const cut = set.spectrum?.cut ?? null;
     for (const f of set.figures) {
-      const values = [f.measure, f.q, f.t, f.value, f.value_se, f.entropy_nats, f.method, f.method_error];
+      const values = [f.measure, f.q, f.t, f.value, f.value_se, f.entropy_nats, f.method, f.method_error, f.value_half];
       yield [set.name, set.layer, 'set', null, set.items, ...values, f.measure === 'intdiv' ? null : cut];
     }
     for (const group of set.groups) {
       for (const f of set.figures) {
         const value = group.scores[measureKey(f)];
         if (value === undefined) continue;
-        const values = [f.measure, f.q, f.t, value, null, Math.log(value), set.method, null, null];
+        const values = [f.measure, f.q, f.t, value, null, Math.log(value), set.method, null, null, null];
         yield [set.name, set.layer, 'group', group.name, group.items, ...values];
       }
     }
   }
   for (const found of body.comparisons) {
     for (const f of found.against_figures) {
-      const values = [f.measure, f.q, f.t, f.value, f.value_se, f.entropy_nats, f.method, f.method_error, null];
+      const values = [
+        f.measure,
+        f.q,
+        f.t,
+        f.value,
+        f.value_se,
+        f.entropy_nats,
+        f.method,
+        f.method_error,
+        f.value_half,
+        null,
+      ];
       yield [found.against, found.layer, 'against', null, found.against_items, ...values];
     }
   }

@@ -1,12 +1,12 @@
 import { type FeatureMatrix, loadMatrix } from '../formats/feature-matrix.js';
 import { multiply } from '../kernels/gemm.js';
+import { cosSinFeatures } from '../kernels/kernel-tiles.js';
 import { squaredDistances } from '../linalg/gram.js';
+import { drawLandmarks, NYSTROM_CUT } from '../linalg/nystrom.js';
+import { drawFrequencies } from '../linalg/random-features.js';
 import { symmetricEigen } from '../linalg/symmetric-eigen.js';
 import type { TiledProducts } from '../linalg/tiled-products.js';
-import { createRandom } from '../random.js';
 
-/** Eigenvalues of the landmarks' kernel below this share of the largest span nothing. */
-const LANDMARK_CUT = 1e-12;
 /** Rows that are mapped at once. */
 const MAPPED_ROWS = 512;
 
@@ -36,31 +36,29 @@ function mappedRows(
 }
 
 /**
- * Random Fourier features of the Gaussian kernel, `phi(x) = [cos(w_r . x), sin(w_r . x)] / sqrt(D)` with
+ * Random Fourier features of the Gaussian kernel as rows, `phi(x) = [cos(w_r . x), sin(w_r . x)] / sqrt(D)` with
  * `w_r ~ N(0, I / sigma^2)`, r = 1..D: rows of length 1 whose inner products are the kernel on average (FKEA, Ospanov et
- * al. 2024). With finite D scores are low.
+ * al. 2024). With finite D scores are low. Half as many frequencies are the first half of these.
  */
 export function fourierRows(
   matrix: FeatureMatrix,
   sigma: number,
   frequencies: number,
   seed: number,
-  threads?: number,
+  threads: number,
 ): FeatureMatrix {
   const d = matrix.columns;
-  const random = createRandom(seed).fork(0x666b6561);
-  const omega = Float64Array.from({ length: frequencies * d }, () => random.normal() / sigma);
-  const phases = new Float64Array(MAPPED_ROWS * frequencies);
-  const scale = 1 / Math.sqrt(frequencies);
+  const omega = drawFrequencies(d, frequencies, sigma, seed);
+  const angles = new Float64Array(frequencies * MAPPED_ROWS);
+  const features = new Float64Array(2 * angles.length);
   return mappedRows(matrix, 2 * frequencies, (rows, count, target) => {
-    const sizes = { m: count, n: frequencies, k: d };
-    multiply(rows, omega, phases, sizes, { transposeB: true, ...(threads !== undefined && { threads }) });
+    const sizes = { m: frequencies, n: count, k: d };
+    multiply(omega, rows, angles, sizes, { transposeA: true, transposeB: true, threads });
+    const tile = { data: angles, rows: frequencies, columns: count };
+    cosSinFeatures(tile, 1 / Math.sqrt(frequencies), features, { threads });
     for (let r = 0; r < count; r++) {
-      for (let f = 0; f < frequencies; f++) {
-        const phase = phases[r * frequencies + f];
-        target[2 * r * frequencies + f] = scale * Math.cos(phase);
-        target[(2 * r + 1) * frequencies + f] = scale * Math.sin(phase);
-      }
+      const row = r * 2 * frequencies;
+      for (let f = 0; f < 2 * frequencies; f++) target[row + f] = features[f * count + r];
     }
   });
 }
@@ -80,7 +78,7 @@ export async function nystromRows(
 ): Promise<FeatureMatrix> {
   const d = matrix.columns;
   const t = Math.min(landmarks, matrix.rows);
-  const chosen = createRandom(seed).fork(0x6e797374).permutation(matrix.rows).slice(0, t).sort();
+  const chosen = drawLandmarks(matrix.rows, t, seed);
   const x = loadMatrix(matrix, chosen);
   const sigma = 'sigma' in options ? options.sigma : 1;
   const { threads } = products;
@@ -110,7 +108,7 @@ export async function nystromRows(
     for (let i = 0; i < own.length; i++) own[i] = Math.exp(-own[i] / (2 * sigma * sigma));
   }
   const { values, vectors } = symmetricEigen(own, t);
-  const kept = values.findIndex((value) => value > LANDMARK_CUT * values[t - 1]);
+  const kept = values.findIndex((value) => value > NYSTROM_CUT * values[t - 1]);
   const rank = t - kept;
   const whitening = new Float64Array(t * rank);
   for (let v = 0; v < rank; v++) {

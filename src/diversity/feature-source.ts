@@ -61,6 +61,7 @@ export function featureSource(rows: FeatureMatrix, options: FeatureSourceOptions
     path,
     items: n,
     order: m,
+    moment,
     eigenvalues: async (subset) => (subset ? ofRows(subset) : spectrum((await moment()).slice())),
     async eigenvaluesWithout(item) {
       const left = (await moment()).slice();

@@ -43,7 +43,7 @@ export interface OpenedSets {
   readonly duplicates: readonly number[];
   /** One bandwidth for all sets, so that their scores can be compared. */
   readonly bandwidth?: Bandwidth;
-  /** The kernel over the sets `which`. `halved` takes half the frequencies or landmarks, to see what they cost. */
+  /** The kernel over the sets `which`. `halved` takes half the landmarks, to see what they cost. */
   open(which: readonly number[], halved?: boolean): Promise<OpenedKernel>;
   close(): void;
 }
@@ -252,7 +252,7 @@ async function openGaussian(
   const options = { ...(weights && { weights }), threads, seed, precision, partBytes: partShare(settings) };
   const { rows: n, columns: d } = matrix;
   if (plan.method === 'fkea') {
-    const mapped = fourierRows(matrix, sigma, halved ? Math.max(1, frequencies >> 1) : frequencies, seed, threads);
+    const mapped = fourierRows(matrix, sigma, frequencies, seed, threads);
     return withGaussianPairs(featureSource(mapped, { ...options, path: 'fkea' }), matrix, sigma, products, weights);
   }
   if (plan.method === 'nystrom') {

@@ -47,6 +47,8 @@ export interface KernelSource {
   parts(strata: readonly number[], seed: number): Promise<ResamplingParts>;
   /** Undefined where eigenvectors are no modes. */
   leading(count: number): Promise<LeadingModes | undefined>;
+  /** The second moment of features `[order, order]`, where there is one. */
+  readonly moment?: () => Promise<Float64Array>;
   /** Present where the spectrum of all items is out of reach: `eigenvalues` then serves subsamples only. */
   readonly quadrature?: (orders: readonly number[]) => Promise<QuadratureScores>;
 }

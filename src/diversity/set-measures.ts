@@ -1,3 +1,4 @@
+import { fourierScores } from '../linalg/random-features.js';
 import { sampledInternalDiversity } from './internal-diversity.js';
 import type { OpenedKernel, OpenedSets } from './kernel-opening.js';
 import { kernelOrigin } from './kernel-opening.js';
@@ -21,8 +22,10 @@ export interface SpectralFigure extends SpectralMeasure {
   readonly value: number;
   /** Over samples of items: half-samples. */
   readonly standardError: number | null;
-  /** Of the method: over probes (slq), or the change from half the frequencies or landmarks. */
+  /** Of the method: a standard error over probes (slq) or frequencies (fkea), the change from half the landmarks. */
   readonly methodError: number | null;
+  /** What half of the frequencies or landmarks give. */
+  readonly halfValue: number | null;
   readonly path: SpectrumPath | 'norm';
 }
 
@@ -109,12 +112,7 @@ export async function figuresOf(
   if (source.quadrature) return { figures: await quadratureFigures(source, measures), eigenvalues: undefined };
   const eigenvalues = await source.eigenvalues();
   const values = scoresOf(eigenvalues, source.items, measures, options);
-  let methodErrors: Float64Array | undefined;
-  if (source.path === 'fkea' || source.path === 'nystrom') {
-    const half = await opened.open([set], true);
-    const coarse = scoresOf(await half.source.eigenvalues(), source.items, measures, options);
-    methodErrors = values.map((value, k) => Math.abs(value - coarse[k]));
-  }
+  const errors = await methodErrors(opened, set, kernel, values, measures, options, settings);
   const norm = source.path === 'nystrom' ? undefined : await source.squaredNorm();
   const figures = measures.map((measure, k): SpectralFigure => {
     const byNorm = measure.kind === 'rke' && norm !== undefined;
@@ -122,11 +120,35 @@ export async function figuresOf(
       ...measure,
       value: byNorm ? rkeScore(norm).score : values[k],
       standardError: null,
-      methodError: methodErrors?.[k] ?? null,
+      methodError: errors?.[k].error ?? null,
+      halfValue: errors?.[k].half ?? null,
       path: byNorm && source.path !== 'fkea' ? 'norm' : source.path,
     };
   });
   return { figures, eigenvalues };
+}
+
+/** What the approximation of a spectrum costs: by frequencies that are left out, by half of the landmarks. */
+async function methodErrors(
+  opened: OpenedSets,
+  set: number,
+  { source }: OpenedKernel,
+  values: Float64Array,
+  measures: readonly SpectralMeasure[],
+  options: ScoreOptions,
+  { frequencies, threads }: DiversitySettings,
+): Promise<{ error: number; half: number }[] | undefined> {
+  if (source.path === 'fkea' && source.moment && frequencies > 1) {
+    const scores = measures.map(
+      (measure) => (eigenvalues: Float64Array) => scoresOf(eigenvalues, source.items, [measure], options)[0],
+    );
+    const found = fourierScores(await source.moment(), frequencies, scores, threads);
+    return found.map(({ standardError, half }) => ({ error: standardError, half }));
+  }
+  if (source.path !== 'nystrom') return undefined;
+  const coarse = await opened.open([set], true);
+  const half = scoresOf(await coarse.source.eigenvalues(), source.items, measures, options);
+  return Array.from(values, (value, k) => ({ error: Math.abs(value - half[k]), half: half[k] }));
 }
 
 async function quadratureFigures(
@@ -140,6 +162,7 @@ async function quadratureFigures(
     value: found?.scores[k] ?? Number.NaN,
     standardError: null,
     methodError: found === undefined || Number.isNaN(found.standardErrors[k]) ? null : found.standardErrors[k],
+    halfValue: null,
     path: source.path,
   }));
 }
