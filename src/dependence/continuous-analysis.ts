@@ -150,8 +150,10 @@ export function splitEstimates(
         freedom += parts - 1;
       }
     });
-    lines.push({ estimator: estimator.name, mean, se });
     const known = freedom > 0 ? Math.sqrt(pooled / freedom) : null;
+    // One part has no spread of its own: its error is the pooled one.
+    se[ascending.length - 1] = known ?? 0;
+    lines.push({ estimator: estimator.name, mean, se });
     estimates.push({ ...common, valueNats: whole.valueNats, seNats: known, seMethod: known === null ? null : 'split' });
   }
   return { convergence: { sizes, subsamples: Math.max(...splits), lines }, estimates };

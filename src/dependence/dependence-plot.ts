@@ -30,8 +30,8 @@ const SYMBOLS: Readonly<Record<MeasureName, string>> = {
   active_information: 'A',
 };
 
-/** `I(x; y | z)`. */
-const shortName = ({ measure, of }: MeasureResult): string => `${SYMBOLS[measure]}(${of})`;
+/** `I(x; y | z)`, `T(x → y)`. */
+const shortName = ({ measure, of }: MeasureResult): string => `${SYMBOLS[measure]}(${of.replace(' -> ', ' \u2192 ')})`;
 
 async function convergencePanel(result: MeasureResult, unit: EntropyUnit, width?: number): Promise<Panel[]> {
   const { convergence } = result;
@@ -67,7 +67,7 @@ async function convergencePanel(result: MeasureResult, unit: EntropyUnit, width?
   ];
 }
 
-const BINS = 40;
+const MOST_BINS = 40;
 
 async function nullPanel(result: MeasureResult, unit: EntropyUnit): Promise<Panel[]> {
   const { test } = result;
@@ -77,10 +77,11 @@ async function nullPanel(result: MeasureResult, unit: EntropyUnit): Promise<Pane
   const low = values.reduce((a, b) => Math.min(a, b));
   const high = values.reduce((a, b) => Math.max(a, b));
   if (!(high > low)) return [];
-  const size = (high - low) / BINS;
-  const edges = Float64Array.from({ length: BINS + 1 }, (_, i) => low + i * size);
-  const counts = new Float64Array(BINS);
-  for (const value of values) counts[Math.min(BINS - 1, Math.floor((value - low) / size))]++;
+  const bins = Math.min(MOST_BINS, Math.ceil(1.5 * Math.sqrt(values.length)));
+  const size = (high - low) / bins;
+  const edges = Float64Array.from({ length: bins + 1 }, (_, i) => low + i * size);
+  const counts = new Float64Array(bins);
+  for (const value of values) counts[Math.min(bins - 1, Math.floor((value - low) / size))]++;
   const p = test.pValue < 0.0001 ? test.pValue.toExponential(1) : String(Number(test.pValue.toPrecision(3)));
   return [
     await histogramChart({
@@ -194,7 +195,9 @@ export async function drawDependence(
   }
   const sections: Section[] = [{ heading: 'Every estimator', body: tableMarkup(estimateTable(result, unit)) }];
   return {
-    title: pairs ? 'Dependence between columns' : `${NAMES[primary.measure]} of ${primary.of}`,
+    title: pairs
+      ? 'Dependence between columns'
+      : `${NAMES[primary.measure]} of ${primary.of.replace(' -> ', ' \u2192 ')}`,
     subtitle,
     headline: pairs ? [] : headlineOf(result, unit),
     panels,
