@@ -12,10 +12,7 @@ namespace surprisal {
 namespace {
 
 // Up to this order the direct reduction is the faster one, on two threads of a processor with AVX2 or AVX-512.
-#ifndef SURPRISAL_DIRECT
-#define SURPRISAL_DIRECT 384
-#endif
-constexpr int64_t kMostDirect = SURPRISAL_DIRECT;
+constexpr int64_t kMostDirect = 384;
 
 // Matrices whose largest entry lies beyond 2^+-kSafeExponent are scaled by a power of two, which is exact: sums of
 // squares then neither overflow nor underflow where they count.

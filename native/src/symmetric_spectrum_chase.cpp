@@ -12,10 +12,7 @@
 namespace surprisal {
 namespace {
 
-#ifndef SURPRISAL_GROUP
-#define SURPRISAL_GROUP 8
-#endif
-constexpr int64_t kGroup = SURPRISAL_GROUP;
+constexpr int64_t kGroup = 8;
 
 // Steps of a group's last sweep that are done; on its own cache line.
 struct alignas(64) Progress {

@@ -96,7 +96,8 @@ inline __attribute__((always_inline)) void subtract_combinations(const double* x
   }
 }
 
-// Makes column j of the panel a vector of a reflection; what lies above row j was put into r and becomes zero.
+// Makes column j of the panel the vector of a reflection, entries below row `block` of it alone; its part of R, row j
+// included, goes to r.
 template <class S>
 double make_reflection(double* column, int64_t j, int64_t block, int64_t count, int64_t rows, double* r) {
   if (j >= rows) {
@@ -120,8 +121,7 @@ double make_reflection(double* column, int64_t j, int64_t block, int64_t count, 
   return made.factor;
 }
 
-// Applies reflections block .. j of one block of columns to its column j + 1: left-looking would read more; here the
-// newest one goes to all columns of the block that are left.
+// Applies the reflection of column j to the columns of its block that follow, j < c < last.
 template <class S>
 void apply_to_block(double* panel, int64_t stride, int64_t j, int64_t last, int64_t block, int64_t count,
                     double factor) {
@@ -141,7 +141,7 @@ void apply_to_block(double* panel, int64_t stride, int64_t j, int64_t last, int6
   }
 }
 
-// Columns first .. first + 1 of the panel become Q' of them, Q the reflections of one block with triangle t.
+// Columns first and first + 1 of the panel become Q' times them, Q the reflections of one block with triangle t.
 template <class S>
 void apply_block(double* panel, int64_t stride, int64_t block, int64_t first, int64_t count, const double* t) {
   double inner[kInner][2];
@@ -164,7 +164,7 @@ void apply_block(double* panel, int64_t stride, int64_t block, int64_t first, in
   subtract_combinations<S>(v, columns, stride, count - block, d);
 }
 
-// Columns [first, last) of T: T(0..j-1, j) = -factor_j T(0..j-1, 0..j-1) V' v_j, products(i, j) = v_i' v_j.
+// Columns [from, last) of T, rows from `first` on: T(0..j-1, j) = -factor_j T(0..j-1, 0..j-1) V' v_j, products(i, j) = v_i' v_j.
 inline void extend_triangle(double* t, const double* products, const double* factors, int64_t first, int64_t from,
                             int64_t last) {
   for (int64_t j = from; j < last; j++) {

@@ -46,7 +46,7 @@ function spectrumReference(matrix: Float64Array, n: number): Float64Array {
 
 /**
  * Eigenvalues, ascending, of a symmetric matrix [n, n], row-major, of which the lower triangle is read. The matrix is
- * overwritten; beyond it the work needs 4 kB a row. Errors are of the order of n eps |A|, as of any reduction by
+ * overwritten; beyond it the work needs 2.5 kB a row. Errors are of the order of n eps |A|, as of any reduction by
  * orthogonal similarity, and results are the same bits whatever the number of threads.
  * @throws RangeError when the array holds no [n, n], or the lower triangle an entry that is not finite
  */
