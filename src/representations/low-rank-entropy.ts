@@ -22,8 +22,8 @@ function spectrumOf(covariance: Float64Array, features: number, threads: number)
 
 /**
  * Entropies by random Fourier features of the Gaussian kernel: the operator of `G ~ Phi Phi^T` has the non-zero spectrum
- * of a covariance of features, `Phi^T diag(1 / deg) Phi`. Entropies are low for finite D: those of half of the frequencies
- * stand beside them. Standard errors are a jackknife over frequencies.
+ * of a covariance of features, `Phi^T diag(1 / deg) Phi`. Finite D shortens spectra: those of half of the frequencies, with
+ * degrees of their own, stand beside them. Standard errors are a jackknife over frequencies at the degrees of all.
  * @throws InputError when the features are too coarse for the bandwidth
  */
 export async function fourierEntropy(
@@ -33,22 +33,26 @@ export async function fourierEntropy(
 ): Promise<EntropyEstimate> {
   const { products, settings } = context;
   const { features: frequencies, threads, times } = settings;
-  const omega = drawFrequencies(cloud.d, frequencies, sigma, settings.seed);
   const precision = cloud.data instanceof Float32Array ? 'f32' : 'f64';
-  const map = fourierMap(matrixOf(cloud), omega, frequencies, { products, precision, sigma });
-  const { covariance, degrees } = await covarianceOf(map, context);
+  const measure = async (count: number) => {
+    const omega = drawFrequencies(cloud.d, count, sigma, settings.seed);
+    return covarianceOf(fourierMap(matrixOf(cloud), omega, count, { products, precision, sigma }), context);
+  };
+  const { covariance, degrees } = await measure(frequencies);
   const scores = fourierScores(
     covariance,
     frequencies,
     times.map((t) => (eigenvalues: Float64Array) => spectralEntropy(eigenvalues, t).bits),
     threads,
   );
+  const half = frequencies >> 1;
+  const halfSpectrum = spectrumOf((await measure(half)).covariance, 2 * half, threads);
   return {
     method: 'fkea',
     bits: Float64Array.from(scores, ({ value }) => value),
     standardErrorBits: Float64Array.from(scores, ({ standardError }) => standardError),
-    halfRankBits: Float64Array.from(scores, ({ half }) => half),
-    eigenvalues: spectrumOf(covariance, map.features, threads),
+    halfRankBits: Float64Array.from(times, (t) => spectralEntropy(halfSpectrum, t).bits),
+    eigenvalues: spectrumOf(covariance, 2 * frequencies, threads),
     meanSimilarity: meanSimilarityOf(degrees),
   };
 }
