@@ -28,6 +28,8 @@ export interface Adapter {
   run(inputs: { [key: string]: Json }, wanted: Json): unknown | Promise<unknown>;
   /** float32: the computation ran through float32 operators, and the wider rule applies. Default float64. */
   readonly arithmetic?: 'float64' | 'float32';
+  /** Leaves that follow from quantities which the cases' inputs do not hold; they are left out, and the rule says so. */
+  readonly undetermined?: readonly string[];
 }
 
 export interface Mismatch {
@@ -235,6 +237,9 @@ export async function actualOf(golden: GoldenCase, adapter: Adapter): Promise<Js
   return plain(await adapter.run(golden.inputs, blank(golden.expected)));
 }
 
+const isRecord = (value: Json): value is { [key: string]: Json } =>
+  value !== null && typeof value === 'object' && !Array.isArray(value);
+
 /** Runs and judges a case. */
 export async function judge(golden: GoldenCase): Promise<Verdict> {
   const base = { system: golden.system, case: golden.case };
@@ -242,16 +247,19 @@ export async function judge(golden: GoldenCase): Promise<Verdict> {
   if (adapter === undefined) return { ...base, status: 'no adapter', rule: '', detail: '' };
   const float32 = adapter.arithmetic === 'float32';
   const { rtol, atol } = golden.tolerance;
-  const rule = float32
-    ? `float32 rule: ${FLOAT32_TOLERANCE} of the largest`
-    : `float64 rule: rtol ${rtol}, atol ${atol}`;
+  const left = (adapter.undetermined ?? []).filter((leaf) => isRecord(golden.expected) && leaf in golden.expected);
+  const rule =
+    (float32 ? `float32 rule: ${FLOAT32_TOLERANCE} of the largest` : `float64 rule: rtol ${rtol}, atol ${atol}`) +
+    (left.length > 0 ? `; not determined by the inputs: ${left.join(', ')}` : '');
   let actual: Json;
   try {
     actual = await actualOf(golden, adapter);
   } catch (error) {
     return { ...base, status: 'FAIL', rule, detail: `threw ${error instanceof Error ? error.message : String(error)}` };
   }
-  const found = mismatches(actual, golden.expected, golden.tolerance, float32);
+  const found = mismatches(actual, golden.expected, golden.tolerance, float32).filter(
+    ({ entry }) => !left.includes(entry),
+  );
   if (found.length === 0) return { ...base, status: 'ok', rule, detail: '' };
   const worst = found.reduce((a, b) => (b.excess > a.excess ? b : a));
   const excess = Number.isFinite(worst.excess) ? ` (${worst.excess.toPrecision(3)} times the tolerance)` : '';
