@@ -2,14 +2,9 @@ import { InputError } from '../errors.js';
 import { openFeatures } from '../features/open-features.js';
 import { type FeatureSource, loadMatrix } from '../formats/feature-matrix.js';
 import type { ComputeReference } from '../kernels/compute-thread.js';
-import {
-  type ClusteredFit,
-  type ClusteredFitOptions,
-  type EffectErrors,
-  effectErrors,
-  fitClustered,
-} from './clustered-t.js';
+import { type ClusteredFit, type ClusteredFitOptions, fitClustered } from './clustered-t.js';
 import { type ClusteredData, errorCorrelation, factorCluster, gatherClusters } from './clusters.js';
+import { type EffectErrors, effectErrors } from './effect-errors.js';
 import type { EffectPenalty } from './generalised-least-squares.js';
 import { fitJoint, type JointFit } from './joint-model.js';
 import type { Penalty } from './penalty.js';
