@@ -46,7 +46,9 @@ describe('methods of the entropy', () => {
     const claimed = found.standardErrorBits?.[0] ?? 0;
     expect(error).toBeLessThan(4 * claimed);
     expect(claimed).toBeLessThan(0.1);
-    expect(found.eigenvalues?.[0]).toBeCloseTo(1, 2);
+    // Whatever the noise, sqrt(deg) is an eigenvector with the eigenvalue 1.
+    const nearest = Math.min(...Array.from(found.eigenvalues ?? [], (value) => Math.abs(value - 1)));
+    expect(nearest).toBeLessThan(1e-8);
   });
 
   it.each(['K', 'P'] as const)('landmarks at every point give the spectrum itself, operator %s', async (operator) => {
