@@ -76,16 +76,26 @@ export function unitRows(matrix: FeatureMatrix): FeatureMatrix {
       matrix.readRows(start, count, target);
       for (let r = 0; r < count; r++) {
         const end = (r + 1) * columns;
-        // By the largest entry first, so that squares neither vanish nor overflow.
-        let largest = 0;
-        for (let i = r * columns; i < end; i++) largest = Math.max(largest, Math.abs(target[i]));
         let squares = 0;
-        for (let i = r * columns; i < end; i++) squares += (target[i] / largest) ** 2;
+        for (let i = r * columns; i < end; i++) squares += target[i] * target[i];
+        if (!(squares > 1e-250 && squares < 1e250)) squares = rescaleRow(target, r * columns, end);
         const length = Math.sqrt(squares);
-        for (let i = r * columns; i < end; i++) target[i] = target[i] / largest / length;
+        for (let i = r * columns; i < end; i++) target[i] /= length;
       }
     },
   };
+}
+
+/** Divides a row by its largest entry, where squares would vanish or overflow; gives the sum of its squares. */
+function rescaleRow(row: Floats, start: number, end: number): number {
+  let largest = 0;
+  for (let i = start; i < end; i++) largest = Math.max(largest, Math.abs(row[i]));
+  let squares = 0;
+  for (let i = start; i < end; i++) {
+    row[i] /= largest;
+    squares += row[i] * row[i];
+  }
+  return squares;
 }
 
 /** Some rows of a matrix, in the order given. Neighbouring rows are read together. */
