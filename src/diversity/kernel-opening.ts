@@ -68,8 +68,11 @@ export async function openSets(
   const opened =
     sets[0].items.kind === 'texts' ? textSets(sets, settings) : await featureSets(sets, settings, products);
   try {
-    sets.forEach(({ weights, name }, set) => {
-      if (weights) checkWeights(weights, opened.items[set], `--weights of ${name}`);
+    sets.forEach(({ weights, groups, name }, set) => {
+      const items = opened.items[set];
+      if (weights) checkWeights(weights, items, `--weights of ${name}`);
+      if (groups && groups.codes.length !== items)
+        throw new InputError(`${name}: ${groups.codes.length} labels for ${items} items; give one label an item`);
     });
   } catch (error) {
     opened.close();
@@ -80,7 +83,14 @@ export async function openSets(
 
 function planFor(settings: DiversitySettings, items: number, columns: number): KernelPlan {
   const { kernel, method, maxMemoryBytes, frequencies, landmarks } = settings;
-  return planKernel({ kernel, method, items, columns, maxMemoryBytes, frequencies, landmarks });
+  const plan = planKernel({ kernel, method, items, columns, maxMemoryBytes, frequencies, landmarks });
+  if (plan.method === 'slq' && settings.truncations.length > 0) {
+    throw new InputError(
+      `--truncate needs a spectrum, which quadrature of ${items} items does not give; use --method ` +
+        `${kernel === 'ngram' ? 'exact' : 'nystrom'}`,
+    );
+  }
+  return plan;
 }
 
 const weightsOf = (sets: readonly DiversitySet[], which: readonly number[]): { weights?: Float64Array } => {
