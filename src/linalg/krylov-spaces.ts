@@ -6,15 +6,17 @@ import { symmetricEigen } from './symmetric-eigen.js';
 
 /** A residual this small beside the operator ends a Krylov space. */
 const BREAKDOWN = { f32: 1e-6, f64: 1e-13 } as const;
-/** Most leading eigenvectors that are taken out of the noise, and how well they must be known. */
-const MOST_LEADING = 16;
-const LEADING_RESIDUAL = 1e-3;
+/** Most leading eigenvectors that are taken out of the noise. */
+const MOST_LEADING = 32;
+/** Residual of a vector over its eigenvalue, at most: any vector leaves the mean without bias, near ones serve better. */
+const LEADING_RESIDUAL = 0.05;
+/** A Ritz vector of which less is left beside those before it is one of them again. */
+const NEW_DIRECTION = 0.1;
 
 type Basis = Float32Array | Float64Array;
 
-/** Krylov spaces of a group of probes, in lockstep. */
+/** Krylov spaces of a group of random vectors, in lockstep. */
 export interface KrylovGroup {
-  readonly first: number;
   readonly count: number;
   readonly bases: Basis[];
   /** Diagonals and off-diagonals of the tridiagonal matrices, one a probe. */
@@ -27,9 +29,9 @@ export interface KrylovGroup {
   readonly image: Float64Array;
 }
 
-/** Random signs of probe p: a stream of its own, whatever the group. */
-function signs(seed: number, probe: number, target: Float64Array): void {
-  const random = createRandom(seed).fork(probe);
+/** Random signs: a stream of their own, whatever the group. */
+function signs(seed: number, stream: number, target: Float64Array): void {
+  const random = createRandom(seed).fork(stream);
   for (let i = 0; i < target.length; i += 64) {
     let word = random.next64();
     for (let j = i; j < Math.min(i + 64, target.length); j++) {
@@ -42,20 +44,19 @@ function signs(seed: number, probe: number, target: Float64Array): void {
 export function startGroup(
   operator: SymmetricOperator,
   seed: number,
-  first: number,
-  count: number,
+  streams: readonly number[],
   most: number,
 ): KrylovGroup {
   const { n, precision } = operator;
+  const count = streams.length;
   const current = new Float64Array(count * n);
-  for (let p = 0; p < count; p++) {
+  streams.forEach((stream, p) => {
     const vector = current.subarray(p * n, (p + 1) * n);
-    signs(seed, first + p, vector);
+    signs(seed, stream, vector);
     for (let i = 0; i < n; i++) vector[i] /= Math.sqrt(n);
-  }
+  });
   const basis = (): Basis => (precision === 'f32' ? new Float32Array(most * n) : new Float64Array(most * n));
   return {
-    first,
     count,
     bases: Array.from({ length: count }, basis),
     alphas: Array.from({ length: count }, () => []),
@@ -118,63 +119,100 @@ export function nodesOf(group: KrylovGroup, probe: number, steps: number): NodeW
   return quadratureNodes(alphas, group.betas[probe].slice(0, alphas.length - 1));
 }
 
-/** Bytes of the Krylov space of one probe: its basis and the vectors of the current step. */
-export const bytesOfProbe = (operator: SymmetricOperator, steps: number): number =>
+/** Bytes of one Krylov space: its basis and the vectors of the current step. */
+export const bytesOfSpace = (operator: SymmetricOperator, steps: number): number =>
   operator.n * (steps * (operator.precision === 'f32' ? 4 : 8) + 4 * 8);
 
-/** Approximate eigenvectors of large eigenvalues, out of the Krylov space of one probe. */
-export interface LeadingPairs {
-  /** Their eigenvalues, by falling magnitude. */
+/** Approximate eigenvectors of large eigenvalues, orthonormal. */
+export interface LeadingVectors {
+  /** Their eigenvalues. */
   readonly values: Float64Array;
-  /** Their coordinates in the basis, `[values, steps]`. */
-  readonly coordinates: Float64Array;
-  /** Orthonormal rows `[steps, n]`. */
-  readonly basis: Basis;
-  readonly steps: number;
-  readonly n: number;
+  /** `[values, n]` */
+  readonly vectors: Basis;
 }
 
-/** The Ritz pairs of the first probe that have converged, at most 16. */
-export function leadingPairs(group: KrylovGroup, n: number, most: number): LeadingPairs {
-  const alphas = group.alphas[0].slice(0, most);
+/** Bytes of the most leading vectors that are kept. */
+export const bytesOfLeading = (operator: SymmetricOperator): number =>
+  operator.n * MOST_LEADING * (operator.precision === 'f32' ? 4 : 8);
+
+interface RitzPair {
+  readonly value: number;
+  readonly space: number;
+  /** Coordinates in the basis of its space. */
+  readonly coordinates: Float64Array;
+}
+
+/** The Ritz pairs of a space near to eigenpairs, after at most `most` steps. */
+function ritzPairs(group: KrylovGroup, space: number, most: number): RitzPair[] {
+  const alphas = group.alphas[space].slice(0, most);
+  const betas = group.betas[space];
   const steps = alphas.length;
   const matrix = new Float64Array(steps * steps);
   alphas.forEach((alpha, k) => {
     matrix[k * (steps + 1)] = alpha;
     if (k + 1 === steps) return;
-    matrix[k * (steps + 1) + 1] = group.betas[0][k];
-    matrix[k * (steps + 1) + steps] = group.betas[0][k];
+    matrix[k * (steps + 1) + 1] = betas[k];
+    matrix[k * (steps + 1) + steps] = betas[k];
   });
   const { values, vectors } = symmetricEigen(matrix, steps);
   // A closed space has no next beta: its pairs are eigenpairs.
-  const next = group.betas[0][steps - 1] ?? 0;
-  const residual = (i: number): number => Math.abs(next * vectors[i * steps + steps - 1]);
-  const chosen = Array.from({ length: steps }, (_, i) => i)
-    .filter((i) => residual(i) < LEADING_RESIDUAL * Math.abs(values[i]))
-    .sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]))
-    .slice(0, MOST_LEADING);
-  const coordinates = new Float64Array(chosen.length * steps);
-  chosen.forEach((i, k) => {
-    coordinates.set(vectors.subarray(i * steps, (i + 1) * steps), k * steps);
-  });
-  const basis = group.bases[0].slice(0, steps * n);
-  return { values: Float64Array.from(chosen, (i) => values[i]), coordinates, basis, steps, n };
+  const next = betas[steps - 1] ?? 0;
+  return Array.from(values, (value, i) => ({
+    value,
+    space,
+    coordinates: vectors.subarray(i * steps, (i + 1) * steps),
+  })).filter(({ value, coordinates }) => Math.abs(next * coordinates[steps - 1]) < LEADING_RESIDUAL * Math.abs(value));
 }
 
-/** Squared projections `(u_i · z)²` of a probe of random signs on the leading pairs; each is 1 on average. */
-export function squaredProjections(
-  pairs: LeadingPairs,
+/**
+ * Leading eigenvectors out of the Krylov spaces of the first `scouts` vectors: their Ritz vectors near to one, by falling
+ * eigenvalue, each made orthogonal to those before it. A Krylov space holds one vector of every eigenspace, so that
+ * several are needed where eigenvalues are nearly equal, as those of separate clusters are. What is left of a Ritz vector
+ * has its Ritz value as Rayleigh quotient.
+ */
+export function leadingVectors(
   group: KrylovGroup,
-  probe: number,
+  operator: SymmetricOperator,
+  scouts: number,
+  steps: number,
+  threads?: number,
+): LeadingVectors {
+  const { n, precision } = operator;
+  const pairs = Array.from({ length: scouts }, (_, s) => ritzPairs(group, s, steps)).flat();
+  pairs.sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
+  const vectors = precision === 'f32' ? new Float32Array(MOST_LEADING * n) : new Float64Array(MOST_LEADING * n);
+  const values: number[] = [];
+  for (const { value, space, coordinates } of pairs) {
+    if (values.length === MOST_LEADING) break;
+    const vector = new Float64Array(n);
+    const tile = { data: group.bases[space], rows: coordinates.length, columns: n };
+    addColumnSums(tile, vector, { weights: Float64Array.from(coordinates), threads });
+    const found = { data: vectors, rows: values.length, columns: n };
+    for (let pass = 0; pass < 2; pass++) {
+      const shares = new Float64Array(values.length);
+      addRowSums(found, shares, { weights: vector, threads });
+      addColumnSums(found, vector, { weights: shares.map((share) => -share), threads });
+    }
+    const length = norm(vector);
+    if (length < NEW_DIRECTION) continue;
+    const from = values.length * n;
+    for (let i = 0; i < n; i++) vectors[from + i] = vector[i] / length;
+    values.push(value);
+  }
+  return { values: Float64Array.from(values), vectors: vectors.slice(0, values.length * n) };
+}
+
+/** Squared projections `(u_i · z)²` of a vector of random signs on the leading vectors; each is 1 on average. */
+export function squaredProjections(
+  leading: LeadingVectors,
+  group: KrylovGroup,
+  space: number,
+  n: number,
   threads?: number,
 ): Float64Array {
-  const { values, coordinates, basis, steps, n } = pairs;
-  const start = Float64Array.from(group.bases[probe].subarray(0, n));
-  const inner = new Float64Array(steps);
-  addRowSums({ data: basis, rows: steps, columns: n }, inner, { weights: start, threads });
-  return values.map((_, i) => {
-    let sum = 0;
-    for (let k = 0; k < steps; k++) sum += coordinates[i * steps + k] * inner[k];
-    return n * sum * sum;
-  });
+  const { values, vectors } = leading;
+  const start = Float64Array.from(group.bases[space].subarray(0, n));
+  const inner = new Float64Array(values.length);
+  addRowSums({ data: vectors, rows: values.length, columns: n }, inner, { weights: start, threads });
+  return inner.map((product) => n * product * product);
 }

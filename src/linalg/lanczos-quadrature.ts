@@ -3,10 +3,11 @@ import { controlsOf, dot, mean, standardError, studentQuantile, withControls } f
 import type { SymmetricOperator } from './kernel-operator.js';
 import {
   advance,
-  bytesOfProbe,
+  bytesOfLeading,
+  bytesOfSpace,
   type KrylovGroup,
-  type LeadingPairs,
-  leadingPairs,
+  type LeadingVectors,
+  leadingVectors,
   nodesOf,
   squaredProjections,
   startGroup,
@@ -72,6 +73,10 @@ export interface TraceEstimates {
   readonly smallest: number;
 }
 
+/** Further vectors that look for the leading eigenvectors. They enter no mean, so that the mean stays without bias. */
+const SCOUTS = 4;
+/** Streams of the scouts' signs, beyond those of probes. */
+const SCOUT_STREAM = 2 ** 32;
 /** Probes that decide how many steps are needed: fixed, so that a memory limit changes no figure. */
 const PILOT = 8;
 /** Steps between two looks at the quadrature. */
@@ -127,18 +132,22 @@ function lastChange(measures: readonly ProbeMeasure[], n: number, at: (eigenvalu
 const identity = (x: number): number => x;
 const square = (x: number): number => x * x;
 
+/** The measures of the spaces first..first+count-1 of a group. */
 function measuresOf(
   group: KrylovGroup,
-  probes: number,
+  [first, count]: readonly [number, number],
+  n: number,
   steps: number,
-  pairs?: LeadingPairs,
+  leading?: LeadingVectors,
   threads?: number,
 ): ProbeMeasure[] {
-  return Array.from({ length: probes }, (_, p) => {
-    const nodes = nodesOf(group, p, steps);
+  return Array.from({ length: count }, (_, i) => {
+    const space = first + i;
+    const nodes = nodesOf(group, space, steps);
     // The quadrature of a closed space is exact: its last steps are no error.
-    const before = group.closed[p] ? nodes : nodesOf(group, p, Math.max(1, steps - STRIDE));
-    return { nodes, before, shares: pairs ? squaredProjections(pairs, group, p, threads) : new Float64Array() };
+    const before = group.closed[space] ? nodes : nodesOf(group, space, Math.max(1, steps - STRIDE));
+    const shares = leading ? squaredProjections(leading, group, space, n, threads) : new Float64Array();
+    return { nodes, before, shares };
   });
 }
 
@@ -151,26 +160,25 @@ function settled(
   { probes = DEFAULT_PROBES, squaredNorm, threads }: QuadratureOptions,
 ): boolean {
   const { n, precision } = operator;
-  const pilot = Math.min(PILOT, group.count);
-  if (group.closed.slice(0, pilot).every(Boolean)) return true;
+  if (group.closed.slice(SCOUTS, SCOUTS + PILOT).every(Boolean)) return true;
   const withSquare = operator.squaredNorm !== undefined && squaredNorm !== false;
-  const still = (pairs?: LeadingPairs): boolean => {
-    const measures = measuresOf(group, pilot, steps, pairs, threads);
-    const leading = pairs?.values ?? new Float64Array();
-    const values = (at: (x: number) => number): Float64Array => perProbe(measures, leading, n, at);
+  const still = (leading?: LeadingVectors): boolean => {
+    const measures = measuresOf(group, [SCOUTS, PILOT], n, steps, leading, threads);
+    const known = leading?.values ?? new Float64Array();
+    const values = (at: (x: number) => number): Float64Array => perProbe(measures, known, n, at);
     const moments = withSquare ? [values(identity), values(square)] : [values(identity)];
     // The exact values do not matter here: only how much of the noise the moments explain.
-    const controls = controlsOf(pilot, moments, moments.map(mean));
+    const controls = controlsOf(PILOT, moments, moments.map(mean));
     return functions.every(({ at }) => {
       const own = values(at);
       const { residual } = withControls(own, controls);
-      const variance = dot(residual, residual) / (pilot - 1 - controls.columns.length);
+      const variance = dot(residual, residual) / (PILOT - 1 - controls.columns.length);
       const allowed = SETTLED * Math.sqrt(variance / probes);
       return Math.abs(lastChange(measures, n, at)) <= Math.max(allowed, ROUNDING[precision] * Math.abs(mean(own)));
     });
   };
   // The leading eigenvectors only make the noise smaller: they are not needed for a no.
-  return still() && still(leadingPairs(group, n, steps));
+  return still() && still(leadingVectors(group, operator, SCOUTS, steps, threads));
 }
 
 /** What all probes saw, and the leading eigenvalues. */
@@ -186,34 +194,36 @@ async function runProbes(
   options: QuadratureOptions,
 ): Promise<ProbeMeasures> {
   const { probes = DEFAULT_PROBES, seed, threads, onProgress, maxMemoryBytes = DEFAULT_BYTES } = options;
-  // The first group learns how many steps are needed; the others take as many.
+  // The first group learns how many steps are needed and finds the leading eigenvectors; the others use both.
   let steps = Math.min(operator.n, Math.max(FEWEST_STEPS, options.steps ?? MOST_STEPS));
-  let pairs: LeadingPairs | undefined;
+  let leading: LeadingVectors | undefined;
   const measures: ProbeMeasure[] = [];
   for (let first = 0; first < probes; ) {
-    const each = bytesOfProbe(operator, steps);
-    // One place is for the leading eigenvectors.
-    const fits = Math.floor(maxMemoryBytes / each) - 1;
-    const least = first === 0 ? PILOT : 1;
+    const scouts = first === 0 ? SCOUTS : 0;
+    const least = first === 0 ? SCOUTS + PILOT : 1;
+    const each = bytesOfSpace(operator, steps);
+    const fits = Math.floor((maxMemoryBytes - bytesOfLeading(operator)) / each);
     if (fits < least) {
-      const mebibytes = Math.ceil(((least + 1) * each) / 2 ** 20);
+      const mebibytes = Math.ceil((least * each + bytesOfLeading(operator)) / 2 ** 20);
       throw new InputError(
         `${steps} Lanczos steps of ${least} random vectors of ${operator.n} entries need ${mebibytes} MiB: raise --max-memory`,
       );
     }
-    const count = Math.min(fits, probes - first);
-    const group = startGroup(operator, seed, first, count, steps);
+    const count = Math.min(fits - scouts, probes - first);
+    const streams = Array.from({ length: scouts }, (_, s) => SCOUT_STREAM + s);
+    for (let p = first; p < first + count; p++) streams.push(p);
+    const group = startGroup(operator, seed, streams, steps);
     for (let taken = 1; taken <= steps; taken++) {
       await advance(operator, group, taken - 1, threads);
       onProgress?.((first + (count * taken) / steps) / probes);
       const look = first === 0 && taken >= FEWEST_STEPS && taken % STRIDE === 0 && taken < steps;
       if (look && settled(group, taken, operator, functions, options)) steps = taken;
     }
-    pairs ??= leadingPairs(group, operator.n, steps);
-    measures.push(...measuresOf(group, count, steps, pairs, threads));
+    leading ??= leadingVectors(group, operator, SCOUTS, steps, threads);
+    measures.push(...measuresOf(group, [scouts, count], operator.n, steps, leading, threads));
     first += count;
   }
-  return { steps, measures, leading: pairs?.values ?? new Float64Array() };
+  return { steps, measures, leading: leading?.values ?? new Float64Array() };
 }
 
 function estimateOf(
@@ -229,8 +239,8 @@ function estimateOf(
 /**
  * Stochastic Lanczos quadrature (Ubaru, Chen & Saad 2017): `tr f(K) ≈ (n / probes) Σ_p Σ_k w_pk f(θ_pk)` for several
  * functions from the same products, with random signs as probes (Hutchinson) and Gauss quadrature of each probe's
- * spectral measure. Two things take noise away. The leading eigenvectors, which the Krylov space of the first probe holds,
- * enter with their eigenvalues alone: what a probe makes of them is subtracted. tr K and tr K², which are known exactly,
+ * spectral measure. Two things take noise away. The leading eigenvectors, found by four vectors
+ * more, enter with their eigenvalues alone: what a probe makes of them is subtracted. tr K and tr K², which are known exactly,
  * are control variates: the estimates are regressed on the probes' own values of them. Steps are added until they change
  * the estimates by less than 0.05 of the standard error.
  *
