@@ -243,7 +243,7 @@ function summary(body: AttentionBody): SummaryCell[][] {
       ? [
           ['loss after the fit', fit.loss_after],
           ['mean entropy after the fit, nats', fit.mean_entropy_nats_after],
-          ['heads by quarter after the fit', percent(fit.shares_after)],
+          ['heads by quarter of log(context) after the fit', percent(fit.absolute_shares_after)],
           ['fit settled', fit.settled ? 'yes' : 'no: raise --passes'],
         ]
       : []),

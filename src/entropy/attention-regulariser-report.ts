@@ -1,4 +1,4 @@
-import { diagnoseAttention } from './attention-diagnosis.js';
+import { quartileBins } from './attention-diagnosis.js';
 import type { FitBatch } from './attention-fit-job.js';
 import { corpusLoss, corpusTemperatureGradient, createPenalties } from './attention-penalty.js';
 import type { AttentionRun } from './attention-run.js';
@@ -39,8 +39,9 @@ export interface FitReport {
   loss_after: number;
   mean_entropy_nats_before: number;
   mean_entropy_nats_after: number;
-  shares_before: number[];
-  shares_after: number[];
+  /** Of heads by quarter of log(context). */
+  absolute_shares_before: number[];
+  absolute_shares_after: number[];
   by_layer: { layer: number; passes: number; settled: boolean }[];
   by_head: {
     layer: number;
@@ -131,9 +132,7 @@ export function fitReport(
   const after = meansOf({ statistics: fit.after }, contextTokens);
   const total = (parts: Float64Array): number => scale * parts.reduce((sum, part) => sum + part, 0);
   const meanOf = (values: Float64Array): number => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const shares = (values: Float64Array): number[] => [
-    ...diagnoseAttention(values, layers, contextTokens).relative.fractions,
-  ];
+  const shares = (values: Float64Array): number[] => [...quartileBins(values, Math.log(contextTokens)).fractions];
   return {
     temperature_per: how.perPosition ? 'position' : 'head',
     learnt_thresholds: how.learnt,
@@ -142,8 +141,8 @@ export function fitReport(
     loss_after: total(fit.lossAfter),
     mean_entropy_nats_before: meanOf(before),
     mean_entropy_nats_after: meanOf(after),
-    shares_before: shares(before),
-    shares_after: shares(after),
+    absolute_shares_before: shares(before),
+    absolute_shares_after: shares(after),
     by_layer: Array.from({ length: layers }, (_, layer) => ({
       layer,
       passes: fit.passes[layer],

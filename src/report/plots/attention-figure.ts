@@ -4,6 +4,7 @@ import { heatMap } from './heat-map.js';
 import { lineChart } from './line-chart.js';
 import type { Panel } from './panel.js';
 import { FULL_WIDTH } from './panel.js';
+import { shareBars } from './share-bars.js';
 
 /** Mean entropy of the heads of one layer at one place of the query. */
 export interface LayerPositionEntropy {
@@ -33,6 +34,10 @@ export interface AttentionFigureData {
   readonly collapsed: readonly HeadAddress[];
   readonly overloaded: readonly HeadAddress[];
   readonly byPosition: readonly LayerPositionEntropy[];
+  /** Shares of the heads by quarter, one bar a maximum that the quarters are of. */
+  readonly quarters?: readonly { readonly name: string; readonly shares: ArrayLike<number> }[];
+  /** Mean entropies in nats after a fit of temperatures, row-major [layers, heads]. */
+  readonly fittedNats?: ArrayLike<number>;
 }
 
 /** The figure of attention entropy: layers x heads with flags, layer means, entropy by position. */
@@ -59,6 +64,36 @@ export async function attentionFigure(data: AttentionFigureData): Promise<Figure
       ],
     }),
   ];
+  if (data.quarters !== undefined) {
+    panels.push(
+      await shareBars({
+        title: 'Heads by quarter of the largest entropy',
+        note: 'Overload: 40 % or more in the top quarter. Collapse: 25 % or more in the bottom one, late layers near 0.',
+        classes: ['bottom', 'second', 'third', 'top'],
+        bars: data.quarters,
+      }),
+    );
+  }
+  if (data.fittedNats !== undefined) {
+    const most = Math.max(...Array.from(data.entropyNats), ...Array.from(data.fittedNats));
+    const nats = (title: string, note: string, values: ArrayLike<number>): Promise<Panel> =>
+      heatMap({
+        title,
+        note,
+        rows,
+        columns,
+        rowLabel: 'layer',
+        columnLabel: 'head',
+        values,
+        valueLabel: 'nats',
+        kind: 'amount',
+        domain: [0, most],
+      });
+    panels.push(
+      await nats('Before the fit', 'Mean entropy of each head at the starting temperatures.', data.entropyNats),
+      await nats('After the fit', 'The same at the temperatures found, over the same scores.', data.fittedNats),
+    );
+  }
   if (data.byPosition.length > 0) {
     panels.push(
       await lineChart({

@@ -95,6 +95,11 @@ function attention(layers: number, heads: number): Promise<Figure> {
   share[1] = Number.NaN;
   return attentionFigure({
     title: 'Attention entropy of a sample',
+    quarters: [
+      { name: 'of the largest head', shares: [0.25, 0.1, 0.05, 0.6] },
+      { name: 'of log(context)', shares: [0.5, 0.5, 0, 0] },
+      { name: 'nowhere', shares: [Number.NaN, Number.NaN, Number.NaN, Number.NaN] },
+    ],
     headline: [{ label: 'heads', value: layers * heads }],
     layers,
     heads,
