@@ -63,7 +63,7 @@ export function bandwidthRows(n: number, seed: number): Int32Array {
 const BANDWIDTH_STREAM = 0x62_77;
 
 /** Rows whose distances to all others are held at once under `knn`. */
-const NEIGHBOUR_BLOCK = 256;
+const NEIGHBOUR_BLOCK = 64;
 
 /**
  * Applies a rule to a point cloud of n rows.

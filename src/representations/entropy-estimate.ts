@@ -37,12 +37,17 @@ export function exactBytes(n: number, d: number): number {
   return 8 * n * n + TILE_BYTES + 3 * 8 * n * d;
 }
 
+/** The points and their centred copy. */
+function pointBytes(n: number, d: number): number {
+  return 2 * 8 * n * d;
+}
+
 /** Most points whose spectrum `auto` computes exactly: the work grows with the cube. */
 export const MOST_EXACT = 10_000;
 
 /**
  * The method for n points.
- * @throws InputError when exact spectra are wanted and the matrix does not fit into memory
+ * @throws InputError when the points do not fit into memory, or exact spectra are wanted and the matrix does not
  */
 export function chooseMethod(
   wanted: EntropyMethod | 'auto',
@@ -52,9 +57,15 @@ export function chooseMethod(
   name: string,
 ): EntropyMethod {
   const fits = exactBytes(n, d) <= maxMemoryBytes;
+  const mebibytes = (bytes: number): number => Math.ceil(bytes / 2 ** 20);
+  if (pointBytes(n, d) > maxMemoryBytes) {
+    throw new InputError(
+      `${name}: ${n} rows of ${d} columns and a copy take ${mebibytes(pointBytes(n, d))} MiB, --max-memory is ` +
+        `${mebibytes(maxMemoryBytes)} MiB; use fewer rows with --max-n`,
+    );
+  }
   if (wanted === 'auto') return fits && n <= MOST_EXACT ? 'exact' : 'slq';
   if (wanted === 'exact' && !fits) {
-    const mebibytes = (bytes: number): number => Math.ceil(bytes / 2 ** 20);
     throw new InputError(
       `${name}: an exact spectrum of ${n} rows holds ${mebibytes(exactBytes(n, d))} MiB, --max-memory is ` +
         `${mebibytes(maxMemoryBytes)} MiB; take --method slq, or fewer rows with --max-n`,
