@@ -8,6 +8,7 @@ import {
   dependenceBody,
   estimateColumns,
   estimateRows,
+  intervalNote,
   pairColumns,
   pairRows,
 } from '../src/dependence/dependence-report.js';
@@ -405,7 +406,7 @@ function summaryOf(result: AnalysisResult, unit: EntropyUnit): AnalysisOutcome['
       shownP(test?.pValue),
       interval === null
         ? ''
-        : `${inUnit(interval.bca.low, unit).toPrecision(5)} to ${inUnit(interval.bca.high, unit).toPrecision(5)}`,
+        : `${inUnit(interval.bca.low, unit).toPrecision(5)} to ${inUnit(interval.bca.high, unit).toPrecision(5)}${intervalNote(interval, unit) === null ? '' : ' (biased)'}`,
     ]),
   };
 }

@@ -1,3 +1,4 @@
+import { normalQuantile } from '../linalg/special-functions.js';
 import type { Figure, FigureTable, HeadlineFigure, Section } from '../report/plots/figure.js';
 import { heatMap } from '../report/plots/heat-map.js';
 import { histogramChart } from '../report/plots/histogram.js';
@@ -6,8 +7,8 @@ import { intervalLadder } from '../report/plots/interval-ladder.js';
 import { lineChart } from '../report/plots/line-chart.js';
 import type { Panel } from '../report/plots/panel.js';
 import { FULL_WIDTH } from '../report/plots/panel.js';
-import { adjustedPValues, DISCOVERY_RATE, primaryMeasure } from './dependence-report.js';
-import { type EntropyUnit, inUnit } from './entropy-estimators.js';
+import { adjustedPValues, DISCOVERY_RATE, intervalNote, primaryMeasure } from './dependence-report.js';
+import { type EntropyUnit, type EstimateWithError, inUnit } from './entropy-estimators.js';
 import type { AnalysisResult, MeasureName, MeasureResult } from './measure-bench.js';
 
 const NAMES: Readonly<Record<MeasureName, string>> = {
@@ -96,6 +97,12 @@ async function nullPanel(result: MeasureResult, unit: EntropyUnit): Promise<Pane
   ];
 }
 
+/** The normal interval of an estimate by its own standard error. */
+function around({ valueNats, seNats }: EstimateWithError, alpha: number): { low: number; high: number } {
+  const half = normalQuantile(1 - alpha / 2) * (seNats ?? 0);
+  return { low: valueNats - half, high: valueNats + half };
+}
+
 async function ladderPanel(result: MeasureResult, unit: EntropyUnit, alpha: number): Promise<Panel[]> {
   const { interval } = result;
   if (interval === null) return [];
@@ -110,13 +117,17 @@ async function ladderPanel(result: MeasureResult, unit: EntropyUnit, alpha: numb
   return [
     await intervalLadder({
       title: `Intervals of ${shortName(result)} (${result.chosen.estimator})`,
-      note: `${100 * (1 - alpha)} %, ${interval.replicates} ${interval.method === 'block' ? 'block' : 'multinomial'} bootstrap replicates. Resampling lowers a plug-in entropy again, so the percentile interval sits too low.`,
+      note: `${100 * (1 - alpha)} %, ${interval.replicates} ${interval.method === 'block' ? 'block' : 'multinomial'} bootstrap replicates. ${
+        intervalNote(interval, unit) ??
+        'Resampling repeats the bias of the estimate, which moves the percentile interval.'
+      }`,
       xLabel: unit,
       rungs: [
         rung('BCa', interval.bca, point, true),
         rung('bias-corrected normal', interval.normal, inUnit(interval.corrected, unit)),
         rung('basic', interval.basic, point),
         rung('percentile', interval.percentile, point),
+        ...(result.chosen.seNats === null ? [] : [rung('estimate \u00b1 z se', around(result.chosen, alpha), point)]),
       ],
       reference: { label: 'estimate', value: point },
     }),

@@ -57,6 +57,18 @@ function testBody(
   };
 }
 
+/** Above this share of the spread, what resampling adds to the bias moves all four intervals off their level. */
+const LARGE_BIAS = 0.5;
+
+/** What stands beside intervals that cannot be trusted; null for none. */
+export function intervalNote(found: IntervalResult, unit: EntropyUnit): string | null {
+  if (Math.abs(found.bias) <= LARGE_BIAS * found.se) return null;
+  return (
+    `resampling moves the estimate by ${inUnit(found.bias, unit).toPrecision(2)} ${unit}, against a spread of ${inUnit(found.se, unit).toPrecision(2)}: ` +
+    'these intervals miss their level; take the estimate and its standard error'
+  );
+}
+
 function intervalBody(unit: EntropyUnit, found: IntervalResult, level: number): UnitFigures {
   return {
     method: found.method,
@@ -67,6 +79,7 @@ function intervalBody(unit: EntropyUnit, found: IntervalResult, level: number): 
     ...interval(unit, 'normal', found.normal),
     ...interval(unit, 'basic', found.basic),
     ...interval(unit, 'percentile', found.percentile),
+    note: intervalNote(found, unit),
     z0: found.z0,
     acceleration: found.acceleration,
   };
