@@ -78,6 +78,11 @@ const VIEWS: readonly View[] = [
     summary: 'mixed effects with heavy-tailed (q-Gaussian) clusters: outlying ones count for little',
     load: () => import('./analyze-entropy-mixed-effects.js'),
   },
+  {
+    name: 'pretraining',
+    summary: 'what unlabelled rows are worth: a latent-variable model and a small head against supervised learning',
+    load: () => import('./analyze-entropy-pretraining.js'),
+  },
 ];
 
 /** Declares the views. Only the module of the view that is asked for is loaded; without one it is `tokens`. */

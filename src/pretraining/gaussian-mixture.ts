@@ -241,12 +241,15 @@ export interface BestMixture extends MixtureFit {
   readonly startLogLikelihoods: readonly number[];
 }
 
+/** How far the starts are run before the best is chosen and goes on to the end. */
+const TRIAL: Required<EmOptions> = { iterations: 60, tolerance: 1e-6 };
+
 /** Passes over the rows by stepwise EM. */
 const BATCH_EPOCHS = 5;
 
 /**
- * Maximum likelihood of a mixture of `K` by EM from several seeded starts. Starts are run to convergence on the first
- * `startRows` rows; the best of them is then fitted to all rows.
+ * Maximum likelihood of a mixture of `K` by EM from several seeded starts. Starts are run for up to 60 steps on the first
+ * `startRows` rows; the likeliest of them is then fitted to all rows.
  * @throws InputError for fewer rows than components
  */
 export function fitMixture(
@@ -263,18 +266,17 @@ export function fitMixture(
   const reached: number[] = [];
   let best: MixtureFit | undefined;
   for (let s = 0; s < starts; s++) {
-    const fit = runEm(x, few, seedMeans(x, few, d, K, random.fork(s)), options.em);
+    const fit = runEm(x, few, seedMeans(x, few, d, K, random.fork(s)), TRIAL);
     const [last] = fit.logLikelihoods.slice(-1);
     reached.push(last / few);
     if (best === undefined || last > best.logLikelihoods[best.logLikelihoods.length - 1]) best = fit;
   }
   if (best === undefined) throw new RangeError('a mixture needs one start');
-  if (few < rows) {
-    best = options.batch
-      ? runBatchEm(x, rows, best, { batch: options.batch, epochs: BATCH_EPOCHS, seed })
-      : runEm(x, rows, best, options.em);
-  }
-  return { ...best, startLogLikelihoods: reached };
+  const { reseeds } = best;
+  best = options.batch
+    ? runBatchEm(x, rows, best, { batch: options.batch, epochs: BATCH_EPOCHS, seed })
+    : runEm(x, rows, best, options.em);
+  return { ...best, reseeds: [...reseeds, ...best.reseeds], startLogLikelihoods: reached };
 }
 
 /** The likeliest component of every row `[rows, d]`; the first of equals. */
