@@ -134,7 +134,7 @@ function keyed(measures: readonly SpectralMeasure[], values: ArrayLike<number>):
 
 const ERROR_KINDS: Readonly<Record<string, string>> = {
   slq: 'standard error over probes',
-  fkea: 'standard error over frequencies',
+  fkea: 'larger of the standard error over frequencies and the change from half of them',
   nystrom: 'change from half the landmarks',
 };
 

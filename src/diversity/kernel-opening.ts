@@ -211,8 +211,8 @@ function openMatrix(matrix: FeatureMatrix, settings: DiversitySettings, weights?
   return gramSource(k, rows, { ...(weights && { weights }), threads, seed });
 }
 
-/** Memory that moments of parts may take: a quarter of what there is. */
-const partShare = (settings: DiversitySettings): number => Math.floor(settings.maxMemoryBytes / 4);
+/** Memory that moments of parts may take: a quarter of what there is, and no more than brings digits. */
+const partShare = (settings: DiversitySettings): number => Math.min(2 ** 30, Math.floor(settings.maxMemoryBytes / 4));
 
 async function openCosine(
   matrix: FeatureMatrix,

@@ -133,7 +133,10 @@ export interface PermutationResult {
   /** Ends of the middle 95 % of differences under exchange of the items. */
   readonly low: Float64Array;
   readonly high: Float64Array;
-  /** Two-sided: the share of exchanges whose difference is at least as far from 0, the observed one counted. */
+  /**
+   * Two-sided: the share of exchanges whose difference is at least as far from their mean, the observed one counted. Sets
+   * of unequal size differ under exchange too, since scores grow with the number of items.
+   */
   readonly p: Float64Array;
   readonly permutations: number;
 }
@@ -168,9 +171,10 @@ export async function permutationTest(
     });
   }
   const p = Float64Array.from(measures, (_, k) => {
-    // Equal sets give differences of rounding size: those are no evidence.
-    const size = Math.abs(observed[k]) * (1 - 1e-9);
-    const extreme = differences[k].filter((value) => Math.abs(value) >= size).length;
+    const centre = differences[k].reduce((sum, value) => sum + value, 0) / options.permutations;
+    // Distances of rounding size are no evidence.
+    const reach = Math.abs(observed[k] - centre) - 1e-9 * Math.max(1, Math.abs(centre));
+    const extreme = differences[k].filter((value) => Math.abs(value - centre) >= reach).length;
     return (extreme + 1) / (options.permutations + 1);
   });
   for (const values of differences) values.sort();

@@ -22,7 +22,10 @@ export interface SpectralFigure extends SpectralMeasure {
   readonly value: number;
   /** Over samples of items: half-samples. */
   readonly standardError: number | null;
-  /** Of the method: a standard error over probes (slq) or frequencies (fkea), the change from half the landmarks. */
+  /**
+   * Of the method: a standard error over probes (slq), the change from half the landmarks, the larger of that from half
+   * the frequencies and the standard error over them (fkea).
+   */
   readonly methodError: number | null;
   /** What half of the frequencies or landmarks give. */
   readonly halfValue: number | null;
@@ -143,7 +146,11 @@ async function methodErrors(
       (measure) => (eigenvalues: Float64Array) => scoresOf(eigenvalues, source.items, [measure], options)[0],
     );
     const found = fourierScores(await source.moment(), frequencies, scores, threads);
-    return found.map(({ standardError, half }) => ({ error: standardError, half }));
+    // Scores of few frequencies are low on all draws: what half of them lose stands for what these lose.
+    return found.map(({ value, standardError, half }) => ({
+      error: Math.max(standardError, Math.abs(value - half)),
+      half,
+    }));
   }
   if (source.path !== 'nystrom') return undefined;
   const coarse = await opened.open([set], true);

