@@ -292,7 +292,7 @@ function planLines(sources: readonly string[], plan: Plan): [string, SummaryCell
     ['estimator', settings.estimator ?? 'grassberger for symbols, ksg1 and its kin for numbers'],
     ['permutations a test', settings.permutations],
     ['bootstrap replicates', settings.bootstrap],
-    ['bytes in memory a row, about', 12 * (variables?.flat().length ?? 1) + 8],
+    ['bytes in memory a row, at most', ROW_BYTES + COLUMN_BYTES * (variables?.flat().length ?? 1)],
   ];
 }
 
@@ -333,7 +333,23 @@ async function readVariables(
     return { name: columns.map((column) => column.name).join('+'), columns };
   });
   checkVariables(variables, plan, sources);
+  checkMemory(columnLength(variables[0].columns[0]), found.length, options.maxMemory, sources);
   return { variables, counts: counted && countsOf(counted, sources), group };
+}
+
+/** What a row takes while it is measured, at most: joint codes, an order of rows, a tree's copy; and what a column adds. */
+const ROW_BYTES = 64;
+const COLUMN_BYTES = 56;
+/** The program itself. */
+const BASE_BYTES = 128 * 2 ** 20;
+
+function checkMemory(rows: number, columns: number, most: number, sources: readonly string[]): void {
+  const needed = BASE_BYTES + rows * (ROW_BYTES + columns * COLUMN_BYTES);
+  if (needed <= most) return;
+  const shown = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`;
+  throw new InputError(
+    `${sources.join(', ')}: ${rows} rows of ${columns} columns take about ${shown(needed)}, more than --max-memory ${shown(most)}; raise it, or take fewer rows with --limit`,
+  );
 }
 
 function checkVariables(variables: AnalysisArguments['variables'], plan: Plan, sources: readonly string[]): void {

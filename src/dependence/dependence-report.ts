@@ -64,8 +64,8 @@ const LARGE_BIAS = 0.5;
 export function intervalNote(found: IntervalResult, unit: EntropyUnit): string | null {
   if (Math.abs(found.bias) <= LARGE_BIAS * found.se) return null;
   return (
-    `resampling moves the estimate by ${inUnit(found.bias, unit).toPrecision(2)} ${unit}, against a spread of ${inUnit(found.se, unit).toPrecision(2)}: ` +
-    'these intervals miss their level; take the estimate and its standard error'
+    `Resampling moves the estimate by ${inUnit(found.bias, unit).toPrecision(2)} ${unit}, against a spread of ${inUnit(found.se, unit).toPrecision(2)}: ` +
+    'these intervals miss their level; take the estimate and its standard error.'
   );
 }
 

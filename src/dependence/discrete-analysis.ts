@@ -67,12 +67,19 @@ export interface IntervalResult extends BootstrapIntervals {
 const MOST_TABLES = 1_000_000;
 const MOST_SLOW_TABLES = 10_000;
 
-/** Estimates by all estimators. `dirichlet-A` that was asked for is added. */
-export function allEstimates(measure: BoundMeasure, counts: Float64Array, wanted: string): EstimateWithError[] {
+/** Estimates by all estimators, or by the plug-in and the wanted one alone. `dirichlet-A` that was asked for is added. */
+export function allEstimates(
+  measure: BoundMeasure,
+  counts: Float64Array,
+  wanted: string,
+  alone = false,
+): EstimateWithError[] {
   const listed = ENTROPY_ESTIMATORS.some(({ name }) => name === wanted)
     ? ENTROPY_ESTIMATORS
     : [...ENTROPY_ESTIMATORS, entropyEstimator(wanted)];
-  return listed.map((estimator) => measureWithError(measure, counts, estimator));
+  return listed
+    .filter(({ name }) => !alone || name === wanted || name === 'plugin')
+    .map((estimator) => measureWithError(measure, counts, estimator));
 }
 
 const symbolsOfCells = (data: DiscreteData, subset: readonly number[]): Symbols => {

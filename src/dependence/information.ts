@@ -116,7 +116,7 @@ function weightedSquares(values: Float64Array, counts: Float64Array, total: numb
 /** Above this many distinct counts in one marginal table the jackknife, quadratic in them, is left out. */
 const MOST_JACKKNIFED = 5000;
 /** The same where every value takes an integral. */
-const MOST_SLOW_JACKKNIFED = 100;
+const MOST_SLOW_JACKKNIFED = 40;
 
 /** A measure by one estimator with its standard error. */
 export function measureWithError(

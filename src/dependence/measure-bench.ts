@@ -175,7 +175,7 @@ export function measureDiscrete(
   const estimator = entropyEstimator(name);
   const { table } = data;
   const measure = bindMeasure(table, spec.terms, supports);
-  const estimates = allEstimates(measure, table.counts, name);
+  const estimates = allEstimates(measure, table.counts, estimator.name, bench.args.mode === 'pairs');
   const chosen = estimates.find((estimate) => estimate.estimator === estimator.name) ?? estimates[0];
   const streams = measureStreams(settings.seed, bench.next++);
   const own = discreteSettings(bench, supports, segments, name);
