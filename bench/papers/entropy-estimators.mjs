@@ -51,7 +51,7 @@ function errorsOf({ name, p }, place) {
     for (let set = 0; set < DATA_SETS; set++) {
       drawMultinomial(random.fork(s * 100_000 + set), size, p, counts);
       const profile = profileOf(counts);
-      shown.forEach((estimator, e) => errors[e].push(estimator.value(profile, p.length) - exact));
+      for (const [e, estimator] of shown.entries()) errors[e].push(estimator.value(profile, p.length) - exact);
     }
     return errors.map((values, e) => {
       const bias = values.reduce((a, b) => a + b, 0) / DATA_SETS;
