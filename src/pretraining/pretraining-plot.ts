@@ -1,6 +1,7 @@
 import { chartFigure } from '../report/plots/chart-figure.js';
 import type { Figure } from '../report/plots/figure.js';
 import type { LineSeries } from '../report/plots/line-chart.js';
+import { HALF_WIDTH } from '../report/plots/panel.js';
 import type { DataBody, StudyBody } from './pretraining-report.js';
 
 type Chart = Parameters<typeof chartFigure>[0]['charts'][number];
@@ -66,7 +67,7 @@ function ratioChart(body: StudyBody): Chart {
       values,
       valueLabel: 'log10 ratio',
       kind: 'signed',
-      width: 474,
+      width: HALF_WIDTH,
     },
   };
 }

@@ -54,7 +54,7 @@ export function classMetrics(
   const confidence = new Float64Array(ECE_BINS);
   const hits = new Float64Array(ECE_BINS);
   const losses = nll ?? Float64Array.from(labels, (label, r) => -Math.log(probabilities[r * classes + label]));
-  let accuracy = 0;
+  let right = 0;
   let mean = 0;
   for (let r = 0; r < rows; r++) {
     let best = 0;
@@ -64,7 +64,7 @@ export function classMetrics(
     correct[r] = best === labels[r] ? 1 : 0;
     confidence[bin] += sure;
     hits[bin] += correct[r];
-    accuracy += correct[r] / rows;
+    right += correct[r];
     mean += losses[r] / rows;
   }
   let squares = 0;
@@ -72,7 +72,7 @@ export function classMetrics(
   let ece = 0;
   for (let b = 0; b < ECE_BINS; b++) ece += Math.abs(confidence[b] - hits[b]) / rows;
   const nllNatsSe = rows > 1 ? Math.sqrt(squares / (rows - 1) / rows) : Number.NaN;
-  return { accuracy, nllNats: mean, nllNatsSe, ece, correct };
+  return { accuracy: right / rows, nllNats: mean, nllNatsSe, ece, correct };
 }
 
 /** How good predicted amounts are. */

@@ -1,6 +1,7 @@
 import { chartFigure } from '../report/plots/chart-figure.js';
 import type { Figure } from '../report/plots/figure.js';
 import type { LineSeries, ReferenceLine } from '../report/plots/line-chart.js';
+import { HALF_WIDTH } from '../report/plots/panel.js';
 import type { ProbesBody } from './probes-report.js';
 
 type Chart = Parameters<typeof chartFigure>[0]['charts'][number];
@@ -100,7 +101,7 @@ export function drawProbes(body: ProbesBody, subtitle: string): Promise<Figure> 
         valueLabel: 'CKA',
         kind: 'amount',
         domain: [0, 1],
-        width: 474,
+        width: HALF_WIDTH,
       },
     });
   }
