@@ -7,7 +7,6 @@
 #include <cstring>
 
 #include "arguments.hpp"
-#include "attention_entropy.hpp"
 #include "dtypes.hpp"
 #include "ggml.hpp"
 #include "memory.hpp"
@@ -181,35 +180,6 @@ napi_value DequantizeGgml(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// (Float32Array, rows, keys, rowStride, starts, ends, entropies, masses, threads) -> first bad row or -1
-napi_value AttentionEntropy(napi_env env, napi_callback_info info) {
-  Arguments arguments(env, info, 9);
-  if (!arguments.ok()) return nullptr;
-  int64_t length, start_count, end_count, entropy_count, mass_count;
-  const float* data = arguments.floats(0, &length);
-  const int64_t rows = arguments.integer(1);
-  const int64_t keys = arguments.integer(2);
-  const int64_t stride = arguments.integer(3);
-  const int32_t* starts = arguments.integers(4, &start_count);
-  const int32_t* ends = arguments.integers(5, &end_count);
-  double* entropies = arguments.doubles(6, &entropy_count);
-  double* masses = arguments.doubles(7, &mass_count);
-  const int threads = static_cast<int>(arguments.integer(8));
-  if (rows < 0 || keys < 0 || stride < keys || (rows > 0 && (rows - 1) * stride + keys > length) ||
-      entropy_count < rows || mass_count < rows || (starts != nullptr && start_count < rows) ||
-      (ends != nullptr && end_count < rows)) {
-    arguments.fail("an array does not fit the rows");
-  }
-  for (int64_t r = 0; arguments.ok() && r < rows; r++) {
-    const int64_t first = starts == nullptr ? 0 : starts[r];
-    const int64_t last = ends == nullptr ? keys : ends[r];
-    if (first < 0 || last > keys) arguments.fail("a visible range lies outside the keys");
-  }
-  if (!arguments.ok()) return nullptr;
-  return number_value(env, static_cast<double>(attention_entropy(data, rows, keys, stride, starts, ends, entropies,
-                                                                 masses, threads)));
-}
-
 // (bytes, threads) -> a checksum
 napi_value ReadMemory(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info, 2);
@@ -274,7 +244,6 @@ NAPI_MODULE_INIT() {
   set_function(env, exports, "widenToF64", WidenToF64);
   set_function(env, exports, "narrowFromF32", NarrowFromF32);
   set_function(env, exports, "dequantizeGgml", DequantizeGgml);
-  set_function(env, exports, "attentionEntropy", AttentionEntropy);
   set_function(env, exports, "readMemory", ReadMemory);
   set_function(env, exports, "trimMemory", TrimMemory);
   set_function(env, exports, "quickExit", QuickExit);

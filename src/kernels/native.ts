@@ -55,18 +55,6 @@ export interface NativeKernels {
   widenToF64(source: Uint8Array, dtype: number, target: Float64Array, threads: number): void;
   narrowFromF32(source: Float32Array, dtype: number, target: Uint8Array, threads: number): void;
   dequantizeGgml(source: Uint8Array, type: number, target: Float32Array, threads: number): void;
-  /** Returns the first row that holds a visible entry which is negative, NaN or infinite, or -1. */
-  attentionEntropy(
-    probabilities: Float32Array,
-    rows: number,
-    keys: number,
-    rowStride: number,
-    starts: Int32Array | null,
-    ends: Int32Array | null,
-    entropies: Float64Array,
-    masses: Float64Array,
-    threads: number,
-  ): number;
   /** `slidingWindow` and `softcap` are 0 for none; sums [heads, queryCount, 5]. */
   attentionScoresF32(
     queries: Float32Array,

@@ -173,9 +173,17 @@ describe.runIf(built)('the addon in a process', () => {
       refused(() => kernels.widenToF32(new Uint8Array(3), 1, new Float32Array(1), 1));
       refused(() => kernels.widenToF32(new Uint8Array(4), 99, new Float32Array(1), 1));
       refused(() => kernels.dequantizeGgml(new Uint8Array(34), 0, new Float32Array(64), 1));
-      refused(() => kernels.attentionEntropy(new Float32Array(4), 2, 3, 3, null, null, new Float64Array(2), new Float64Array(2), 1));
+      const floats = (n) => new Float32Array(n);
+      const doubles = (n) => new Float64Array(n);
+      const scores = (dim, sums, temperatures) =>
+        kernels.attentionScoresF32(
+          floats(8), floats(4), 2, 1, dim, 2, 2, 0, 0, 1, 1, 0, doubles(temperatures), 0, doubles(sums), 1);
+      scores(2, 20, 4);
+      refused(() => scores(3, 20, 4));
+      refused(() => scores(2, 19, 4));
+      refused(() => scores(2, 20, 3));
       refused(() => kernels.accumulateRows(new Uint8Array(8), 1, 2, 2));
       refused(() => kernels.readMemory('text', 1));`;
-    expect(run(code).out).toBe('TypeError\n'.repeat(6));
+    expect(run(code).out).toBe('TypeError\n'.repeat(8));
   });
 });
