@@ -15,7 +15,7 @@ interface CommandEntry {
 const COMMANDS: readonly CommandEntry[] = [
   {
     name: 'analyze-entropy',
-    summary: 'where a language model is sure and where it is not: tokens, logits, attention, layers, choices, compare',
+    summary: 'entropies of tokens, logits, attention, layers, choices, representations, diversity, dependence and more',
     load: () => import('./analyze-entropy.js'),
   },
   {
