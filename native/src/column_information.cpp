@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <vector>
 
@@ -103,7 +104,7 @@ constexpr int64_t kMostStampedPoints = 8192;
 
 struct PairScratch {
   std::vector<double> sorted, values, counts, density, marginal;
-  std::vector<int32_t> half;
+  std::vector<int32_t> reach;
   std::vector<Stamp> stamps;
   Places places;
 };
@@ -112,21 +113,27 @@ void radial_kernel(double step_a, double step_b, PairScratch& scratch, StampKern
   kernel.rows = static_cast<int64_t>(std::floor(kSupport / step_a));
   kernel.columns = static_cast<int64_t>(std::floor(kSupport / step_b));
   kernel.stride = 2 * kernel.columns + 1 + 3 * kLanes;
-  scratch.values.assign((2 * kernel.rows + 3) * kernel.stride, 0.0);
-  scratch.half.assign(2 * kernel.rows + 3, -1);
+  // The masses to the right need the column beyond the last.
+  kernel.blocks = (2 * kernel.columns + 2 + kLanes - 1) / kLanes;
+  scratch.values.assign((2 * kernel.rows + 1) * kernel.stride, 0.0);
+  scratch.reach.assign(kernel.blocks, -1);
   for (int64_t r = -kernel.rows; r <= kernel.rows; r++) {
     const double dr = static_cast<double>(r) * step_a;
-    double* row = scratch.values.data() + (r + kernel.rows + 1) * kernel.stride + kernel.columns + kLanes;
+    double* row = scratch.values.data() + (r + kernel.rows) * kernel.stride + kernel.columns + kLanes;
     for (int64_t c = -kernel.columns; c <= kernel.columns; c++) {
       const double dc = static_cast<double>(c) * step_b;
       const double value = 1 - (dr * dr + dc * dc) / 5;
       if (!(value > 0)) continue;
       row[c] = value;
-      scratch.half[r + kernel.rows + 1] = std::max(scratch.half[r + kernel.rows + 1], static_cast<int32_t>(c));
+      // Column c is read by its own block and, one to the left, by that of column c + 1.
+      for (const int64_t column : {c, c + 1}) {
+        int32_t& reach = scratch.reach[(column + kernel.columns) / kLanes];
+        reach = std::max(reach, static_cast<int32_t>(std::abs(r)));
+      }
     }
   }
   kernel.values = scratch.values.data();
-  kernel.half = scratch.half.data();
+  kernel.reach = scratch.reach.data();
 }
 
 void stamps_of(const Places& a, const Places& b, const int32_t* order, int64_t n, int64_t points,

@@ -37,14 +37,16 @@ void class_information(const double* values, const int32_t* codes, const int32_t
 // The two loops that cost most, one set for each instruction set.
 constexpr int64_t kLanes = 8;
 
-// The radial kernel on rows [-rows, rows], columns [-columns, columns]: values[(r + rows + 1) * stride + c + columns +
-// kLanes], zeros around. `half` [2 rows + 3] is the last positive column of each row, from row -rows - 1 on; -1: none.
+// The radial kernel on rows and columns [-rows, rows], [-columns, columns]: values[(r + rows) * stride + c + columns +
+// kLanes], zeros around. It is read in blocks of kLanes columns, block k from column kLanes k - columns on, of which the
+// rows [-reach[k], reach[k]] are not all 0; reach -1: none.
 struct StampKernel {
   int64_t rows;
-  int64_t stride;
   int64_t columns;
+  int64_t stride;
+  int64_t blocks;
   const double* values;
-  const int32_t* half;
+  const int32_t* reach;
 };
 
 // Masses of four neighbouring grid points, the first at (row, column).

@@ -43,32 +43,39 @@ static inline __attribute__((always_inline)) void log8(const D8& x, D8& y) {
   y = exponent * 1.9082149292705877e-10 + (twice * (p * z) + twice) + exponent * 0.693147180369123816490;
 }
 
+// All of the kernel's rows in one block of columns follow each other, so that each is loaded once: row t of the result
+// takes kernel row t of the upper two masses and row t - 1 of the lower two.
 void stamp(const Stamp* stamps, int64_t count, const StampKernel& kernel, double* density, int64_t stride) {
+  const D8 zero = {0, 0, 0, 0, 0, 0, 0, 0};
   for (int64_t i = 0; i < count; i++) {
     const Stamp& s = stamps[i];
-    const D8 a = {s.mass[0], s.mass[0], s.mass[0], s.mass[0], s.mass[0], s.mass[0], s.mass[0], s.mass[0]};
-    const D8 b = {s.mass[1], s.mass[1], s.mass[1], s.mass[1], s.mass[1], s.mass[1], s.mass[1], s.mass[1]};
-    const D8 c = {s.mass[2], s.mass[2], s.mass[2], s.mass[2], s.mass[2], s.mass[2], s.mass[2], s.mass[2]};
-    const D8 d = {s.mass[3], s.mass[3], s.mass[3], s.mass[3], s.mass[3], s.mass[3], s.mass[3], s.mass[3]};
-    // Row t of the result takes kernel row t of the upper masses and t - 1 of the lower ones.
-    for (int64_t t = -kernel.rows; t <= kernel.rows + 1; t++) {
-      const int32_t upper_half = kernel.half[t + kernel.rows + 1];
-      const int32_t lower_half = kernel.half[t + kernel.rows];
-      const int64_t half = upper_half > lower_half ? upper_half : lower_half;
-      if (half < 0) continue;
-      const double* upper = kernel.values + (t + kernel.rows + 1) * kernel.stride + kernel.columns + kLanes - half;
-      const double* lower = upper - kernel.stride;
-      double* out = density + (s.row + t) * stride + s.column - half;
-      for (int64_t k = 0; k < 2 * half + 2; k += kLanes) {
-        D8 sum, u0, u1, l0, l1;
-        load8(out + k, sum);
-        load8(upper + k, u0);
-        load8(upper + k - 1, u1);
-        load8(lower + k, l0);
-        load8(lower + k - 1, l1);
-        sum = sum + ((a * u0 + b * u1) + (c * l0 + d * l1));
-        store8(out + k, sum);
+    const D8 a = zero + s.mass[0];
+    const D8 b = zero + s.mass[1];
+    const D8 c = zero + s.mass[2];
+    const D8 d = zero + s.mass[3];
+    for (int64_t k = 0; k < kernel.blocks; k++) {
+      const int64_t reach = kernel.reach[k];
+      if (reach < 0) continue;
+      const int64_t column = k * kLanes - kernel.columns;
+      const double* values = kernel.values + (kernel.rows - reach) * kernel.stride + k * kLanes + kLanes;
+      double* out = density + (s.row - reach) * stride + s.column + column;
+      D8 sum, upper, upper_left;
+      D8 lower = zero;
+      D8 lower_left = zero;
+      for (int64_t t = -reach; t <= reach; t++) {
+        load8(out, sum);
+        load8(values, upper);
+        load8(values - 1, upper_left);
+        sum = sum + ((a * upper + b * upper_left) + (c * lower + d * lower_left));
+        store8(out, sum);
+        lower = upper;
+        lower_left = upper_left;
+        values += kernel.stride;
+        out += stride;
       }
+      load8(out, sum);
+      sum = sum + (c * lower + d * lower_left);
+      store8(out, sum);
     }
   }
 }
