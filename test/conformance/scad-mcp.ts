@@ -20,7 +20,7 @@ export function run(inputs: { [key: string]: Json }, wanted: Json): unknown {
   const lambda = number(inputs.lambda, 'lambda');
   const a = number(inputs.a, 'a');
   const gamma = number(inputs.gamma, 'gamma');
-  const fit = (kind: PenaltyKind, keys: Json): Record<string, unknown> => {
+  const solution = (kind: PenaltyKind, keys: Json): Record<string, unknown> => {
     const problem = sparseProblem(loss, createPenalty(kind, lambda, a, gamma));
     const { x } = acceleratedGradient(problem, CLOSE);
     const plain = proximalGradient(problem, CLOSE).x;
@@ -51,8 +51,8 @@ export function run(inputs: { [key: string]: Json }, wanted: Json): unknown {
   const { scad, mcp } = wanted as { scad: Json; mcp: Json };
   return {
     lambda_max: largestLambda(loss, { solver: 'ag', ...CLOSE }),
-    scad: fit('scad', scad),
-    mcp: fit('mcp', mcp),
+    scad: solution('scad', scad),
+    mcp: solution('mcp', mcp),
     penalty_grid: { x: tensor([GRID.length], GRID), scad: grid('scad'), mcp: grid('mcp'), lambda: GRID_LAMBDA },
   };
 }
