@@ -119,8 +119,8 @@ describe('analyze-entropy diversity', () => {
     const whole = reportOf('--data', POINTS, '--kernel', 'rbf', ...QUICK);
     const landmarks = reportOf('--data', POINTS, '--kernel', 'rbf', '--method', 'nystrom', ...QUICK);
     expect(landmarks.scores.vendi_q1 / whole.scores.vendi_q1).toBeCloseTo(1, 6);
-    const features = reportOf('--data', POINTS, '--kernel', 'rbf', '--method', 'fkea', ...QUICK);
-    expect(Math.abs(features.scores.vendi_q1 / whole.scores.vendi_q1 - 1)).toBeLessThan(0.1);
+    const features = reportOf('--data', POINTS, '--kernel', 'rbf', '--method', 'fkea', '--features', '256', ...QUICK);
+    expect(Math.abs(features.scores.vendi_q1 / whole.scores.vendi_q1 - 1)).toBeLessThan(0.15);
     expect(features.sets[0].figures[0].value_half).not.toBeNull();
     const probes = reportOf('--data', POINTS, '--kernel', 'rbf', '--method', 'slq', ...QUICK);
     expect(Math.abs(probes.scores.vendi_q1 / whole.scores.vendi_q1 - 1)).toBeLessThan(0.02);
