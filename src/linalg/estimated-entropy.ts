@@ -59,17 +59,21 @@ export async function estimateEntropies(
     return { t, q, total, part };
   });
   const estimates = await traceFunctions(operator, functions, options);
-  const { traces, quadratureChanges } = estimates;
+  const { traces, quadratureChanges, largest } = estimates;
   const entropies = wanted.map(({ t, q, total, part }): EntropyEstimate => {
     const entropy = (tau: number, sum: number): number =>
       q === 1 ? Math.log(tau) - sum / tau : (Math.log(sum) - q * Math.log(tau)) / (1 - q);
-    const [tau, sum] = [traces[total].value, traces[part].value];
-    const value = entropy(tau, sum);
+    // No sum of powers is below that of the largest eigenvalue, of which `largest` is a lower bound: high powers leave
+    // little beside it, and noise must not make a trace negative.
+    const atLeast = (trace: number, exponent: number): number => Math.max(trace, Math.max(0, largest) ** exponent);
+    const tau = atLeast(traces[total].value, t);
+    const sum = q === 1 ? traces[part].value : atLeast(traces[part].value, t * q);
+    const value = Math.min(Math.log(operator.n), Math.max(0, entropy(tau, sum)));
     const derivatives = q === 1 ? [(1 + sum / tau) / tau, -1 / tau] : [q / ((q - 1) * tau), 1 / ((1 - q) * sum)];
     const parts = [total, part].map((index, k) => ({ index, derivative: derivatives[k] }));
     const change = parts.reduce((all, { index, derivative }) => all + derivative * quadratureChanges[index], 0);
     return { ...combineTraces(estimates, value, parts), power: t, order: q, quadratureChange: change };
   });
-  const { probes, steps, largest, knownTraces } = estimates;
+  const { probes, steps, knownTraces } = estimates;
   return { entropies, probes, steps, largestShare: largest / knownTraces.trace, trace: knownTraces.trace };
 }

@@ -143,6 +143,8 @@ export function gaussianOperator(
 export interface DegreeOperator extends SymmetricOperator {
   /** Row sums of the Gaussian kernel (without its factor 1/(σ√2π)), `[n]`. */
   readonly degrees: Float64Array;
+  /** Stationary weights up to scale `[n]`: their roots are an eigenvector of the eigenvalue 1. */
+  readonly weights: Float64Array;
 }
 
 /**
@@ -158,7 +160,7 @@ export async function anisotropicOperator(
   const scaled = scalePoints(points, sigma, options.precision);
   const degrees = await gaussianDegrees(scaled, options);
   const factors = degrees.map((degree) => 1 / Math.sqrt(degree));
-  return { ...scaledGaussian(scaled, options, factors), degrees };
+  return { ...scaledGaussian(scaled, options, factors), degrees, weights: degrees };
 }
 
 /**
@@ -173,7 +175,7 @@ export async function diffusionOperator(points: Points, sigma: number, options: 
   const sums = new Float64Array(points.n);
   await scaledGaussian(scaled, options, factors).multiply(new Float64Array(points.n).fill(1), 1, sums);
   const both = factors.map((factor, i) => factor / Math.sqrt(sums[i]));
-  return { ...scaledGaussian(scaled, options, both), degrees };
+  return { ...scaledGaussian(scaled, options, both), degrees, weights: sums };
 }
 
 export interface LinearOptions {

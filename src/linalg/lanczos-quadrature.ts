@@ -1,4 +1,5 @@
 import { InputError } from '../errors.js';
+import { addRowSums } from '../kernels/kernel-tiles.js';
 import { controlsOf, dot, mean, standardError, studentQuantile, withControls } from './control-variates.js';
 import type { SymmetricOperator } from './kernel-operator.js';
 import {
@@ -21,6 +22,13 @@ export interface SpectralFunction {
   at(eigenvalue: number): number;
 }
 
+/** An eigenpair that is known beforehand. */
+export interface KnownEigenpair {
+  readonly value: number;
+  /** `[n]`, of length 1. */
+  readonly vector: Float64Array;
+}
+
 export interface QuadratureOptions {
   /** Random vectors, at least 8. Default 64. */
   readonly probes?: number;
@@ -29,6 +37,8 @@ export interface QuadratureOptions {
   readonly seed: number;
   /** Use tr K² as well as tr K to take noise away; costs a pass over the matrix. Default true. */
   readonly squaredNorm?: boolean;
+  /** Taken out of what the random vectors see, so that it adds no noise. Functions must be finite at 0 with it. */
+  readonly known?: KnownEigenpair;
   /** Bounds the memory of the Krylov spaces: fewer probes share a pass when it is small. Default 1 GiB. */
   readonly maxMemoryBytes?: number;
   readonly threads?: number;
@@ -236,10 +246,32 @@ function estimateOf(
   return { value, standardError: error, low: value - half, high: value + half };
 }
 
+/** The operator with 0 in the place of a known eigenvalue. */
+function deflated(operator: SymmetricOperator, { value, vector }: KnownEigenpair): SymmetricOperator {
+  const { n, squaredNorm } = operator;
+  if (vector.length !== n) throw new RangeError(`an eigenvector of ${vector.length} entries, the operator has ${n}`);
+  const weights = Float64Array.from(vector);
+  return {
+    n,
+    precision: operator.precision,
+    trace: async () => (await operator.trace()) - value,
+    ...(squaredNorm && { squaredNorm: async () => (await squaredNorm()) - value * value }),
+    async multiply(v, b, out) {
+      await operator.multiply(v, b, out);
+      for (let p = 0; p < b; p++) {
+        const share = new Float64Array(1);
+        addRowSums({ data: v.subarray(p * n, (p + 1) * n), rows: 1, columns: n }, share, { weights, threads: 1 });
+        const factor = value * share[0];
+        for (let i = 0; i < n; i++) out[p * n + i] -= factor * vector[i];
+      }
+    },
+  };
+}
+
 /**
  * Stochastic Lanczos quadrature (Ubaru, Chen & Saad 2017): `tr f(K) ≈ (n / probes) Σ_p Σ_k w_pk f(θ_pk)` for several
  * functions from the same products, with random signs as probes (Hutchinson) and Gauss quadrature of each probe's
- * spectral measure. Two things take noise away. The leading eigenvectors, found by four vectors
+ * spectral measure. Three things take noise away. An eigenpair that is known is taken out of the matrix. The leading eigenvectors, found by four vectors
  * more, enter with their eigenvalues alone: what a probe makes of them is subtracted. tr K and tr K², which are known exactly,
  * are control variates: the estimates are regressed on the probes' own values of them. Steps are added until they change
  * the estimates by less than 0.05 of the standard error.
@@ -256,9 +288,11 @@ export async function traceFunctions(
   const { probes = DEFAULT_PROBES } = options;
   if (probes < PILOT) throw new RangeError(`${probes} random vectors, at least ${PILOT} are needed`);
   const { n } = operator;
-  const trace = await operator.trace();
-  const squaredNorm = options.squaredNorm === false ? undefined : await operator.squaredNorm?.();
-  const { steps, measures, leading } = await runProbes(operator, functions, options);
+  const { known } = options;
+  const rest = known === undefined ? operator : deflated(operator, known);
+  const trace = await rest.trace();
+  const squaredNorm = options.squaredNorm === false ? undefined : await rest.squaredNorm?.();
+  const { steps, measures, leading } = await runProbes(rest, functions, options);
   const values = (at: (x: number) => number): Float64Array => perProbe(measures, leading, n, at);
   const controls =
     squaredNorm === undefined
@@ -266,7 +300,14 @@ export async function traceFunctions(
       : controlsOf(probes, [values(identity), values(square)], [trace, squaredNorm]);
   const { errorWeights } = controls;
   const freedom = probes - 1 - controls.columns.length;
-  const fitted = functions.map(({ at }) => withControls(values(at), controls));
+  const fitted = functions.map(({ at }) => {
+    const { value, residual } = withControls(values(at), controls);
+    // The rest has an eigenvalue 0 where the whole has the known one.
+    return { value: value + (known === undefined ? 0 : at(known.value) - at(0)), residual };
+  });
+  const nodes = measures.map((measure) => measure.nodes.values);
+  const ends = known === undefined ? [] : [known.value];
+  const knownSquare = (known?.value ?? 0) ** 2;
   return {
     n,
     probes,
@@ -277,9 +318,12 @@ export async function traceFunctions(
     quadratureChanges: functions.map(({ at }) => lastChange(measures, n, at)),
     residuals: fitted.map(({ residual }) => residual),
     errorWeights,
-    knownTraces: { trace, ...(squaredNorm !== undefined && { squaredNorm }) },
-    largest: Math.max(...measures.map(({ nodes }) => nodes.values[nodes.values.length - 1])),
-    smallest: Math.min(...measures.map(({ nodes }) => nodes.values[0])),
+    knownTraces: {
+      trace: trace + (known?.value ?? 0),
+      ...(squaredNorm !== undefined && { squaredNorm: squaredNorm + knownSquare }),
+    },
+    largest: Math.max(...ends, ...nodes.map((values) => values[values.length - 1])),
+    smallest: Math.min(...ends, ...nodes.map((values) => values[0])),
   };
 }
 

@@ -26,7 +26,7 @@ export interface EstimateContext {
   readonly products: TiledProducts;
   readonly settings: Pick<
     RepresentationSettings,
-    'times' | 'operator' | 'probes' | 'features' | 'landmarks' | 'seed' | 'threads'
+    'times' | 'operator' | 'probes' | 'features' | 'landmarks' | 'seed' | 'threads' | 'maxMemoryBytes'
   >;
 }
 

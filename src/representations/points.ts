@@ -69,9 +69,10 @@ export function pointsOf(matrix: FeatureMatrix, indices?: Int32Array): PointClou
   return { data: loadMatrix(matrix, indices), n: indices?.length ?? matrix.rows, d: matrix.columns };
 }
 
-/** Some rows of a cloud, f64. */
+/** Some rows of a cloud, in its precision. */
 export function takePoints({ data, d }: PointCloud, rows: Int32Array): PointCloud {
-  const taken = new Float64Array(rows.length * d);
+  const size = rows.length * d;
+  const taken = data instanceof Float32Array ? new Float32Array(size) : new Float64Array(size);
   rows.forEach((row, i) => {
     taken.set(data.subarray(row * d, (row + 1) * d), i * d);
   });

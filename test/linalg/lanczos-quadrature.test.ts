@@ -206,6 +206,35 @@ describe('stochastic Lanczos quadrature', () => {
     expect(traces[2].standardError).toBeLessThan(0.6 * without.traces[2].standardError);
   });
 
+  it('takes the noise of a known eigenpair away', async () => {
+    const operator = await anisotropicOperator(pointsOf(300, 8), 1.5, { products });
+    const { degrees } = operator;
+    const total = degrees.reduce((sum, degree) => sum + degree, 0);
+    const known = { value: 1, vector: degrees.map((degree) => Math.sqrt(degree / total)) };
+    const image = new Float64Array(300);
+    await operator.multiply(known.vector, 1, image);
+    expect(Math.max(...image.map((value, i) => Math.abs(value - known.vector[i])))).toBeLessThan(1e-14);
+    const exact = renyi(await spectrumOf(operator), 5, 1);
+    const errors = async (options: { known?: typeof known }): Promise<[number, number]> => {
+      let squares = 0;
+      let claimed = 0;
+      for (let seed = 0; seed < 12; seed++) {
+        const found = await estimateEntropies(operator, [{ power: 5 }], { seed, probes: 16, ...options });
+        squares += (found.entropies[0].value - exact) ** 2 / 12;
+        claimed += found.entropies[0].standardError / 12;
+        if (options.known) expect(found.largestShare * found.trace).toBeCloseTo(1, 10);
+        expect(found.trace).toBeCloseTo(await operator.trace(), 12);
+      }
+      return [Math.sqrt(squares), claimed];
+    };
+    const [[without, claimedWithout], [taken, claimed]] = [await errors({}), await errors({ known })];
+    expect(taken).toBeLessThan(1.1 * without);
+    expect(claimed).toBeLessThan(1.1 * claimedWithout);
+    await expect(
+      estimateEntropies(operator, [{}], { seed: 1, known: { value: 1, vector: image.slice(1) } }),
+    ).rejects.toThrow(RangeError);
+  });
+
   it('gives the same figures whatever the threads and the memory', async () => {
     const points = pointsOf(1030, 5);
     for (const precision of ['f32', 'f64'] as const) {

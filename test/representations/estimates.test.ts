@@ -36,6 +36,35 @@ describe('methods of the entropy', () => {
     },
   );
 
+  it.each(['K', 'P'] as const)('errors of quadrature are as large as claimed, operator %s', async (operator) => {
+    const times = [1, 2, 5];
+    const small = blobs(300, 4, 5, 2);
+    const exact = await estimate(small, 2, 'exact', { times, operator });
+    const seeds = 30;
+    const squares = new Float64Array(times.length);
+    for (let seed = 0; seed < seeds; seed++) {
+      const { bits, standardErrorBits } = await estimate(small, 2, 'slq', { times, operator, seed, probes: 32 });
+      times.forEach((_, k) => {
+        const z = (bits[k] - exact.bits[k]) / (standardErrorBits?.[k] ?? 0);
+        squares[k] += (z * z) / seeds;
+      });
+    }
+    // The mean of 30 squares of normal numbers leaves 0.4..1.9 once in a thousand times.
+    for (const square of squares) {
+      expect(square).toBeGreaterThan(0.35);
+      expect(square).toBeLessThan(2);
+    }
+  });
+
+  it('quadrature keeps to its memory, with the same figures', async () => {
+    const mebibyte = 2 ** 20;
+    const small = blobs(600, 4, 5, 2);
+    const all = await estimate(small, 3, 'slq');
+    const little = await estimate(small, 3, 'slq', { maxMemoryBytes: 24 * mebibyte });
+    expect(Array.from(little.bits)).toEqual(Array.from(all.bits));
+    await expect(estimate(small, 3, 'slq', { maxMemoryBytes: 18 * mebibyte })).rejects.toThrow(/raise --max-memory/);
+  });
+
   it('random features come near, half of them less reliably', async () => {
     const small = blobs(600, 4, 3, 3);
     const exact = await estimate(small, 2.5, 'exact');
