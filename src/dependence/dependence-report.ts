@@ -1,10 +1,10 @@
+import { benjaminiHochberg, holm } from '../linalg/multiple-tests.js';
 import type { Cell } from '../report/csv.js';
 import { coverageOf } from './count-profile.js';
 import type { Convergence, IntervalResult, TestResult } from './discrete-analysis.js';
 import { type EntropyUnit, type EstimateWithError, inUnit, samplingAdvice } from './entropy-estimators.js';
 import type { Interval } from './intervals.js';
 import type { AnalysisResult, MeasureResult } from './measure-bench.js';
-import { benjaminiHochberg, holm } from './multiple-testing.js';
 
 /** Name of the report's schema. */
 export const DEPENDENCE_SCHEMA = 'dependence';

@@ -12,13 +12,13 @@ import {
 } from '../../src/dependence/information.js';
 import { accelerationOf, bootstrapIntervals } from '../../src/dependence/intervals.js';
 import { jointTable, tableOfCells } from '../../src/dependence/joint-table.js';
-import { benjaminiHochberg, holm } from '../../src/dependence/multiple-testing.js';
 import { judgeAgainst } from '../../src/dependence/permutation.js';
 import { quantileType7 } from '../../src/dependence/quantiles.js';
 import { checkBlock, drawBlocks, drawOrder, segmentsOf, singleStrata } from '../../src/dependence/row-orders.js';
 import { serialNumbers, serialSymbols } from '../../src/dependence/serial-dependence.js';
 import { joinSymbols, symbolsOf } from '../../src/dependence/symbols.js';
 import { historyOf, pastSymbols, presentSymbols } from '../../src/dependence/transfer.js';
+import { benjaminiHochberg, holm } from '../../src/linalg/multiple-tests.js';
 import { createRandom } from '../../src/random.js';
 
 const plugin = entropyEstimator('plugin');
