@@ -55,40 +55,57 @@ export interface ConditionalGain {
   readonly overEnsemble: Interval | null;
 }
 
+/** Means of scores over all items, and over resampled items with the draws shared by all scores. */
+export interface ResampledScores {
+  readonly whole: Float64Array;
+  /** `[resamples, scores]` */
+  readonly drawn: Float64Array;
+  readonly resamples: number;
+}
+
+/** @param scores of every set one score an item, of which more is better */
+export function resampleScores(scores: readonly ArrayLike<number>[], resamples: number, seed: number): ResampledScores {
+  const whole = Float64Array.from(scores, (score) => {
+    let sum = 0;
+    for (let i = 0; i < score.length; i++) sum += score[i];
+    return sum / score.length;
+  });
+  return { whole, drawn: resampledMeans(scores, resamples, seed), resamples };
+}
+
+/** The mean of one score with its interval. */
+export function scoreInterval({ whole, drawn, resamples }: ResampledScores, score: number): Interval {
+  const values = Float64Array.from({ length: resamples }, (_, b) => drawn[b * whole.length + score]);
+  return { value: whole[score], ...middle(values) };
+}
+
 /**
  * Conditional gain of a concatenation with bootstrap intervals over test items. In every resample the best member is
  * chosen anew, so that the interval includes the choice.
- * @param cat, @param members, @param ensemble one score an item, for instance 1 where the prediction is right
+ * @param cat, @param members, @param ensemble positions of their scores
  */
 export function conditionalGain(
-  cat: ArrayLike<number>,
-  members: readonly ArrayLike<number>[],
-  ensemble: ArrayLike<number> | null,
-  resamples: number,
-  seed: number,
+  { whole, drawn, resamples }: ResampledScores,
+  cat: number,
+  members: readonly number[],
+  ensemble: number | null,
 ): ConditionalGain {
-  const scores = [cat, ...members, ...(ensemble ? [ensemble] : [])];
-  const width = scores.length;
-  const gains = (means: Float64Array, at: number): [number, number, number] => {
+  const width = whole.length;
+  const gain = (means: Float64Array, at: number): [number, number, number] => {
     let best = Number.NEGATIVE_INFINITY;
     let sum = 0;
-    for (let m = 1; m <= members.length; m++) {
-      best = Math.max(best, means[at + m]);
-      sum += means[at + m];
+    for (const member of members) {
+      best = Math.max(best, means[at + member]);
+      sum += means[at + member];
     }
-    return [means[at] - best, means[at] - sum / members.length, ensemble ? means[at] - means[at + width - 1] : 0];
+    const own = means[at + cat];
+    return [own - best, own - sum / members.length, ensemble === null ? 0 : own - means[at + ensemble]];
   };
-  const items = cat.length;
-  const whole = Float64Array.from(scores, (score) => {
-    let sum = 0;
-    for (let i = 0; i < items; i++) sum += score[i];
-    return sum / items;
+  const values = gain(whole, 0);
+  const samples = Array.from({ length: resamples }, (_, b) => gain(drawn, b * width));
+  const interval = (which: number): Interval => ({
+    value: values[which],
+    ...middle(Float64Array.from(samples, (sample) => sample[which])),
   });
-  const drawn = resampledMeans(scores, resamples, seed);
-  const samples = [0, 1, 2].map((which) =>
-    Float64Array.from({ length: resamples }, (_, b) => gains(drawn, b * width)[which]),
-  );
-  const values = gains(whole, 0);
-  const interval = (which: number): Interval => ({ value: values[which], ...middle(samples[which]) });
-  return { overBest: interval(0), overMean: interval(1), overEnsemble: ensemble ? interval(2) : null };
+  return { overBest: interval(0), overMean: interval(1), overEnsemble: ensemble === null ? null : interval(2) };
 }

@@ -7,7 +7,7 @@ import { createRandom } from '../random.js';
 import { averagedHeads, thetaOfHead } from './cat-heads.js';
 import { amountMetrics, classMetrics, nllOfLogits, softmaxRows } from './class-metrics.js';
 import { type FittedSet, fitNewtonSet, fitRidgeSet, fitSgdSet, outputsOf } from './fit-set.js';
-import { type ConditionalGain, conditionalGain, middle, resampledMeans } from './gain.js';
+import { type ConditionalGain, conditionalGain, resampleScores, scoreInterval } from './gain.js';
 import { type MemberRows, type MemberScale, memberRows, scanMember } from './member-rows.js';
 import { ckaOfMembers, type HeldMember, rankOfMembers } from './redundancy.js';
 import type { ProbeArguments, ProbeSettings, ProbeSplit, SetKind, SetResult, SetScores } from './settings.js';
@@ -46,6 +46,9 @@ interface OpenSplit {
   readonly split: ProbeSplit;
   readonly members: readonly MemberRows[];
 }
+
+/** Passes between two messages to the main thread. */
+const PASSES_A_MESSAGE = 25;
 
 /** Cross-entropy below which an unpenalised fit has separated the classes. */
 const SEPARATED = 1e-6;
@@ -122,11 +125,6 @@ interface TaskContext {
   readonly settings: ProbeSettings;
 }
 
-/** Bootstrap interval of the mean of one score. */
-function intervalOf(score: ArrayLike<number>, { resamples, seed }: ProbeSettings): { low: number; high: number } {
-  return middle(resampledMeans([score], resamples, seed));
-}
-
 function scoreSplit(
   context: TaskContext,
   { split }: OpenSplit,
@@ -134,15 +132,15 @@ function scoreSplit(
   nll: Float64Array | undefined,
 ): { scores: SetScores; items: ArrayLike<number> } {
   const targets = split.targets[context.task];
-  const base = { split: split.name, role: split.role, rows: targets.length };
+  const base = { split: split.name, role: split.role, rows: targets.length, low: Number.NaN, high: Number.NaN };
   const none = { accuracy: null, nllNats: null, nllNatsSe: null, ece: null, mse: null, mseSe: null, r2: null };
   if (context.classes !== null) {
     const { correct, ...metrics } = classMetrics(prediction, targets, context.classes, nll);
-    return { scores: { ...base, ...none, ...metrics, ...intervalOf(correct, context.settings) }, items: correct };
+    return { scores: { ...base, ...none, ...metrics }, items: correct };
   }
   const { squaredErrors, ...metrics } = amountMetrics(prediction, Float64Array.from(targets));
   const items = squaredErrors.map((value) => -value);
-  return { scores: { ...base, ...none, ...metrics, ...intervalOf(squaredErrors, context.settings) }, items };
+  return { scores: { ...base, ...none, ...metrics }, items };
 }
 
 function scorePredictions(
@@ -198,45 +196,55 @@ interface Collected {
   readonly warnings: string[];
 }
 
-function probeTask(
-  args: ProbeArguments,
-  context: TaskContext,
-  collected: Collected,
-  report: (label: string) => () => void,
-): void {
+/** A set's result and, for every split, one score an item of which more is better. */
+interface SetRecord {
+  readonly result: SetResult;
+  readonly items: readonly ArrayLike<number>[];
+}
+
+const plainMembers = ({ members }: ProbeArguments): number[] =>
+  members.flatMap(({ kind }, m) => (kind === 'member' ? [m] : []));
+
+/** What the grids of one set give to say. */
+function gridWarnings({ task, name, grid }: SetResult, newton: boolean): string[] {
+  return grid.flatMap((point) => {
+    const where = `${task}, ${name}, decay ${point.decay}`;
+    const warnings: string[] = [];
+    if (!point.converged) {
+      warnings.push(`${where}: the gradient ended at ${point.gradientNorm?.toExponential(1)}, not below 1e-8`);
+    }
+    if (point.decay === 0 && newton && point.trainLoss < SEPARATED) {
+      warnings.push(`${where}: the classes are separable, so no finite optimum exists; use a decay above 0`);
+    }
+    return warnings;
+  });
+}
+
+/** Fits and scores every set of one task: members, ensembles, concatenations, wide networks. */
+function fitSets(args: ProbeArguments, context: TaskContext, report: (label: string) => () => void): SetRecord[] {
   const { members, settings } = args;
   const { name: task } = args.tasks[context.task];
-  const plain = members.flatMap(({ kind }, m) => (kind === 'member' ? [m] : []));
+  const plain = plainMembers(args);
   const columns = context.splits[0].members.map((member) => member.columns);
-  const widthOf = (chosen: readonly number[]): number => chosen.reduce((sum, m) => sum + columns[m], 0);
+  const outputs = context.classes ?? 1;
+  const records: SetRecord[] = [];
   const add = (name: string, kind: SetKind, chosen: readonly number[], scored: Scored, fitted?: FittedSet): void => {
-    collected.sets.push({
+    const features = chosen.reduce((sum, m) => sum + columns[m], 0);
+    const heads = kind === 'ensemble' ? chosen.length : 1;
+    const result: SetResult = {
       task,
       name,
       kind,
       size: chosen.length,
-      features: widthOf(chosen),
-      parameters:
-        fitted?.parameters ?? (context.classes ?? 1) * (widthOf(chosen) + (kind === 'ensemble' ? chosen.length : 1)),
+      features,
+      parameters: fitted?.parameters ?? outputs * (features + heads),
       decay: fitted?.decay ?? null,
       path: fitted?.path ?? 'none',
       trainLoss: fitted?.trainLoss ?? Number.NaN,
       scores: scored.scores,
       grid: fitted?.grid ?? [],
-    });
-    for (const point of fitted?.grid ?? []) {
-      const where = `${task}, ${name}, decay ${point.decay}`;
-      if (!point.converged) {
-        collected.warnings.push(
-          `${where}: the gradient ended at ${point.gradientNorm?.toExponential(1)}, not below 1e-8`,
-        );
-      }
-      if (point.decay === 0 && settings.probe === 'newton' && point.trainLoss < SEPARATED) {
-        collected.warnings.push(
-          `${where}: the classes are separable, so no finite optimum exists; use a decay above 0`,
-        );
-      }
-    }
+    };
+    records.push({ result, items: scored.items });
   };
   const fitAndScore = (name: string, kind: SetKind, chosen: readonly number[]): Scored => {
     const fitted = fitSet(context, chosen, args, report(`${task}: ${name}`));
@@ -244,56 +252,64 @@ function probeTask(
     add(name, kind, chosen, scored, fitted);
     return scored;
   };
-
-  const singles: Scored[] = [];
-  const ensembles = new Map<number, Scored>();
-  const sums = context.splits.map(
-    ({ split }) => new Float64Array(split.targets[context.task].length * (context.classes ?? 1)),
-  );
-  for (const m of plain) {
-    const scored = fitAndScore(members[m].name, 'single', [m]);
-    // Predictions live on in the sums alone; the items stay for the gains.
-    for (const [s, prediction] of scored.predictions.entries()) {
+  const sums = context.splits.map(({ split }) => new Float64Array(split.targets[context.task].length * outputs));
+  plain.forEach((m, at) => {
+    const { predictions } = fitAndScore(members[m].name, 'single', [m]);
+    for (const [s, prediction] of predictions.entries()) {
       for (let i = 0; i < prediction.length; i++) sums[s][i] += prediction[i];
     }
-    singles.push({ ...scored, predictions: [] });
-    const size = singles.length;
-    if (!settings.sizes.includes(size)) continue;
-    const mean = scorePredictions(
-      context,
-      sums.map((sum) => sum.map((value) => value / size)),
-      sums.map(() => undefined),
-    );
-    ensembles.set(size, { ...mean, predictions: [] });
-    add(`ensemble of ${size}`, 'ensemble', plain.slice(0, size), mean);
-  }
+    const size = at + 1;
+    if (!settings.sizes.includes(size)) return;
+    const means = sums.map((sum) => sum.map((value) => value / size));
+    const none = sums.map(() => undefined);
+    add(`ensemble of ${size}`, 'ensemble', plain.slice(0, size), scorePredictions(context, means, none));
+  });
   for (const size of settings.sizes) {
     const chosen = plain.slice(0, size);
     const heads = chosen.flatMap((m) => members[m].head ?? []);
     // Heads are over raw features, which only the stochastic probes read.
     if (heads.length === size && settings.probe === 'two-stage') {
-      const theta = thetaOfHead(
-        averagedHeads(heads),
-        chosen.map((m) => columns[m]),
-      );
+      const widths = chosen.map((m) => columns[m]);
+      const theta = thetaOfHead(averagedHeads(heads), widths);
       add(`${size} averaged heads`, 'averaged-heads', chosen, scoreTheta(context, chosen, theta));
     }
-    const cat = fitAndScore(`concatenation of ${size}`, 'concatenation', chosen);
-    context.splits.forEach(({ split }, s) => {
-      if (split.role !== 'id' && split.role !== 'ood') return;
-      const gain = conditionalGain(
-        cat.items[s],
-        singles.slice(0, size).map(({ items }) => items[s]),
-        ensembles.get(size)?.items[s] ?? null,
-        settings.resamples,
-        settings.seed,
-      );
-      collected.gains.push({ task, split: split.name, role: split.role, size, ...gain });
-    });
+    fitAndScore(`concatenation of ${size}`, 'concatenation', chosen);
   }
   members.forEach(({ kind, name }, m) => {
     if (kind === 'wide') fitAndScore(name, 'wide', [m]);
   });
+  return records;
+}
+
+/** Intervals and gains on the splits that nothing was fitted or chosen on, all from the same resampled items. */
+function resampleTask(args: ProbeArguments, context: TaskContext, records: readonly SetRecord[]): Collected {
+  const { settings } = args;
+  const amounts = context.classes === null;
+  const scores = records.map(({ result }) => [...result.scores]);
+  const gains: GainResult[] = [];
+  const at = (kind: SetKind, size?: number): number[] =>
+    records.flatMap(({ result }, i) =>
+      result.kind === kind && (size === undefined || result.size === size) ? [i] : [],
+    );
+  context.splits.forEach(({ split }, s) => {
+    if (split.role !== 'id' && split.role !== 'ood') return;
+    const { name, role } = split;
+    const items = records.map((record) => record.items[s]);
+    const resampled = resampleScores(items, settings.resamples, settings.seed);
+    scores.forEach((own, i) => {
+      const { low, high } = scoreInterval(resampled, i);
+      // Items of amounts are squared errors with their sign turned.
+      own[s] = { ...own[s], ...(amounts ? { low: -high, high: -low } : { low, high }) };
+    });
+    for (const size of settings.sizes) {
+      const [cat] = at('concatenation', size);
+      const [ensemble] = at('ensemble', size);
+      const gain = conditionalGain(resampled, cat, at('single').slice(0, size), ensemble ?? null);
+      gains.push({ task: args.tasks[context.task].name, split: name, role, size, ...gain });
+    }
+  });
+  const sets = records.map(({ result }, i) => ({ ...result, scores: scores[i] }));
+  return { sets, gains, warnings: sets.flatMap((set) => gridWarnings(set, settings.probe === 'newton')) };
 }
 
 /** Raw training rows of all members, a seeded sample when there are more than `most`. */
@@ -325,7 +341,7 @@ function measureRedundancy(
 ): { ranks: SetRankResult[]; cka: Float64Array; rankRows: number } {
   const { members, settings } = args;
   const sample = rankSample(args, opened);
-  const plain = members.flatMap(({ kind }, m) => (kind === 'member' ? [m] : []));
+  const plain = plainMembers(args);
   const ranks: SetRankResult[] = [];
   const add = (name: string, kind: SetKind, chosen: readonly number[]): void => {
     const held = chosen.map((m) => sample.members[m]);
@@ -350,14 +366,19 @@ export async function trainProbes(
   progress: (value: ProbeProgress) => void,
 ): Promise<ProbeMeasures> {
   let done = 0;
-  const report = (label: string) => (): void => progress({ done: ++done, label });
+  const report = (label: string) => (): void => {
+    if (++done % PASSES_A_MESSAGE === 0) progress({ done, label });
+  };
   const opened = await openAll(args.splits);
   try {
     const { splits, scales } = await prepare(args, opened);
     const collected: Collected = { sets: [], gains: [], warnings: [] };
     args.tasks.forEach(({ classes }, task) => {
       const context = { task, classes: classes?.length ?? null, splits, settings: args.settings };
-      probeTask(args, context, collected, report);
+      const { sets, gains, warnings } = resampleTask(args, context, fitSets(args, context, report));
+      collected.sets.push(...sets);
+      collected.gains.push(...gains);
+      collected.warnings.push(...warnings);
     });
     const redundancy = measureRedundancy(args, opened, report);
     scales.forEach(({ constantFeatures }, m) => {

@@ -37,7 +37,7 @@ function scoreChart(body: ProbesBody, task: string, split: string): Chart {
     .filter(({ kind }) => kind === 'wide')
     .map((set): ReferenceLine => ({ label: set.name, value: scoreOf(set) }));
   const role = body.splits.find(({ name }) => name === split)?.role;
-  const where = role === 'ood' ? 'shifted' : 'as in training';
+  const where = role === 'ood' ? 'out of distribution' : 'in distribution';
   return {
     kind: 'lines',
     chart: {

@@ -7,7 +7,7 @@ import { averagedHeads, type Head, thetaOfHead } from '../../src/probes/cat-head
 import { classMetrics, nllOfLogits, softmaxRows } from '../../src/probes/class-metrics.js';
 import { distilHead, distilHeads } from '../../src/probes/distillation.js';
 import { fitNewtonSet, outputsOf } from '../../src/probes/fit-set.js';
-import { conditionalGain } from '../../src/probes/gain.js';
+import { conditionalGain, resampleScores, scoreInterval } from '../../src/probes/gain.js';
 import { memberRows, scanMember } from '../../src/probes/member-rows.js';
 import { rankOfMembers } from '../../src/probes/redundancy.js';
 import type { ProbeSettings } from '../../src/probes/settings.js';
@@ -105,14 +105,16 @@ describe('gain of a concatenation', () => {
     const cat = Uint8Array.from({ length: 200 }, (_, i) => (i % 10 === 0 ? 0 : 1));
     const a = Uint8Array.from({ length: 200 }, (_, i) => (i % 2 === 0 ? 0 : 1));
     const b = Uint8Array.from({ length: 200 }, (_, i) => (i % 4 === 0 ? 0 : 1));
-    const gain = conditionalGain(cat, [a, b], b, 400, 3);
+    const scores = resampleScores([cat, a, b], 400, 3);
+    const gain = conditionalGain(scores, 0, [1, 2], 2);
     expect(gain.overBest.value).toBeCloseTo(0.15, 12);
     expect(gain.overMean.value).toBeCloseTo(0.9 - 0.625, 12);
     expect(gain.overEnsemble?.value).toBeCloseTo(0.15, 12);
     expect(gain.overBest.low).toBeGreaterThan(0.05);
     expect(gain.overBest.low).toBeLessThan(0.15);
     expect(gain.overBest.high).toBeGreaterThan(0.15);
-    expect(conditionalGain(cat, [a, b], b, 400, 3)).toEqual(gain);
+    expect(scoreInterval(scores, 0).value).toBeCloseTo(0.9, 12);
+    expect(resampleScores([cat, a, b], 400, 3)).toEqual(scores);
   });
 });
 
