@@ -61,6 +61,7 @@ interface OwnOptions {
   seeds?: string;
   signal?: string;
   signals?: string;
+  sweepM?: string;
   sweepN?: string;
   labelNoise?: string;
   testRows?: string;
@@ -85,6 +86,7 @@ const STUDY_ONLY = [
   'seeds',
   'signal',
   'signals',
+  'sweepM',
   'sweepN',
   'labelNoise',
   'testRows',
@@ -107,6 +109,7 @@ export function configure(command: Command): void {
     .option('--seeds <n>', 'draws of the whole study (default 20)')
     .option('--signal <size>', 'length of the loadings or of the means, against noise of 1 (default 2; mixture 3)')
     .option('--signals <list>', 'signals of the sweep, none to leave it out (default 0.1,0.3,1,3,10)')
+    .option('--sweep-m <n>', 'unlabelled rows of the sweep (default the largest m, at most 10000)')
     .option('--sweep-n <n>', 'labelled rows of the sweep (default 100)')
     .option('--label-noise <size>', 'standard deviation of the noise of y, or share of random labels (default 0.1; 0)')
     .option('--test-rows <n>', 'test rows where the risk has no closed form (default 10000)')
@@ -183,11 +186,12 @@ const DEFAULT_M: Readonly<Record<StudyCase, readonly number[]>> = {
 function studySettings(options: Options, own: OwnOptions): StudySettings {
   const estimator = estimatorOf(options, own, false);
   const mixture = estimator.case === 'mixture';
+  const unlabelledRows = ascending('--m', own.m, DEFAULT_M[estimator.case]);
   const settings: StudySettings = {
     ...estimator,
     dimension: count('--dimension', own.dimension, 50, 2),
     classes: count('--classes', own.classes, 2, 2),
-    unlabelled: ascending('--m', own.m, DEFAULT_M[estimator.case]),
+    unlabelled: unlabelledRows,
     labelled: ascending('--n', own.n, [10, 30, 100, 300, 1000]),
     seeds: count('--seeds', own.seeds, 20, 2),
     signal: positive('--signal', own.signal, mixture ? 3 : 2),
@@ -195,6 +199,7 @@ function studySettings(options: Options, own: OwnOptions): StudySettings {
       own.signals === 'none'
         ? []
         : (own.signals ?? '0.1,0.3,1,3,10').split(',').map((part) => positive('--signals', part.trim(), 0)),
+    sweepUnlabelled: count('--sweep-m', own.sweepM, Math.min(10_000, unlabelledRows[unlabelledRows.length - 1])),
     sweepLabelled: count('--sweep-n', own.sweepN, 100),
     labelNoise: positive('--label-noise', own.labelNoise, mixture ? 0 : 0.1),
     testRows: count('--test-rows', own.testRows, 10_000, 10),

@@ -107,7 +107,7 @@ function expectation(x: Float64Array, mixture: GaussianMixture, from: number, to
 export interface EmOptions {
   /** Iterations, exactly so many when `tolerance` is 0; default 500. */
   readonly iterations?: number;
-  /** Rise of the log-likelihood, relative, below which it ends; default 1e-10. */
+  /** Rise of the log-likelihood, relative, below which it ends; default 1e-8. */
   readonly tolerance?: number;
 }
 
@@ -136,7 +136,7 @@ function maximise(
 
 /** Expectation-maximisation from given means on the first `rows` rows of `x [., d]`. */
 export function runEm(x: Float64Array, rows: number, start: GaussianMixture, options: EmOptions = {}): MixtureFit {
-  const { iterations = 500, tolerance = 1e-10 } = options;
+  const { iterations = 500, tolerance = 1e-8 } = options;
   const reseeds: Reseed[] = [];
   const logLikelihoods: number[] = [];
   let mixture = start;

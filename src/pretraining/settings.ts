@@ -39,8 +39,9 @@ export interface StudySettings extends EstimatorSettings {
   readonly seeds: number;
   /** Length of the loadings, or of the means of components: signal against noise of variance 1. */
   readonly signal: number;
-  /** Signals of the sweep, at the largest m and `sweepLabelled`; none when empty. */
+  /** Signals of the sweep, at one m and one n; none when empty. */
   readonly signals: readonly number[];
+  readonly sweepUnlabelled: number;
   readonly sweepLabelled: number;
   /** Standard deviation of the noise of y, or the share of flipped labels of a mixture. */
   readonly labelNoise: number;

@@ -210,8 +210,7 @@ function signalPoint(runs: readonly Run[], settings: StudySettings, signal: numb
 }
 
 /**
- * Draws and fits everything: for every seed the grid of (m, n), then for every signal of the sweep the largest m and one
- * n. Rates, crossings and intervals follow from the runs.
+ * Draws and fits everything: for every seed the grid of (m, n), then for every signal of the sweep one m and one n. Rates, crossings and intervals follow from the runs.
  */
 export function runStudy(
   settings: StudySettings,
@@ -229,7 +228,7 @@ export function runStudy(
   const runs = collect(settings, settings.signal, 'grid');
   const small = {
     ...settings,
-    unlabelled: settings.unlabelled.slice(-1),
+    unlabelled: [settings.sweepUnlabelled],
     labelled: [settings.sweepLabelled],
   };
   const swept = settings.signals.map((signal) => ({ signal, own: collect(small, signal, `signal ${signal}`) }));
