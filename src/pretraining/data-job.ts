@@ -2,6 +2,7 @@ import { InputError } from '../errors.js';
 import { openFeatures } from '../features/open-features.js';
 import { arrayMatrix, eachBlock, type FeatureMatrix, loadMatrix } from '../formats/feature-matrix.js';
 import type { ComputeReference } from '../kernels/compute-thread.js';
+import { configureKernels } from '../kernels/native.js';
 import { createRandom } from '../random.js';
 import { fitFactorModel, leadingSpectrum, posteriorMeans } from './factor-model.js';
 import { assignComponents, fitMixture, majorityHead, type Reseed } from './gaussian-mixture.js';
@@ -304,6 +305,7 @@ function warningsOf(model: FittedLatent, shared: number, settings: DataSettings)
  */
 export async function compareOnData(args: DataArguments): Promise<DataResult> {
   const { settings } = args;
+  configureKernels({ threads: settings.threads });
   const opened = [
     await openFeatures(args.unlabelled),
     await openFeatures(args.labelled),

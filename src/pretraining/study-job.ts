@@ -1,4 +1,5 @@
 import type { ComputeReference } from '../kernels/compute-thread.js';
+import { configureKernels } from '../kernels/native.js';
 import { bootstrapSeeds, crossover, type Estimate, logSlope, nonNegativePair, type SeedRisks } from './rates.js';
 import type { StudySettings } from './settings.js';
 import { type Method, type Run, runSeed } from './simulate.js';
@@ -216,6 +217,7 @@ export function runStudy(
   settings: StudySettings,
   progress: (value: { done: number; label: string }) => void,
 ): StudyResult {
+  configureKernels({ threads: settings.threads });
   let done = 0;
   const collect = (own: StudySettings, signal: number, label: string): Run[] => {
     const runs: Run[] = [];

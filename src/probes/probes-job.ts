@@ -2,6 +2,7 @@ import { InputError } from '../errors.js';
 import { openFeatures } from '../features/open-features.js';
 import type { FeatureMatrix, FeatureSource } from '../formats/feature-matrix.js';
 import type { ComputeReference } from '../kernels/compute-thread.js';
+import { configureKernels } from '../kernels/native.js';
 import type { RankMeasures } from '../linalg/rank-measures.js';
 import { createRandom } from '../random.js';
 import { averagedHeads, thetaOfHead } from './cat-heads.js';
@@ -365,6 +366,7 @@ export async function trainProbes(
   args: ProbeArguments,
   progress: (value: ProbeProgress) => void,
 ): Promise<ProbeMeasures> {
+  configureKernels({ threads: args.settings.threads });
   let done = 0;
   const report = (label: string) => (): void => {
     if (++done % PASSES_A_MESSAGE === 0) progress({ done, label });
