@@ -128,14 +128,14 @@ const figure = await chartFigure({
     {
       kind: 'lines',
       chart: {
-        title: 'Validation loss',
+        title: 'Validation loss, from step 100 on',
         xLabel: 'step',
         yLabel: 'nats per character',
         width: 964,
         series: runs.map(({ name, history }) => ({
           name,
-          x: history.map((p) => p.step),
-          y: history.map((p) => p.loss),
+          x: history.filter((p) => p.step >= 100).map((p) => p.step),
+          y: history.filter((p) => p.step >= 100).map((p) => p.loss),
         })),
       },
     },
