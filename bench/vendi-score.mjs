@@ -14,12 +14,13 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { featureSource } from '../dist/src/diversity/feature-source.js';
+import { dualSource } from '../dist/src/diversity/feature-source.js';
 import { gramSource } from '../dist/src/diversity/gram-source.js';
 import { unitGram, unitRows } from '../dist/src/diversity/unit-rows.js';
 import { kernelSpectrum, vendiScore } from '../dist/src/diversity/vendi-score.js';
 import { arrayMatrix } from '../dist/src/formats/feature-matrix.js';
 import { kernelStatus } from '../dist/src/kernels/native.js';
+import { openProducts } from '../dist/src/linalg/tiled-products.js';
 import { createRandom } from '../dist/src/random.js';
 
 const { values: options } = parseArgs({
@@ -64,6 +65,7 @@ function npy(data, shape) {
   return Buffer.concat([head, Buffer.from(padded, 'latin1'), Buffer.from(data.buffer)]);
 }
 
+const products = openProducts({ threads });
 const x = embeddings(items, columns, 1);
 const k = await unitGram(unitRows(arrayMatrix('X', embeddings(order, columns, 2), order, columns)), threads);
 
@@ -75,9 +77,7 @@ async function timed(work) {
 
 const scored = async (source) => vendiScore(kernelSpectrum(await source.eigenvalues()).eigenvalues, 1);
 const dual = (precision) =>
-  timed(() =>
-    scored(featureSource(unitRows(arrayMatrix('X', x, items, columns)), { path: 'dual', threads, precision })),
-  );
+  timed(() => scored(dualSource(unitRows(arrayMatrix('X', x, items, columns)), { products, precision })));
 
 async function startPeer() {
   if (options.python === undefined) return undefined;

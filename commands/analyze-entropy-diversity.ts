@@ -88,7 +88,7 @@ export function configure(command: Command): void {
     .option('--features <n>', 'fkea: random frequencies, two features each (default 1024)')
     .option('--landmarks <n>', 'nystrom: landmark items (default 512)')
     .option('--probes <n>', 'slq: probe vectors (default 64)')
-    .option('--products <type>', 'f64, or f32 with f64 sums for orders of at least 1 (default f64)')
+    .option('--products <type>', 'auto, f64, or f32 with f64 sums for orders of at least 1 (default auto)')
     .option('--curve <sizes>', 'score against the number of items: sizes, auto or none (default auto)')
     .option('--subsamples <n>', 'subsamples of each size (default 5)')
     .option('--resamples <n>', 'half-samples of a standard error; 0 for none (default 50)')
@@ -141,7 +141,7 @@ function kernelOf(options: Options, own: OwnOptions): KernelName {
 
 function settingsOf(options: Options, own: OwnOptions): DiversitySettings {
   const orders = numberList('--q', own.q ?? '0,0.5,1,2,inf', parseOrder);
-  const precision = parseChoice('--products', own.products ?? 'f64', ['f64', 'f32'] as const);
+  const precision = parseChoice('--products', own.products ?? 'auto', ['auto', 'f64', 'f32'] as const);
   if (precision === 'f32' && orders.some((q) => q < 1)) {
     throw new InputError('--products f32: orders below 1 see the rounding of single precision; use --products f64');
   }
@@ -175,6 +175,7 @@ function settingsOf(options: Options, own: OwnOptions): DiversitySettings {
     resamples: count('--resamples', own.resamples, 50, 0),
     permutations: count('--permutations', own.permutations, 200, 0),
     leaveOneOut: count('--leave-one-out', own.leaveOneOut, leavesOneOut(options, own) ? 32 : 0, 0),
+    itemGains: options.plot !== undefined || leavesOneOut(options, own),
     modes: count('--modes', own.modes, 0, 0),
     modeItems: count('--mode-items', own.modeItems, 8),
     seed: options.seed,
@@ -193,7 +194,15 @@ function curveOf(text: string | undefined): readonly number[] | 'auto' {
 }
 
 function parametersOf(options: Options, own: OwnOptions, settings: DiversitySettings): Record<string, ReportValue> {
-  const { threads: _threads, maxMemoryBytes: _memory, ngrams, relativeCut, referenceFloor, ...rest } = settings;
+  const {
+    threads: _threads,
+    maxMemoryBytes: _memory,
+    itemGains: _gains,
+    ngrams,
+    relativeCut,
+    referenceFloor,
+    ...rest
+  } = settings;
   const named = Object.fromEntries(
     Object.entries(rest).map(([key, value]) => [key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), value]),
   );
@@ -303,7 +312,8 @@ async function plan(
   for (const { main, against } of inputs.sets) {
     for (const { set } of [main, ...against]) {
       const [items, columns] = await extent(set.items);
-      const found = planKernel({ kernel, method, items, columns, frequencies, landmarks, maxMemoryBytes });
+      const pointBytes = 8 * items * columns;
+      const found = planKernel({ kernel, method, items, columns, frequencies, landmarks, maxMemoryBytes, pointBytes });
       const size = columns === 0 ? `${items} items` : `${items} x ${columns}`;
       rows.push([set.name, `${size}, ${found.method}: ${found.reason}`]);
       rows.push(['order of the matrix', found.order]);

@@ -5,13 +5,13 @@
  * its truncation and RKE have settled (Ospanov & Farnia 2025); random features give low scores (Ospanov et al. 2024).
  */
 import { writeFileSync } from 'node:fs';
-import { fourierRows } from '../../dist/src/diversity/feature-maps.js';
 import { featureSource } from '../../dist/src/diversity/feature-source.js';
 import { gaussianGram } from '../../dist/src/diversity/gaussian-kernel.js';
 import { gramSource } from '../../dist/src/diversity/gram-source.js';
 import { truncatedSpectrum } from '../../dist/src/diversity/truncated-vendi.js';
 import { kernelSpectrum, vendiScore, withUnitTrace } from '../../dist/src/diversity/vendi-score.js';
 import { arrayMatrix } from '../../dist/src/formats/feature-matrix.js';
+import { drawFrequencies, fourierMap } from '../../dist/src/linalg/random-features.js';
 import { openProducts } from '../../dist/src/linalg/tiled-products.js';
 import { createRandom } from '../../dist/src/random.js';
 import { chartFigure } from '../../dist/src/report/plots/chart-figure.js';
@@ -151,10 +151,9 @@ const features = [];
 for (const frequencies of [32, 64, 128, 256, 512, 1024]) {
   const values = [];
   for (let seed = 0; seed < 5; seed++) {
-    const source = featureSource(fourierRows(matrix, NARROW, frequencies, seed, THREADS), {
-      path: 'fkea',
-      threads: THREADS,
-    });
+    const omega = drawFrequencies(D, frequencies, NARROW, seed);
+    const map = fourierMap(matrix, omega, frequencies, { products });
+    const source = featureSource(matrix, map, { path: 'fkea', products });
     values.push(vendiScore(await spectrumOf(source), 1));
   }
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;

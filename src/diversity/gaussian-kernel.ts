@@ -2,6 +2,7 @@ import { type FeatureMatrix, loadMatrix } from '../formats/feature-matrix.js';
 import { gaussianPowerSum, scalePoints } from '../linalg/gaussian-tiles.js';
 import { squaredDistances } from '../linalg/gram.js';
 import type { TiledProducts } from '../linalg/tiled-products.js';
+import type { SpectralSource } from './feature-source.js';
 import type { KernelSource } from './kernel-source.js';
 
 /** `exp(-|x_i - x_j|^2 / (2 sigma^2))` `[n, n]`, with a diagonal of exactly 1. */
@@ -26,7 +27,7 @@ const MOST_PAIRED = 20_000;
  * not inherit the error of random features or landmarks.
  */
 export function withGaussianPairs(
-  source: KernelSource,
+  source: SpectralSource,
   matrix: FeatureMatrix,
   sigma: number,
   products: TiledProducts,

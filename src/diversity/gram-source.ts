@@ -1,4 +1,5 @@
 import { symmetricSpectrum } from '../kernels/symmetric-spectrum.js';
+import { orient } from '../linalg/feature-map.js';
 import { leadingEigenvectors } from '../linalg/leading-eigenvectors.js';
 import { similarityPower } from './internal-diversity.js';
 import { allBut, itemParts, type KernelSource } from './kernel-source.js';
@@ -52,11 +53,4 @@ export function gramSource(k: Float64Array, n: number, options: SourceOptions = 
       return { eigenvalues: values, scores: vectors };
     },
   };
-}
-
-/** Turns a vector so that its sum is positive. */
-export function orient(scores: Float64Array): void {
-  let sum = 0;
-  for (const score of scores) sum += score;
-  if (sum < 0) for (let i = 0; i < scores.length; i++) scores[i] = -scores[i];
 }

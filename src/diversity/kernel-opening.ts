@@ -1,13 +1,15 @@
 import { InputError } from '../errors.js';
 import { openFeatures } from '../features/open-features.js';
-import { type FeatureMatrix, loadMatrix } from '../formats/feature-matrix.js';
-import { gaussianOperator, linearOperator } from '../linalg/kernel-operator.js';
+import { eachBlock, type FeatureMatrix, type Floats, fitsSingle, loadMatrix } from '../formats/feature-matrix.js';
+import { gaussianOperator, linearOperator, type Points } from '../linalg/kernel-operator.js';
+import { drawLandmarks, nystromMap } from '../linalg/nystrom.js';
+import { drawFrequencies, fourierMap } from '../linalg/random-features.js';
 import type { TiledProducts } from '../linalg/tiled-products.js';
 import { type Bandwidth, chooseBandwidth } from './bandwidth.js';
+import { withCosinePairs } from './cosine-pairs.js';
 import { editSimilarity } from './edit-similarity.js';
 import { equalityClasses } from './exact-match.js';
-import { fourierRows, nystromRows } from './feature-maps.js';
-import { featureSource } from './feature-source.js';
+import { dualSource, featureSource, type SpectralSource } from './feature-source.js';
 import { gaussianGram, withGaussianPairs } from './gaussian-kernel.js';
 import { gramSource } from './gram-source.js';
 import { type KernelPlan, planKernel } from './kernel-plan.js';
@@ -51,6 +53,9 @@ export interface OpenedSets {
 /** Up to this many texts IntDiv takes all pairs. */
 const MOST_PAIRED_TEXTS = 20_000;
 
+/** Rows that are read at once. */
+const LOADED_ROWS = 1024;
+
 /** How messages name the kernel. */
 export function kernelOrigin(settings: DiversitySettings, name: string): string {
   return settings.kernel === 'matrix' ? `${name} (--similarity)` : `--kernel ${settings.kernel} of ${name}`;
@@ -81,9 +86,9 @@ export async function openSets(
   return opened;
 }
 
-function planFor(settings: DiversitySettings, items: number, columns: number): KernelPlan {
+function planFor(settings: DiversitySettings, items: number, columns: number, pointBytes = 0): KernelPlan {
   const { kernel, method, maxMemoryBytes, frequencies, landmarks } = settings;
-  const plan = planKernel({ kernel, method, items, columns, maxMemoryBytes, frequencies, landmarks });
+  const plan = planKernel({ kernel, method, items, columns, maxMemoryBytes, frequencies, landmarks, pointBytes });
   if (plan.method === 'slq' && settings.truncations.length > 0) {
     throw new InputError(
       `--truncate needs a spectrum, which quadrature of ${items} items does not give; use --method ` +
@@ -142,18 +147,21 @@ function rootWeights(items: number, weights: Float64Array | undefined): Float64A
 function sparseQuadrature(rows: SparseRows, settings: DiversitySettings, weights?: Float64Array): KernelSource {
   const items = rows.starts.length - 1;
   const { threads } = settings;
-  return quadratureSource(
+  const source = quadratureSource(
     {
       operator: sparseOperator(rows, rootWeights(items, weights)),
       subset: async (taken) => gramSource(sparseGram(takeSparseRows(rows, taken)), taken.length, { threads }),
-      similarity: (i, j) => sparseDot(rows, i, j),
-      meanPower: async (q) =>
-        items <= MOST_PAIRED_TEXTS
-          ? sparsePowerSum(rows, weights ?? new Float64Array(items).fill(1 / items), q)
-          : undefined,
     },
     settings,
   );
+  return {
+    ...source,
+    similarity: (i, j) => sparseDot(rows, i, j),
+    meanPower: async (q) =>
+      items <= MOST_PAIRED_TEXTS
+        ? sparsePowerSum(rows, weights ?? new Float64Array(items).fill(1 / items), q)
+        : undefined,
+  };
 }
 
 async function featureSets(
@@ -183,7 +191,8 @@ async function featureSets(
       ...(bandwidth && { bandwidth }),
       async open(which, halved = false) {
         const matrix = stackedRows(which.map((set) => matrices[set]));
-        const plan = planFor(settings, matrix.rows, columns);
+        const pointBytes = matrix.rows * columns * (arithmetic(settings, matrix) === 'f32' ? 4 : 8);
+        const plan = planFor(settings, matrix.rows, columns, pointBytes);
         const weights = weightsOf(sets, which).weights;
         const source =
           settings.kernel === 'matrix'
@@ -214,6 +223,20 @@ function openMatrix(matrix: FeatureMatrix, settings: DiversitySettings, weights?
 /** Memory that moments of parts may take: a quarter of what there is, and no more than brings digits. */
 const partShare = (settings: DiversitySettings): number => Math.min(2 ** 30, Math.floor(settings.maxMemoryBytes / 4));
 
+/**
+ * Arithmetic of random features and of quadrature: as asked for, else single precision for rows that are stored in it. Its
+ * rounding fills null spaces with eigenvalues of 1e-7 of the largest, which orders below 1 would count.
+ */
+function arithmetic({ precision, orders }: DiversitySettings, { dtype }: FeatureMatrix): 'f32' | 'f64' {
+  if (precision !== 'auto') return precision;
+  return fitsSingle(dtype) && orders.every((q) => q >= 1) ? 'f32' : 'f64';
+}
+
+/** What quadrature may hold beside the points and their scaled copy. */
+function besidePoints(settings: DiversitySettings, { data }: Points): DiversitySettings {
+  return { ...settings, maxMemoryBytes: settings.maxMemoryBytes - 2 * data.byteLength };
+}
+
 async function openCosine(
   matrix: FeatureMatrix,
   plan: KernelPlan,
@@ -223,27 +246,29 @@ async function openCosine(
   halved: boolean,
 ): Promise<KernelSource> {
   const { threads, seed, precision } = settings;
-  const options = { ...(weights && { weights }), threads, seed, precision, partBytes: partShare(settings) };
+  const options = { ...(weights && { weights }), seed, products, partBytes: partShare(settings) };
   const rows = unitRows(matrix);
-  if (plan.method === 'dual') return featureSource(rows, { ...options, path: 'dual' });
+  // Of exact paths all orders shall be exact, unless asked otherwise.
+  if (plan.method === 'dual') return dualSource(rows, { ...options, precision: precision === 'f32' ? 'f32' : 'f64' });
   if (plan.method === 'nystrom') {
-    const mapped = await nystromRows(rows, { kernel: 'cosine' }, landmarksOf(settings, halved), seed, products);
-    return featureSource(mapped, { ...options, path: 'nystrom' });
+    const landmarks = drawLandmarks(rows.rows, landmarksOf(settings, halved), seed);
+    const map = await nystromMap(rows, { kind: 'cosine' }, landmarks, products);
+    return withCosinePairs(featureSource(rows, map, { ...options, path: 'nystrom' }), rows, products, weights);
   }
   if (plan.method === 'slq') {
-    const points = { data: loadMatrix(rows), n: rows.rows, d: rows.columns };
-    const pairs = featureSource(rows, { ...options, path: 'dual' });
-    return quadratureSource(
+    const arithmeticOf = arithmetic(settings, matrix);
+    const points = await loadPoints(rows, arithmeticOf);
+    const factors = rootWeights(rows.rows, weights);
+    const source = quadratureSource(
       {
-        operator: linearOperator(points, { products, factors: rootWeights(rows.rows, weights) }),
+        operator: linearOperator(points, { products, factors, precision: arithmeticOf }),
         subset: async (taken) => gramSource(await unitGram(rowsOf(rows, taken), threads), taken.length, { threads }),
-        similarity: pairs.similarity,
-        meanPower: (q) => (q === 2 ? Promise.resolve(undefined) : pairs.meanPower(q)),
       },
-      settings,
+      besidePoints(settings, points),
     );
+    return withCosinePairs(source, rows, products, weights);
   }
-  return gramSource(await unitGram(rows, threads), rows.rows, options);
+  return gramSource(await unitGram(rows, threads), rows.rows, { ...options, threads });
 }
 
 const landmarksOf = ({ landmarks }: DiversitySettings, halved: boolean): number =>
@@ -258,33 +283,50 @@ async function openGaussian(
   weights: Float64Array | undefined,
   halved: boolean,
 ): Promise<KernelSource> {
-  const { threads, seed, precision, frequencies } = settings;
-  const options = { ...(weights && { weights }), threads, seed, precision, partBytes: partShare(settings) };
+  const source = await gaussianSpectrum(matrix, plan, settings, products, sigma, weights, halved);
+  if (source.path === 'exact') return source as KernelSource;
+  return withGaussianPairs(source, matrix, sigma, products, weights);
+}
+
+async function gaussianSpectrum(
+  matrix: FeatureMatrix,
+  { method }: KernelPlan,
+  settings: DiversitySettings,
+  products: TiledProducts,
+  sigma: number,
+  weights: Float64Array | undefined,
+  halved: boolean,
+): Promise<SpectralSource> {
+  const { threads, seed, frequencies } = settings;
   const { rows: n, columns: d } = matrix;
-  if (plan.method === 'fkea') {
-    const mapped = fourierRows(matrix, sigma, frequencies, seed, threads);
-    return withGaussianPairs(featureSource(mapped, { ...options, path: 'fkea' }), matrix, sigma, products, weights);
+  const precision = arithmetic(settings, matrix);
+  const options = { ...(weights && { weights }), seed, products, precision, partBytes: partShare(settings) };
+  if (method === 'fkea') {
+    const omega = drawFrequencies(d, frequencies, sigma, seed);
+    const map = fourierMap(matrix, omega, frequencies, { products, precision, sigma });
+    return featureSource(matrix, map, { ...options, path: 'fkea' });
   }
-  if (plan.method === 'nystrom') {
-    const mapped = await nystromRows(matrix, { kernel: 'rbf', sigma }, landmarksOf(settings, halved), seed, products);
-    return withGaussianPairs(featureSource(mapped, { ...options, path: 'nystrom' }), matrix, sigma, products, weights);
+  if (method === 'nystrom') {
+    const landmarks = drawLandmarks(n, landmarksOf(settings, halved), seed);
+    const map = await nystromMap(matrix, { kind: 'gaussian', sigma }, landmarks, products);
+    return featureSource(matrix, map, { ...options, path: 'nystrom' });
   }
-  const x = loadMatrix(matrix);
-  if (plan.method === 'slq') {
+  if (method === 'slq') {
+    const points = await loadPoints(matrix, precision);
     const gram = async (taken: Int32Array): Promise<KernelSource> => {
       const k = await gaussianGram(loadMatrix(matrix, taken), taken.length, d, sigma, products);
       return gramSource(k, taken.length, { threads });
     };
-    const base = quadratureSource(
-      {
-        operator: gaussianOperator({ data: x, n, d }, sigma, { products }, rootWeights(n, weights)),
-        subset: gram,
-        similarity: () => Number.NaN,
-        meanPower: async () => undefined,
-      },
-      settings,
-    );
-    return withGaussianPairs(base, matrix, sigma, products, weights);
+    const operator = gaussianOperator(points, sigma, { products, precision }, rootWeights(n, weights));
+    return quadratureSource({ operator, subset: gram }, besidePoints(settings, points));
   }
-  return gramSource(await gaussianGram(x, n, d, sigma, products), n, options);
+  return gramSource(await gaussianGram(loadMatrix(matrix), n, d, sigma, products), n, { ...options, threads });
+}
+
+/** All rows in memory. */
+async function loadPoints(matrix: FeatureMatrix, precision: 'f32' | 'f64'): Promise<Points> {
+  const { rows: n, columns: d } = matrix;
+  const data = precision === 'f32' ? new Float32Array(n * d) : new Float64Array(n * d);
+  await eachBlock(matrix, LOADED_ROWS, precision, (block: Floats, start) => data.set(block, start * d));
+  return { data, n, d };
 }

@@ -42,6 +42,8 @@ export interface PlanRequest {
   /** Random frequencies of FKEA, so that features have twice as many columns. */
   readonly frequencies: number;
   readonly landmarks: number;
+  /** Of the features as quadrature holds them; 0 for texts, whose counts are sparse. */
+  readonly pointBytes: number;
 }
 
 /** The matrix itself, and its scaled copy that is decomposed. */
@@ -65,9 +67,14 @@ export function planKernel(request: PlanRequest): KernelPlan {
   }
   const method = wanted === 'auto' ? automatic(request, memory) : wanted;
   const order = orderOf(method, items, columns, frequencies, landmarks);
-  const bytes =
-    method === 'slq' ? 8 * items * Math.max(columns, 1) : method === 'counts' ? 16 * items : exactBytes(order);
-  if (bytes > memory && method !== 'slq') {
+  const bytes = method === 'slq' ? 2 * request.pointBytes : method === 'counts' ? 16 * items : exactBytes(order);
+  if (bytes > memory && method === 'slq') {
+    throw new InputError(
+      `the ${items} rows that --method slq holds, and their scaled copy, take ${mebibytes(bytes)}, more than --max-memory ` +
+        `allows (${mebibytes(memory)}); ${wayOut(method, kernel)}`,
+    );
+  }
+  if (bytes > memory) {
     throw new InputError(
       `the matrix of ${order} x ${order} that --method ${method} decomposes takes ${mebibytes(bytes)}, more than ` +
         `--max-memory allows (${mebibytes(memory)}); ${wayOut(method, kernel)}`,
@@ -96,8 +103,10 @@ function orderOf(method: MethodName, items: number, columns: number, frequencies
 }
 
 function wayOut(method: MethodName, kernel: KernelName): string {
-  if (method === 'fkea') return 'lower --frequencies';
+  if (method === 'fkea') return 'lower --features';
   if (method === 'nystrom') return 'lower --landmarks';
+  if (method === 'slq')
+    return `use --method ${kernel === 'cosine' ? 'dual or nystrom' : 'fkea or nystrom'}, or allow more`;
   const other = { cosine: '--method slq', rbf: '--method fkea', ngram: '--method slq' }[kernel as string];
   return other === undefined ? 'use fewer items with --limit, or allow more' : `use ${other}, or allow more`;
 }

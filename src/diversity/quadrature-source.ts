@@ -1,5 +1,6 @@
 import type { SymmetricOperator } from '../linalg/kernel-operator.js';
 import { type SpectralFunction, traceFunctions } from '../linalg/lanczos-quadrature.js';
+import type { SpectralSource } from './feature-source.js';
 import type { KernelSource, QuadratureScores } from './kernel-source.js';
 
 /** Nearer to order 1 than this, the trace of `x^q` less that of `x` is estimated, which keeps the digits of the score. */
@@ -77,18 +78,13 @@ export interface OperatorSource {
   readonly operator: SymmetricOperator;
   /** The kernel over some items, small enough for a matrix. */
   subset(rows: Int32Array): Promise<KernelSource>;
-  similarity(i: number, j: number): number;
-  meanPower(q: number): Promise<number | undefined>;
 }
 
 const outOfReach = (what: string): RangeError =>
   new RangeError(`${what} needs a spectrum, which quadrature does not give`);
 
 /** A kernel that is known by its products: scores by quadrature, subsamples by matrices of their own. */
-export function quadratureSource(
-  { operator, subset, similarity, meanPower }: OperatorSource,
-  settings: QuadratureSettings,
-): KernelSource {
+export function quadratureSource({ operator, subset }: OperatorSource, settings: QuadratureSettings): SpectralSource {
   return {
     path: 'slq',
     items: operator.n,
@@ -107,8 +103,6 @@ export function quadratureSource(
     rowSquares: async () => {
       throw outOfReach('what every item adds');
     },
-    meanPower,
-    similarity,
     parts: async () => {
       throw outOfReach('resampling');
     },

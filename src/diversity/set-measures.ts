@@ -1,3 +1,4 @@
+import { largestOf } from '../linalg/feature-map.js';
 import { fourierScores } from '../linalg/random-features.js';
 import { sampledInternalDiversity } from './internal-diversity.js';
 import type { OpenedKernel, OpenedSets } from './kernel-opening.js';
@@ -80,7 +81,7 @@ export interface SetMeasures {
   readonly curve: readonly CurvePoint[];
   readonly groups: readonly GroupMeasures[];
   readonly leftOut: { readonly items: Int32Array; readonly gains: Float64Array } | null;
-  /** `[items]`; null under weights, and where it costs a kernel matrix. */
+  /** `[items]`; null under weights, where it costs a kernel matrix, and where no output shows it. */
   readonly rkeGains: Float64Array | null;
   readonly modes: readonly ModeItems[];
   /** `[items]`: mode in which each item scores highest; empty without modes. */
@@ -214,7 +215,7 @@ export async function measureSet(
     curve: await curveOf(source, measures, settings, scores, onStep),
     groups: await groupsOf(source, set, measures, settings, onStep),
     leftOut,
-    rkeGains: exact && !weighted && source.items > 1 ? await gainsOf(source) : null,
+    rkeGains: exact && settings.itemGains && !weighted && source.items > 1 ? await gainsOf(source) : null,
     ...modes,
   };
 }
@@ -337,8 +338,7 @@ async function modesOf(
   }
   const modes = Array.from(eigenvalues, (eigenvalue, m): ModeItems => {
     const row = scores.subarray(m * n, (m + 1) * n);
-    const order = Int32Array.from({ length: n }, (_, i) => i).sort((a, b) => row[b] - row[a] || a - b);
-    const items = order.slice(0, settings.modeItems);
+    const items = largestOf(row, settings.modeItems);
     return { eigenvalue, items, scores: Float64Array.from(items, (item) => row[item]) };
   });
   return { modes, modeOf };

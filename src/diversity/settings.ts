@@ -36,7 +36,8 @@ export interface DiversitySettings {
   readonly frequencies: number;
   readonly landmarks: number;
   readonly probes: number;
-  readonly precision: 'f32' | 'f64';
+  /** Arithmetic of products; `auto` takes f32 for random features and quadrature of rows that are stored in it. */
+  readonly precision: 'auto' | 'f32' | 'f64';
   /** Sizes of subsamples; `auto` for eight up to all items, none when empty. */
   readonly curve: readonly number[] | 'auto';
   readonly subsamples: number;
@@ -45,6 +46,8 @@ export interface DiversitySettings {
   readonly permutations: number;
   /** Items that are left out, one at a time. */
   readonly leaveOneOut: number;
+  /** Whether what each item adds to the order-2 score is wanted: a pass over the items. */
+  readonly itemGains: boolean;
   readonly modes: number;
   /** Items that are listed for a mode. */
   readonly modeItems: number;

@@ -1,5 +1,5 @@
 import { InputError } from '../errors.js';
-import { eachBlock, type FeatureMatrix, type Floats, loadMatrix } from '../formats/feature-matrix.js';
+import { eachBlock, type FeatureMatrix, type Floats, fitsSingle, loadMatrix } from '../formats/feature-matrix.js';
 import { symmetricRankK } from '../kernels/gemm.js';
 
 const SCAN_ROWS = 1024;
@@ -19,13 +19,15 @@ export async function scanRows(matrix: FeatureMatrix, needsLength: boolean): Pro
   const hashes = new Float64Array(matrix.rows);
   let zeros = 0;
   let firstZero = -1;
-  await eachBlock(matrix, SCAN_ROWS, 'f64', (block, start, count) => {
-    const { columns } = matrix;
+  const precision = fitsSingle(matrix.dtype) ? 'f32' : 'f64';
+  await eachBlock(matrix, SCAN_ROWS, precision, (block: Floats, start, count) => {
     // -0 equals 0, and so must its bits.
     for (let i = 0; i < block.length; i++) block[i] += 0;
-    const words = new Int32Array(block.buffer, block.byteOffset, 2 * block.length);
+    const words = new Int32Array(block.buffer, block.byteOffset, block.byteLength / 4);
+    const { columns } = matrix;
+    const width = words.length / count;
     for (let r = 0; r < count; r++) {
-      hashes[start + r] = hashOf(words, 2 * r * columns, 2 * columns);
+      hashes[start + r] = hashOf(words, r * width, width);
       if (needsLength && isZero(block, r * columns, columns)) {
         if (zeros++ === 0) firstZero = start + r;
       }

@@ -44,6 +44,12 @@ export type FeatureSource =
       readonly columnNames?: readonly string[];
     };
 
+/** Stored types whose every value is a single-precision number. */
+const SINGLE = new Set(['F32', 'F16', 'BF16', 'F8_E4M3', 'F8_E5M2', 'I16', 'U16', 'I8', 'U8', 'BOOL']);
+
+/** Whether entries of a stored type lose nothing in f32. */
+export const fitsSingle = (dtype: string): boolean => SINGLE.has(dtype);
+
 /** A matrix in memory. */
 export function arrayMatrix(
   name: string,

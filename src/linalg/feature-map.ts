@@ -1,13 +1,12 @@
 import { InputError } from '../errors.js';
-import type { Floats } from '../formats/feature-matrix.js';
-import { addColumnSums, addRowSums, addTile } from '../kernels/kernel-tiles.js';
+import type { FeatureMatrix, Floats } from '../formats/feature-matrix.js';
+import { symmetricRankK } from '../kernels/gemm.js';
+import { addColumnSums, addRowSums } from '../kernels/kernel-tiles.js';
 import { leadingEigenvectors } from './leading-eigenvectors.js';
 import type { TiledProducts } from './tiled-products.js';
 
 /** Rows of a block of features: fixed, so that bits do not depend on a memory limit. */
 export const FEATURE_BLOCK = 1024;
-/** Features of a panel of a covariance. */
-const PANEL = 512;
 /**
  * Every point is as similar to itself as can be, so that its degree is at least 1. Estimates below this are noise of the
  * features, and dividing by them would make it the result.
@@ -24,6 +23,8 @@ export interface FeatureMap {
   readonly remedy: string;
   /** Visits blocks of at most FEATURE_BLOCK points in order: `[features, count]`, memory that is used anew. */
   eachBlock(visit: (block: Floats, start: number, count: number) => Promise<void> | void): Promise<void>;
+  /** The same features of other points. */
+  over(points: FeatureMatrix): FeatureMap;
 }
 
 export interface CovarianceOptions {
@@ -34,37 +35,21 @@ export interface CovarianceOptions {
   readonly onProgress?: (share: number) => void;
 }
 
-/** Adds up `Σ φ φᵀ` over blocks `[m, count]`: lower panels only, in f64 between blocks. */
-function createPanelSums(m: number, products: TiledProducts) {
-  const sum = new Float64Array(m * m);
-  let tile: Floats | undefined;
-  return {
-    async add(block: Floats, count: number): Promise<void> {
-      const side = Math.min(PANEL, m);
-      tile ??= block instanceof Float32Array ? new Float32Array(side * side) : new Float64Array(side * side);
-      for (let row = 0; row < m; row += PANEL) {
-        const rows = Math.min(PANEL, m - row);
-        const left = block.subarray(row * count, (row + rows) * count);
-        for (let column = 0; column <= row; column += PANEL) {
-          const columns = Math.min(PANEL, m - column);
-          const right = block.subarray(column * count, (column + columns) * count);
-          await products.product(left, rows, right, columns, count, tile);
-          addTile({ data: tile, rows, columns }, sum, row * m + column, m, { threads: products.threads });
-        }
-      }
-    },
-    /** The sums times `factor`, both triangles. */
-    finish(factor: number): Float64Array {
-      for (let i = 0; i < m; i++) {
-        for (let j = 0; j <= i; j++) {
-          const value = sum[i * m + j] * factor;
-          sum[i * m + j] = value;
-          sum[j * m + i] = value;
-        }
-      }
-      return sum;
-    },
-  };
+/** Adds `Σ φ φᵀ` over a block `[m, count]` to the lower triangle of `sum`; f32 blocks in f32 over 256 points, beyond in f64. */
+function addBlock(block: Floats, m: number, count: number, sum: Float64Array, threads: number): void {
+  symmetricRankK(block, sum, { n: m, k: count }, { beta: 1, threads });
+}
+
+/** A matrix of order m given by its lower triangle, times `factor`: both triangles, in place. */
+function mirrored(sum: Float64Array, m: number, factor: number): Float64Array {
+  for (let i = 0; i < m; i++) {
+    for (let j = 0; j <= i; j++) {
+      const value = sum[i * m + j] * factor;
+      sum[i * m + j] = value;
+      sum[j * m + i] = value;
+    }
+  }
+  return sum;
 }
 
 /** `block[f, i] *= factors[i]` */
@@ -73,21 +58,34 @@ function scalePoints(block: Floats, features: number, count: number, factors: Fl
 }
 
 /**
+ * Adds `Σ_i w_i φ_i φ_iᵀ` to the lower triangle of `sum` `[features, features]`: covariances of parts of a sample, one
+ * after another.
+ */
+export async function addFeatureMoment(
+  map: FeatureMap,
+  sum: Float64Array,
+  options: { readonly products: TiledProducts; readonly weights?: Float64Array; onProgress?: (share: number) => void },
+): Promise<void> {
+  const { n, features } = map;
+  const { products, weights, onProgress } = options;
+  if (weights !== undefined && weights.length !== n) throw new RangeError(`${weights.length} weights for ${n} points`);
+  const roots = weights?.map(Math.sqrt);
+  await map.eachBlock((block, start, count) => {
+    if (roots) scalePoints(block, features, count, roots.subarray(start, start + count));
+    addBlock(block, features, count, sum, products.threads);
+    onProgress?.((start + count) / n);
+  });
+}
+
+/**
  * `Σ_i p_i φ_i φ_iᵀ` `[features, features]`, streamed: its eigenvalues are the non-zero ones of `√p_i φ_i·φ_j √p_j`.
  * Memory: the covariance, a block of features. O(n features²).
  */
 export async function featureCovariance(map: FeatureMap, options: CovarianceOptions): Promise<Float64Array> {
   const { n, features } = map;
-  const { products, weights, onProgress } = options;
-  if (weights !== undefined && weights.length !== n) throw new RangeError(`${weights.length} weights for ${n} points`);
-  const sums = createPanelSums(features, products);
-  const roots = weights?.map(Math.sqrt);
-  await map.eachBlock(async (block, start, count) => {
-    if (roots) scalePoints(block, features, count, roots.subarray(start, start + count));
-    await sums.add(block, count);
-    onProgress?.((start + count) / n);
-  });
-  return sums.finish(weights ? 1 : 1 / n);
+  const sum = new Float64Array(features * features);
+  await addFeatureMoment(map, sum, options);
+  return mirrored(sum, features, options.weights ? 1 : 1 / n);
 }
 
 export interface DiffusionCovariance {
@@ -143,14 +141,14 @@ export async function diffusionCovariance(
     if (level > 0) refuseDegrees(map, checked);
     totals = next;
   }
-  const sums = createPanelSums(features, products);
-  await map.eachBlock(async (block, start, count) => {
+  const sum = new Float64Array(features * features);
+  await map.eachBlock((block, start, count) => {
     scalePoints(block, features, count, normalise(block, start, count));
-    await sums.add(block, count);
+    addBlock(block, features, count, sum, threads);
     onProgress?.((normalisations + (start + count) / n) / (normalisations + 1));
   });
   refuseDegrees(map, checked);
-  return { covariance: sums.finish(1), degrees };
+  return { covariance: mirrored(sum, features, 1), degrees };
 }
 
 function refuseDegrees({ name, remedy }: FeatureMap, degrees: Float64Array): void {
@@ -167,73 +165,59 @@ function refuseDegrees({ name, remedy }: FeatureMap, degrees: Float64Array): voi
   );
 }
 
-/** One mode: a leading eigenvector of the covariance and the points that it weighs most. */
-export interface Mode {
-  /** Its share of the trace. */
-  readonly share: number;
-  /** The points of largest projection, descending. */
-  readonly rows: Int32Array;
-  readonly projections: Float64Array;
-}
-
-/** The `top` largest values seen, descending, with their rows; the first of equal values wins. */
-function createTop(top: number) {
-  const rows: number[] = [];
-  const values: number[] = [];
-  return {
-    rows,
-    values,
-    offer(row: number, value: number): void {
-      if (rows.length === top && !(value > values[top - 1])) return;
-      let at = rows.length === top ? top - 1 : rows.length;
-      while (at > 0 && values[at - 1] < value) {
-        values[at] = values[at - 1];
-        rows[at] = rows[at - 1];
-        at--;
-      }
-      values[at] = value;
-      rows[at] = row;
-    },
-  };
+/** Leading eigenvectors of a covariance as scores of the points. */
+export interface Modes {
+  /** Descending. */
+  readonly eigenvalues: Float64Array;
+  /** `[modes, n]`: projections of the points, each mode with the sign that makes their sum positive. */
+  readonly scores: Float64Array;
 }
 
 /**
- * Modes of a sample (Ospanov et al. 2024): the points are projected on the leading eigenvectors of the covariance, each
- * with the sign that makes the sum of its projections positive, and the points of largest projection stand for the mode.
- * One pass over the features.
+ * Modes of a sample (Ospanov et al. 2024): the points are projected on the leading eigenvectors of the covariance; those
+ * of largest projection stand for a mode. One pass over the features.
  */
 export async function leadingModes(
   map: FeatureMap,
   covariance: Float64Array,
-  wanted: { readonly modes: number; readonly top: number; readonly seed?: number },
+  wanted: { readonly modes: number; readonly seed?: number },
   { threads }: TiledProducts,
-): Promise<Mode[]> {
-  const { features } = map;
+): Promise<Modes> {
+  const { n, features } = map;
   const { values, vectors } = leadingEigenvectors(covariance, features, wanted.modes, {
     threads,
     ...(wanted.seed !== undefined && { seed: wanted.seed }),
   });
-  let trace = 0;
-  for (let i = 0; i < features; i++) trace += covariance[i * (features + 1)];
-  const found = Array.from(values, () => ({ sum: 0, largest: createTop(wanted.top), least: createTop(wanted.top) }));
+  const scores = new Float64Array(values.length * n);
   await map.eachBlock((block, start, count) => {
-    found.forEach((mode, k) => {
-      const projections = new Float64Array(count);
-      const weights = vectors.subarray(k * features, (k + 1) * features);
-      addColumnSums({ data: block, rows: features, columns: count }, projections, { weights, threads });
-      for (let i = 0; i < count; i++) {
-        mode.sum += projections[i];
-        mode.largest.offer(start + i, projections[i]);
-        mode.least.offer(start + i, -projections[i]);
-      }
-    });
+    for (let mode = 0; mode < values.length; mode++) {
+      const weights = vectors.subarray(mode * features, (mode + 1) * features);
+      const own = scores.subarray(mode * n + start, mode * n + start + count);
+      addColumnSums({ data: block, rows: features, columns: count }, own, { weights, threads });
+    }
   });
-  return found.map(({ sum, largest, least }, k) => {
-    const side = sum >= 0 ? largest : least;
-    return {
-      share: values[k] / trace,
-      rows: Int32Array.from(side.rows),
-      projections: Float64Array.from(side.values),
-    };
-  });
+  for (let mode = 0; mode < values.length; mode++) orient(scores.subarray(mode * n, (mode + 1) * n));
+  return { eigenvalues: values, scores };
+}
+
+/** Turns a vector so that its sum is positive. */
+export function orient(scores: Float64Array): void {
+  let sum = 0;
+  for (const score of scores) sum += score;
+  if (sum < 0) for (let i = 0; i < scores.length; i++) scores[i] = -scores[i];
+}
+
+/** Indices of the `count` largest values, descending; the first of equal values wins. */
+export function largestOf(values: Float64Array, count: number): Int32Array {
+  const found: number[] = [];
+  for (let i = 0; i < values.length; i++) {
+    if (found.length === count && !(values[i] > values[found[count - 1]])) continue;
+    let at = found.length === count ? count - 1 : found.length;
+    while (at > 0 && values[found[at - 1]] < values[i]) {
+      found[at] = found[at - 1];
+      at--;
+    }
+    found[at] = i;
+  }
+  return Int32Array.from(found);
 }

@@ -2,21 +2,24 @@ import { InputError } from '../errors.js';
 import { eachBlock, type FeatureMatrix, loadMatrix } from '../formats/feature-matrix.js';
 import { gaussianTile } from '../kernels/kernel-tiles.js';
 import { createRandom } from '../random.js';
+import { invertLower, pivotedCholesky } from './blocked-cholesky.js';
 import { FEATURE_BLOCK, type FeatureMap } from './feature-map.js';
 import { columnMeans, squaredDistances } from './gram.js';
-import { symmetricEigen } from './symmetric-eigen.js';
 import type { TiledProducts } from './tiled-products.js';
 
 /** Gaussian `exp(-|x - y|²/2σ²)`, or the cosine of the rows. */
 export type LandmarkKernel = { readonly kind: 'gaussian'; readonly sigma: number } | { readonly kind: 'cosine' };
 
-/** Eigenvalues of the landmarks' kernel below this share of the largest are dropped: their directions are rounding. */
+/**
+ * Landmarks whose squared distance, in the kernel's space, to the span of those before them is below this share of the
+ * largest are dropped: they add rounding.
+ */
 export const NYSTROM_CUT = 1e-10;
 
 export interface NystromMap extends FeatureMap {
   /** Rows of the landmarks, ascending. */
   readonly landmarks: Int32Array;
-  /** Eigenvalues of the landmarks' kernel at most this were dropped. */
+  /** Landmarks with pivots at most this were dropped. */
   readonly cut: number;
   readonly dropped: number;
 }
@@ -54,17 +57,23 @@ async function landmarkKernel(
   return gram.map((squared) => Math.exp(factor * squared));
 }
 
-/** `U diag(λ^{-1/2})` over the eigenvalues above the cut, transposed `[kept, m]`. */
-function inverseRoot(gram: Float64Array, m: number): { root: Float64Array; kept: number; cut: number } {
-  const { values, vectors } = symmetricEigen(gram, m);
-  const cut = NYSTROM_CUT * values[m - 1];
-  const first = values.findIndex((value) => value > cut);
-  const root = vectors.slice(first * m);
-  for (let i = first; i < m; i++) {
-    const scale = 1 / Math.sqrt(values[i]);
-    for (let k = 0; k < m; k++) root[(i - first) * m + k] *= scale;
-  }
-  return { root, kept: m - first, cut };
+/**
+ * Pivoted Cholesky factor of the landmarks' kernel: the landmarks that are kept, in the order of the pivots, and `L^{-1}`
+ * `[kept, kept]` with `K = L L^T` over them.
+ */
+function inverseFactor(
+  gram: Float64Array,
+  m: number,
+  threads: number,
+): { root: Float64Array; pivots: Int32Array; cut: number } {
+  let largest = 0;
+  for (let i = 0; i < m; i++) largest = Math.max(largest, gram[i * (m + 1)]);
+  const { factor, rank, pivots } = pivotedCholesky(gram, m, NYSTROM_CUT, { threads });
+  const lower = new Float64Array(rank * rank);
+  pivots.forEach((pivot, i) => {
+    lower.set(factor.subarray(pivot * rank, pivot * rank + i + 1), i * rank);
+  });
+  return { root: invertLower(lower, rank, { threads }), pivots, cut: NYSTROM_CUT * largest };
 }
 
 const halfNorms = (rows: Float64Array, count: number, d: number): Float64Array =>
@@ -75,9 +84,9 @@ const halfNorms = (rows: Float64Array, count: number, d: number): Float64Array =
   });
 
 /**
- * Nyström features `K_nm K_mm^{-1/2}` (Williams & Seeger 2001) of landmarks m, up to a rotation: the coordinates along the
- * eigenvectors of K_mm whose eigenvalues are above the cut. Their inner products are the kernel on the landmarks and a
- * lower approximation elsewhere, so a covariance may miss the trace: divide by it. f64 throughout. O(n m (d + m)).
+ * Nyström features (Williams & Seeger 2001) `K_nm L^{-T}` of landmarks m with the pivoted Cholesky factor `K_mm = L L^T`:
+ * those of `K_mm^{-1/2}` up to a rotation, which no spectrum sees. Their inner products are the kernel on the landmarks
+ * and a lower approximation elsewhere, so a covariance may miss the trace: divide by it. f64 throughout. O(n m (d + m)).
  * @throws InputError for a row of length zero under the cosine kernel
  */
 export async function nystromMap(
@@ -86,41 +95,46 @@ export async function nystromMap(
   landmarks: Int32Array,
   products: TiledProducts,
 ): Promise<NystromMap> {
-  const { rows: n, columns: d, name } = matrix;
+  const { columns: d, name } = matrix;
   const { threads } = products;
   const m = landmarks.length;
-  const chosen = loadMatrix(matrix, landmarks);
-  if (kernel.kind === 'cosine') unitLength(chosen, m, d, (i) => landmarks[i], name);
-  const { root, kept, cut } = inverseRoot(await landmarkKernel(chosen, m, d, kernel, products), m);
-  const centre = kernel.kind === 'gaussian' ? columnMeans(chosen, m, d) : new Float64Array(d);
+  const all = loadMatrix(matrix, landmarks);
+  if (kernel.kind === 'cosine') unitLength(all, m, d, (i) => landmarks[i], name);
+  const { root, pivots, cut } = inverseFactor(await landmarkKernel(all, m, d, kernel, products), m, threads);
+  const kept = pivots.length;
+  const chosen = new Float64Array(kept * d);
+  pivots.forEach((pivot, i) => {
+    chosen.set(all.subarray(pivot * d, (pivot + 1) * d), i * d);
+  });
+  const centre = kernel.kind === 'gaussian' ? columnMeans(chosen, kept, d) : new Float64Array(d);
   const scale = kernel.kind === 'gaussian' ? 1 / kernel.sigma : 1;
   const place = (rows: Float64Array, count: number): void => {
     for (let i = 0; i < count; i++) for (let k = 0; k < d; k++) rows[i * d + k] = (rows[i * d + k] - centre[k]) * scale;
   };
-  place(chosen, m);
-  const chosenNorms = halfNorms(chosen, m, d);
-  return {
-    n,
+  place(chosen, kept);
+  const chosenNorms = halfNorms(chosen, kept, d);
+  const over = (points: FeatureMatrix): FeatureMap => ({
+    n: points.rows,
     features: kept,
     name: `${m} landmarks${kernel.kind === 'gaussian' ? ` at sigma ${kernel.sigma}` : ''}`,
     remedy: 'raise the number of landmarks, raise sigma, or take another method',
-    landmarks,
-    cut,
-    dropped: m - kept,
     async eachBlock(visit) {
-      const similarities = new Float64Array(m * Math.min(n, FEATURE_BLOCK));
-      const features = new Float64Array(kept * Math.min(n, FEATURE_BLOCK));
-      await eachBlock(matrix, FEATURE_BLOCK, 'f64', async (block: Float64Array, start, count) => {
-        if (kernel.kind === 'cosine') unitLength(block, count, d, (i) => start + i, name);
+      const most = Math.min(points.rows, FEATURE_BLOCK);
+      const similarities = new Float64Array(kept * most);
+      const features = new Float64Array(kept * most);
+      await eachBlock(points, FEATURE_BLOCK, 'f64', async (block: Float64Array, start, count) => {
+        if (kernel.kind === 'cosine') unitLength(block, count, d, (i) => start + i, points.name);
         place(block, count);
-        await products.product(chosen, m, block, count, d, similarities);
+        await products.product(chosen, kept, block, count, d, similarities);
         if (kernel.kind === 'gaussian') {
-          const tile = { data: similarities, rows: m, columns: count };
+          const tile = { data: similarities, rows: kept, columns: count };
           gaussianTile(tile, chosenNorms, halfNorms(block, count, d), 1, { threads });
         }
-        await products.multiply('nn', root, similarities, { m: kept, n: count, k: m }, features);
+        await products.multiply('nn', root, similarities, { m: kept, n: count, k: kept }, features);
         await visit(features.subarray(0, kept * count), start, count);
       });
     },
-  };
+    over,
+  });
+  return { ...over(matrix), landmarks, cut, dropped: m - kept };
 }

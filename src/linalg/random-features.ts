@@ -27,6 +27,17 @@ export interface FourierOptions {
   readonly precision?: 'f32' | 'f64';
   /** For messages. */
   readonly sigma?: number;
+  /** Where the points are shifted to `[d]`; the mean of the first rows when absent. */
+  readonly centre?: Float64Array;
+}
+
+/** The mean of the first rows. */
+function firstMean(matrix: FeatureMatrix): Float64Array {
+  const { rows, columns } = matrix;
+  const count = Math.min(rows, FEATURE_BLOCK);
+  const block = new Float64Array(count * columns);
+  matrix.readRows(0, count, block);
+  return columnMeans(block, count, columns);
 }
 
 /**
@@ -40,8 +51,9 @@ export function fourierMap(
   matrix: FeatureMatrix,
   omega: Float64Array,
   frequencies: number,
-  { products, precision = 'f64', sigma }: FourierOptions,
+  options: FourierOptions,
 ): FeatureMap {
+  const { products, precision = 'f64', sigma, centre = firstMean(matrix) } = options;
   const { rows: n, columns: d } = matrix;
   if (omega.length !== d * frequencies)
     throw new RangeError(`${omega.length} entries are no ${frequencies} frequencies of ${d} dimensions`);
@@ -59,9 +71,7 @@ export function fourierMap(
       const shifted = floats(most * d);
       const angles = floats(most * frequencies);
       const features = floats(2 * most * frequencies);
-      let centre: Float64Array | undefined;
       await eachBlock(matrix, FEATURE_BLOCK, precision, async (block: Floats, start, count) => {
-        centre ??= columnMeans(block, count, d);
         for (let i = 0; i < count; i++) for (let k = 0; k < d; k++) shifted[i * d + k] = block[i * d + k] - centre[k];
         await products.product(transposed, frequencies, shifted, count, d, angles);
         const tile = { data: angles, rows: frequencies, columns: count };
@@ -69,6 +79,7 @@ export function fourierMap(
         await visit(features.subarray(0, 2 * frequencies * count), start, count);
       });
     },
+    over: (points) => fourierMap(points, omega, frequencies, { ...options, centre }),
   };
 }
 

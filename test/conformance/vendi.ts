@@ -1,4 +1,4 @@
-import { featureSource } from '../../src/diversity/feature-source.js';
+import { dualSource } from '../../src/diversity/feature-source.js';
 import { gramSource } from '../../src/diversity/gram-source.js';
 import { internalDiversity } from '../../src/diversity/internal-diversity.js';
 import type { KernelSource } from '../../src/diversity/kernel-source.js';
@@ -9,11 +9,15 @@ import { unitGram, unitRows } from '../../src/diversity/unit-rows.js';
 import { kernelSpectrum, parseOrder, vendiScore } from '../../src/diversity/vendi-score.js';
 import { checkWeights } from '../../src/diversity/weights.js';
 import { arrayMatrix } from '../../src/formats/feature-matrix.js';
+import { type TiledProducts, withProducts } from '../../src/linalg/tiled-products.js';
 import type { Json } from './harness.js';
 import { float64, keysOf, shapeOf, tensor } from './tensors.js';
 
 /** The kernel matrix of a case, and the source of its scores: dual where features have fewer columns than rows. */
-async function kernelOf(inputs: { [key: string]: Json }): Promise<{ k: Float64Array; n: number; dual: KernelSource }> {
+async function kernelOf(
+  inputs: { [key: string]: Json },
+  products: TiledProducts,
+): Promise<{ k: Float64Array; n: number; dual: KernelSource }> {
   if (inputs.K !== undefined) {
     const [n] = shapeOf(inputs.K, 'K');
     const k = float64(inputs.K, 'K');
@@ -23,11 +27,15 @@ async function kernelOf(inputs: { [key: string]: Json }): Promise<{ k: Float64Ar
   const [n, d] = shapeOf(inputs.X, 'X');
   const rows = unitRows(arrayMatrix('X', float64(inputs.X, 'X'), n, d));
   const k = await unitGram(rows);
-  return { k, n, dual: d < n ? featureSource(rows, { path: 'dual' }) : gramSource(k, n) };
+  return { k, n, dual: d < n ? dualSource(rows, { products }) : gramSource(k, n) };
 }
 
-export async function run(inputs: { [key: string]: Json }, wanted: Json): Promise<unknown> {
-  const { k, n, dual } = await kernelOf(inputs);
+export function run(inputs: { [key: string]: Json }, wanted: Json): Promise<unknown> {
+  return withProducts({}, (products) => scoresOf(inputs, wanted, products));
+}
+
+async function scoresOf(inputs: { [key: string]: Json }, wanted: Json, products: TiledProducts): Promise<unknown> {
+  const { k, n, dual } = await kernelOf(inputs, products);
   const gram = gramSource(k, n);
   const weights = inputs.p === undefined ? undefined : float64(inputs.p, 'p');
   if (weights) checkWeights(weights, n, 'p');

@@ -1,7 +1,6 @@
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { chooseBandwidth } from '../../src/diversity/bandwidth.js';
-import { fourierRows, nystromRows } from '../../src/diversity/feature-maps.js';
-import { featureSource } from '../../src/diversity/feature-source.js';
+import { dualSource, featureSource } from '../../src/diversity/feature-source.js';
 import { gaussianGram } from '../../src/diversity/gaussian-kernel.js';
 import { gramSource } from '../../src/diversity/gram-source.js';
 import { planKernel } from '../../src/diversity/kernel-plan.js';
@@ -18,8 +17,13 @@ import {
 import { unitGram, unitRows } from '../../src/diversity/unit-rows.js';
 import { arrayMatrix } from '../../src/formats/feature-matrix.js';
 import { matrixOperator } from '../../src/linalg/kernel-operator.js';
+import { drawLandmarks, nystromMap } from '../../src/linalg/nystrom.js';
+import { drawFrequencies, fourierMap } from '../../src/linalg/random-features.js';
 import { openProducts } from '../../src/linalg/tiled-products.js';
 import { createRandom } from '../../src/random.js';
+
+const products = openProducts({ threads: 1 });
+afterAll(() => products.close());
 
 const MEASURES = spectralMeasures([1, 2, Number.POSITIVE_INFINITY], []);
 
@@ -36,7 +40,7 @@ function clustered(n: number, seed: number): Float64Array {
 }
 
 const dualOf = (n: number, seed: number) =>
-  featureSource(unitRows(arrayMatrix('X', clustered(n, seed), n, 6)), { path: 'dual' });
+  dualSource(unitRows(arrayMatrix('X', clustered(n, seed), n, 6)), { products });
 
 describe('half-samples', () => {
   it('have the spread of fresh samples', async () => {
@@ -68,7 +72,7 @@ describe('permutations', () => {
     both.set(left);
     both.set(right, left.length);
     const n = sizes[0] + sizes[1];
-    const source = featureSource(unitRows(arrayMatrix('X', both, n, 6)), { path: 'dual' });
+    const source = dualSource(unitRows(arrayMatrix('X', both, n, 6)), { products });
     const parts = await source.parts(sizes, 1);
     const scores: Float64Array[] = [];
     for (const set of [0, 1])
@@ -130,17 +134,18 @@ describe('approximate paths', () => {
   const matrix = arrayMatrix('X', x, n, 6);
 
   it('reach the kernel with all landmarks, and near it with many frequencies and probes', async () => {
-    const products = openProducts({ threads: 1 });
     const sigma = 2;
     const gram = await gaussianGram(x, n, 6, sigma, products);
     const exact = scoresOf(await gramSource(gram, n).eigenvalues(), n, MEASURES, {});
-    const landmarks = await nystromRows(matrix, { kernel: 'rbf', sigma }, n, 0, products);
-    const whole = scoresOf(await featureSource(landmarks, { path: 'nystrom' }).eigenvalues(), n, MEASURES, {});
+    const landmarks = await nystromMap(matrix, { kind: 'gaussian', sigma }, drawLandmarks(n, n, 0), products);
+    const spanned = featureSource(matrix, landmarks, { path: 'nystrom', products });
+    const whole = scoresOf(await spanned.eigenvalues(), n, MEASURES, {});
     MEASURES.forEach((_, k) => {
       expect(whole[k] / exact[k]).toBeCloseTo(1, 6);
     });
-    const rows = fourierRows(matrix, sigma, 700, 0, 1);
-    const near = scoresOf(await featureSource(rows, { path: 'fkea' }).eigenvalues(), n, MEASURES, {});
+    const map = fourierMap(matrix, drawFrequencies(6, 700, sigma, 0), 700, { products });
+    const random = featureSource(matrix, map, { path: 'fkea', products });
+    const near = scoresOf(await random.eigenvalues(), n, MEASURES, {});
     MEASURES.forEach((_, k) => {
       expect(Math.abs(near[k] / exact[k] - 1)).toBeLessThan(0.06);
     });
@@ -153,7 +158,31 @@ describe('approximate paths', () => {
       const slack = q === Number.POSITIVE_INFINITY ? 1e-6 * wanted[k] : 4 * standardErrors[k] + 1e-9 * wanted[k];
       expect(Math.abs(scores[k] - wanted[k])).toBeLessThan(slack);
     });
-    await products.close();
+  });
+
+  it('give parts and subsets of features that add up to the whole', async () => {
+    for (const precision of ['f64', 'f32'] as const) {
+      const map = fourierMap(matrix, drawFrequencies(6, 20, 2, 1), 20, { products, precision });
+      const landmarks = await nystromMap(matrix, { kind: 'gaussian', sigma: 2 }, drawLandmarks(n, 30, 0), products);
+      for (const source of [
+        featureSource(matrix, map, { path: 'fkea', products, precision }),
+        featureSource(matrix, landmarks, { path: 'nystrom', products, precision }),
+      ]) {
+        const digits = precision === 'f64' ? 12 : 6;
+        const whole = (await source.eigenvalues()).slice().sort();
+        const parts = await source.parts([n], 4);
+        const united = await parts.eigenvalues(Int32Array.from(parts.sizes, (_, part) => part));
+        const subset = (await source.eigenvalues(Int32Array.from({ length: n }, (_, i) => i))).slice().sort();
+        whole.forEach((value, i) => {
+          expect(united[i]).toBeCloseTo(value, digits);
+          expect(subset[i]).toBeCloseTo(value, digits);
+        });
+        const few = Int32Array.of(3, 50, 51, 90);
+        const ofFew = (await source.eigenvalues(few)).slice().sort();
+        const direct = await source.parts([n], 4).then(() => source.eigenvalues(Int32Array.from([...few, ...few])));
+        expect(ofFew[3]).toBeCloseTo(Math.max(...direct), digits);
+      }
+    }
   });
 
   it('choose a bandwidth from the data', () => {
@@ -170,6 +199,7 @@ describe('approximate paths', () => {
       landmarks: 512,
       maxMemoryBytes: 2 ** 31,
       columns: 384,
+      pointBytes: 0,
       method: 'auto',
     } as const;
     const method = (kernel: 'cosine' | 'rbf' | 'ngram' | 'match', items: number, columns = 384) =>
@@ -180,6 +210,8 @@ describe('approximate paths', () => {
     expect([method('rbf', 2000), method('rbf', 100_000)]).toEqual(['exact', 'fkea']);
     expect([method('ngram', 2000, 0), method('ngram', 50_000, 0)]).toEqual(['exact', 'slq']);
     expect(method('match', 10_000_000, 0)).toBe('counts');
+    const held = { ...request, kernel: 'rbf', method: 'slq', items: 1_000_000, pointBytes: 4 * 384e6 } as const;
+    expect(() => planKernel(held)).toThrow(/the 1000000 rows .* take 2930 MiB, .* use --method fkea or nystrom/);
     expect(() => planKernel({ ...request, kernel: 'edit', items: 100_000, columns: 0 })).toThrow(
       /the matrix of 100000 x 100000 .* more than --max-memory allows .* fewer items with --limit/,
     );

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
-import { featureSource } from '../../src/diversity/feature-source.js';
+import { afterAll, describe, expect, it } from 'vitest';
+import { dualSource } from '../../src/diversity/feature-source.js';
 import { gramSource } from '../../src/diversity/gram-source.js';
 import { internalDiversity, sampledInternalDiversity } from '../../src/diversity/internal-diversity.js';
 import { rkeGains, rkeScore } from '../../src/diversity/rke.js';
@@ -10,7 +10,11 @@ import { scanRows, stackedRows, unitGram, unitRows } from '../../src/diversity/u
 import { kernelSpectrum, parseOrder, vendiScore, withUnitTrace } from '../../src/diversity/vendi-score.js';
 import { checkWeights } from '../../src/diversity/weights.js';
 import { arrayMatrix } from '../../src/formats/feature-matrix.js';
+import { openProducts } from '../../src/linalg/tiled-products.js';
 import { createRandom } from '../../src/random.js';
+
+const products = openProducts({ threads: 2 });
+afterAll(() => products.close());
 
 const ORDERS = [0, 0.1, 0.5, 0.9999, 1, 1.0001, 1.5, 2, 5, 40, Number.POSITIVE_INFINITY];
 
@@ -52,8 +56,8 @@ describe('Vendi score', () => {
           [
             gramSource(k, n),
             gramSource(k, n, { weights }),
-            featureSource(rows, { path: 'dual' }),
-            featureSource(rows, { path: 'dual', weights }),
+            dualSource(rows, { products }),
+            dualSource(rows, { products, weights }),
           ].map(async (source) => withUnitTrace(kernelSpectrum(await source.eigenvalues())).eigenvalues),
         );
         for (const q of ORDERS) {
@@ -157,12 +161,12 @@ describe('RKE and IntDiv', () => {
     const rows = unitRows(arrayMatrix('X', normalRows(n, d, 3), n, d));
     const k = await unitGram(rows);
     const weights = Float64Array.from({ length: n }, (_, i) => (2 * (i + 1)) / (n * (n + 1)));
-    for (const source of [gramSource(k, n), featureSource(rows, { path: 'dual' })]) {
+    for (const source of [gramSource(k, n), dualSource(rows, { products })]) {
       close(rkeScore(await source.squaredNorm()).score, vendiScore(await source.eigenvalues(), 2));
       close(1 - ((await source.meanPower(1)) ?? 0), internalDiversity(k, n, 1));
       close(1 - ((await source.meanPower(2)) ?? 0), internalDiversity(k, n, 2));
     }
-    for (const source of [gramSource(k, n, { weights }), featureSource(rows, { path: 'dual', weights })]) {
+    for (const source of [gramSource(k, n, { weights }), dualSource(rows, { products, weights })]) {
       close(1 - ((await source.meanPower(1)) ?? 0), internalDiversity(k, n, 1, weights));
       close(1 - ((await source.meanPower(2)) ?? 0), internalDiversity(k, n, 2, weights));
     }
@@ -174,7 +178,7 @@ describe('RKE and IntDiv', () => {
     const d = 4;
     const rows = unitRows(arrayMatrix('X', normalRows(n, d, 5), n, d));
     const k = await unitGram(rows);
-    for (const source of [gramSource(k, n), featureSource(rows, { path: 'dual' })]) {
+    for (const source of [gramSource(k, n), dualSource(rows, { products })]) {
       const norm = await source.squaredNorm();
       const gains = rkeGains(n, norm, await source.rowSquares());
       for (const item of [0, 7, 14]) {
@@ -207,7 +211,7 @@ describe('sources', () => {
     const k = await unitGram(rows);
     for (const options of [{}, { weights }]) {
       const gram = gramSource(k, n, options);
-      const dual = featureSource(rows, { path: 'dual', ...options });
+      const dual = dualSource(rows, { products, ...options });
       const sorted = async (values: Promise<Float64Array>): Promise<number[]> =>
         [...withUnitTrace(kernelSpectrum(await values)).eigenvalues].map((value) => Number(value.toFixed(12)));
       for (const subset of [
@@ -233,7 +237,7 @@ describe('sources', () => {
 
   it('unite parts to the moment of their rows', async () => {
     for (const partBytes of [1 << 20, 8 * 8 * d * d]) {
-      const dual = featureSource(rows, { path: 'dual', partBytes });
+      const dual = dualSource(rows, { products, partBytes });
       const parts = await dual.parts([25, 15], 7);
       expect(parts.sizes.reduce((sum, size) => sum + size, 0)).toBe(n);
       expect(parts.strata.length).toBe(partBytes === 1 << 20 ? n : 8);
@@ -248,8 +252,8 @@ describe('sources', () => {
   });
 
   it('take single precision to a millionth', async () => {
-    const single = featureSource(rows, { path: 'dual', precision: 'f32' });
-    const double = featureSource(rows, { path: 'dual' });
+    const single = dualSource(rows, { products, precision: 'f32' });
+    const double = dualSource(rows, { products });
     for (const q of [1, 2, Number.POSITIVE_INFINITY])
       close(vendiScore(await single.eigenvalues(), q), vendiScore(await double.eigenvalues(), q), 1e-6);
   });

@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { arrayMatrix, type FeatureMatrix } from '../../src/formats/feature-matrix.js';
 import { symmetricSpectrum } from '../../src/kernels/symmetric-spectrum.js';
-import { diffusionCovariance, featureCovariance, leadingModes } from '../../src/linalg/feature-map.js';
+import { diffusionCovariance, featureCovariance, largestOf, leadingModes } from '../../src/linalg/feature-map.js';
 import { anisotropicOperator, diffusionOperator, type SymmetricOperator } from '../../src/linalg/kernel-operator.js';
 import { drawLandmarks, nystromMap } from '../../src/linalg/nystrom.js';
 import { drawFrequencies, fourierMap, fourierScores, spectrumOfFrequencies } from '../../src/linalg/random-features.js';
@@ -142,10 +142,15 @@ describe('random Fourier features', () => {
     const unequal = arrayMatrix('unequal', data, kept.length, d);
     const map = fourierMap(unequal, drawFrequencies(d, 200, 2, 5), 200, { products });
     const covariance = await featureCovariance(map, { products });
-    const modes = await leadingModes(map, covariance, { modes: 5, top: 10 }, products);
+    const { eigenvalues, scores } = await leadingModes(map, covariance, { modes: 5 }, products);
     const found = new Set<number>();
-    for (const { share, rows, projections } of modes) {
-      expect(share).toBeGreaterThan(0.04);
+    for (const [mode, eigenvalue] of eigenvalues.entries()) {
+      const all = scores.subarray(mode * map.n, (mode + 1) * map.n);
+      const rows = largestOf(all, 10);
+      const projections = Array.from(rows, (row) => all[row]);
+      expect(projections[0]).toBe(Math.max(...all));
+      expect(all.reduce((sum, value) => sum + value * value, 0) / map.n).toBeCloseTo(eigenvalue, 10);
+      expect(eigenvalue).toBeGreaterThan(0.04);
       const group = kept[rows[0]] % 5;
       expect([...rows].every((row) => kept[row] % 5 === group)).toBe(true);
       expect([...projections]).toEqual([...projections].sort((a, b) => b - a));

@@ -38,7 +38,7 @@ describe('methods of the entropy', () => {
 
   it.each(['K', 'P'] as const)('errors of quadrature are as large as claimed, operator %s', async (operator) => {
     const times = [1, 2, 5];
-    const small = blobs(300, 4, 5, 2);
+    const small = blobs(200, 4, 5, 2);
     const exact = await estimate(small, 2, 'exact', { times, operator });
     const seeds = 30;
     const squares = new Float64Array(times.length);
