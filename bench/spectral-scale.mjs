@@ -93,10 +93,11 @@ async function pointCloud() {
 /** Every case gives what to print. */
 const CASES = {
   async cosine(products) {
-    const { secondMoment } = await source('linalg/gram');
+    const { unitRows } = await source('diversity/unit-rows');
+    const { featureCovariance } = await source('linalg/feature-map');
+    const { rowMap } = await source('linalg/row-map');
     const { symmetricSpectrum } = await source('kernels/symmetric-spectrum');
-    const matrix = await openFile();
-    const moment = await secondMoment(matrix, { normalise: true, precision: 'f32', products });
+    const moment = await featureCovariance(rowMap(unitRows(await openFile()), 'f32'), { products });
     return { what: 'Vendi order 1', value: Math.exp(entropyNats(symmetricSpectrum(moment, COLUMNS))) };
   },
   async fkea(products) {
