@@ -25,6 +25,14 @@ export interface FeatureMap {
   eachBlock(visit: (block: Floats, start: number, count: number) => Promise<void> | void): Promise<void>;
   /** The same features of other points. */
   over(points: FeatureMatrix): FeatureMap;
+  /**
+   * Adds `Σ_i w_i φ_i φ_iᵀ` to the lower triangle of `sum`, where the features lie in a form for which that is quicker than
+   * by `eachBlock`. `roots` are the square roots of the weights.
+   */
+  readonly addMoment?: (
+    sum: Float64Array,
+    options: { readonly threads: number; readonly roots?: Float64Array; readonly onProgress?: (share: number) => void },
+  ) => Promise<void>;
 }
 
 export interface CovarianceOptions {
@@ -70,6 +78,10 @@ export async function addFeatureMoment(
   const { products, weights, onProgress } = options;
   if (weights !== undefined && weights.length !== n) throw new RangeError(`${weights.length} weights for ${n} points`);
   const roots = weights?.map(Math.sqrt);
+  if (map.addMoment) {
+    await map.addMoment(sum, { threads: products.threads, ...(roots && { roots }), ...(onProgress && { onProgress }) });
+    return;
+  }
   await map.eachBlock((block, start, count) => {
     if (roots) scalePoints(block, features, count, roots.subarray(start, start + count));
     addBlock(block, features, count, sum, products.threads);

@@ -1,4 +1,6 @@
 import { eachBlock, type FeatureMatrix, type Floats } from '../formats/feature-matrix.js';
+import { symmetricRankK } from '../kernels/gemm.js';
+import { scaleRows } from '../kernels/kernel-tiles.js';
 import { FEATURE_BLOCK, type FeatureMap } from './feature-map.js';
 
 /** Side of the squares in which a block is turned: a square of both sides stays in the first cache. */
@@ -33,6 +35,15 @@ export function rowMap(matrix: FeatureMatrix, precision: 'f32' | 'f64' = 'f64'):
       await eachBlock(matrix, FEATURE_BLOCK, precision, async (block: Floats, start, count) => {
         transpose(block, count, columns, turned);
         await visit(turned.subarray(0, columns * count), start, count);
+      });
+    },
+    // As rows they need not be turned.
+    async addMoment(sum, { threads, roots, onProgress }) {
+      await eachBlock(matrix, FEATURE_BLOCK, precision, (block: Floats, start, count) => {
+        if (roots)
+          scaleRows({ data: block, rows: count, columns }, roots.subarray(start, start + count), block, { threads });
+        symmetricRankK(block, sum, { n: columns, k: count }, { transpose: true, beta: 1, threads });
+        onProgress?.((start + count) / n);
       });
     },
     over: (points) => rowMap(points, precision),
