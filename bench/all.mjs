@@ -1,14 +1,28 @@
 /**
- * Runs the benchmarks that need nothing but this repository. `scoring-speed.mjs` needs a model and its peers,
- * `tokenizers-vs-*.mjs` vocabularies and Python: their first lines say how. `entropy-kernel.mjs` takes `--python PYTHON`
- * for PyTorch's side.
+ * Runs the benchmarks that need nothing but this repository; `--python PYTHON` adds their peers (torch, numpy, scipy,
+ * scikit-learn, vendi-score, dse-dsmi). The others need a model, vocabularies or room on the disk: their first lines say
+ * how they are run.
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-for (const file of ['entropy-kernel.mjs', 'peak-memory.mjs', 'start-up.mjs']) {
+/** Whether a file takes `--python`. */
+const FILES = [
+  ['entropy-kernel.mjs', true],
+  ['peak-memory.mjs', false],
+  ['start-up.mjs', false],
+  ['symmetric-spectrum.mjs', true],
+  ['vendi-score.mjs', true],
+  ['diffusion-entropy.mjs', true],
+  ['ksg.mjs', true],
+  ['attention-entropy-32k.mjs', true],
+];
+
+for (const [file, hasPeer] of FILES) {
   console.log(`\n== ${file}`);
   const path = fileURLToPath(new URL(file, import.meta.url));
-  const { status } = spawnSync(process.execPath, [path], { stdio: 'inherit' });
+  const { status } = spawnSync(process.execPath, [path, ...(hasPeer ? process.argv.slice(2) : [])], {
+    stdio: 'inherit',
+  });
   if (status !== 0) process.exitCode = 1;
 }
