@@ -39,11 +39,6 @@ const VIEWS: readonly View[] = [
     load: () => import('./analyze-entropy-compare.js'),
   },
   {
-    name: 'koopman',
-    summary: 'information, entropy and modes of a linear latent model of trajectories',
-    load: () => import('./analyze-entropy-koopman.js'),
-  },
-  {
     name: 'representations',
     summary: 'diffusion entropy, mutual information and ranks of features, by layer or file',
     load: () => import('./analyze-entropy-representations.js'),
@@ -59,11 +54,6 @@ const VIEWS: readonly View[] = [
     load: () => import('./analyze-entropy-dependence.js'),
   },
   {
-    name: 'probes',
-    summary: 'linear probes of several representations, alone and side by side, with ranks and redundancy',
-    load: () => import('./analyze-entropy-probes.js'),
-  },
-  {
     name: 'screen',
     summary: 'columns ranked by mutual information with an outcome, also where a line misses the link',
     load: () => import('./analyze-entropy-screen.js'),
@@ -77,6 +67,16 @@ const VIEWS: readonly View[] = [
     name: 'mixed-effects',
     summary: 'mixed effects with heavy-tailed (q-Gaussian) clusters: outlying ones count for little',
     load: () => import('./analyze-entropy-mixed-effects.js'),
+  },
+  {
+    name: 'koopman',
+    summary: 'information, entropy and modes of a linear latent model of trajectories',
+    load: () => import('./analyze-entropy-koopman.js'),
+  },
+  {
+    name: 'probes',
+    summary: 'linear probes of several representations, alone and side by side, with ranks and redundancy',
+    load: () => import('./analyze-entropy-probes.js'),
   },
   {
     name: 'pretraining',
