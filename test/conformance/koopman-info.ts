@@ -9,7 +9,8 @@ import { float64, number, shapeOf, tensor } from './tensors.js';
 export function run(inputs: { [key: string]: Json }): unknown {
   const [batch, steps, width] = shapeOf(inputs.z, 'z');
   const lengths = new Array<number>(batch).fill(steps);
-  const sequences = sequencesOf(float64(inputs.z, 'z'), width, lengths, float64(inputs.z_next, 'z_next'));
+  const next = inputs.z_next === null || inputs.z_next === undefined ? undefined : float64(inputs.z_next, 'z_next');
+  const sequences = sequencesOf(float64(inputs.z, 'z'), width, lengths, next);
   const window = number(inputs.k, 'k');
   const options = { window, temperature: number(inputs.temperature, 'temperature') };
   const c = koopmanMatrix(sequences, number(inputs.ridge, 'ridge'));
