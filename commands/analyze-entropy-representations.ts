@@ -85,7 +85,10 @@ export function configure(command: Command): void {
     .option('--sweep [sigmas]', 'entropies over bandwidths (median, knn:<k>, numbers, x<factor>) and --t')
     .option('--curve <sizes>', 'entropy against the number of rows: sizes, auto or none (default auto for one set)')
     .option('--repetitions <n>', 'random subsets for a point of the curve and for a category (default 5)')
-    .option('--mi-with <reference...>', 'mutual information with labels, input (the first set) or a file of features')
+    .option(
+      '--mi-with <reference...>',
+      'mutual information with labels (default where given), input (the first set) or a file',
+    )
     .option('--clusters <n>', 'bins of a real reference, clusters of a vector one (default 10)')
     .option('--attention', 'also the mean attention entropy of every layer, by a second pass through the model')
     .option('--table-of <rows>', `rows of --table: ${TABLE_KINDS.join(', ')} (default spectrum)`)
@@ -185,15 +188,21 @@ function parametersOf(
     sweep: settings.sweep.map(sweptName),
     curve: own.curve ?? null,
     repetitions: settings.repetitions,
-    mi_with: own.miWith ?? [],
+    mi_with: [...referenceNames(own)],
     clusters: settings.categories,
     attention: own.attention === true,
   };
 }
 
+/** What `--mi-with` names; labels that were given speak for themselves. */
+function referenceNames(own: OwnOptions): readonly string[] {
+  const labelled = own.labels !== undefined || own.labelColumn !== undefined;
+  return own.miWith ?? (labelled ? ['labels'] : []);
+}
+
 /** What mutual information is measured with. @throws InputError for labels that are not there */
 function referencesOf(own: OwnOptions, inputs: FeatureInputs): Reference[] {
-  return (own.miWith ?? []).map((name): Reference => {
+  return referenceNames(own).map((name): Reference => {
     if (name === 'labels') {
       const labels = inputs.sets[0].labels;
       if (labels) return { kind: 'labels', name: own.labels ?? `column ${own.labelColumn}`, labels };
@@ -209,7 +218,7 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
   const data = requireOption(options.data, '--data', 'files of features, or a text with --model');
   const settings = settingsOf(options, own);
   const kind: TableKind = parseChoice('--table-of', own.tableOf ?? 'spectrum', TABLE_KINDS);
-  const references = own.miWith ?? [];
+  const references = referenceNames(own);
   if (own.attention && options.model === undefined) throw new InputError('--attention needs --model and a text');
   if (kind === 'terms' && references.length === 0) throw new InputError('--table-of terms needs --mi-with');
   if (kind === 'sweep' && settings.sweep.length === 0) throw new InputError('--table-of sweep needs --sweep');
