@@ -73,8 +73,9 @@ async function runInThread<A, R>(
   reference: ComputeReference<A, R>,
   args: A,
   onProgress?: (value: unknown) => void,
+  threads?: number,
 ): Promise<R> {
-  const { result, ended } = startCompute(reference, args, onProgress);
+  const { result, ended } = startCompute(reference, args, onProgress, threads);
   const closed = closeBeforeExit(() => ended);
   try {
     return await result;
@@ -112,7 +113,7 @@ export async function runAnalysis(view: AnalysisView, options: AnalysisOptions, 
       ledger,
       progress,
       timings,
-      run: runInThread,
+      run: (reference, args, onProgress) => runInThread(reference, args, onProgress, options.threads),
       warn(message) {
         if (!options.quiet) process.stderr.write(`warning: ${message}\n`);
       },

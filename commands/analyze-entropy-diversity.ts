@@ -136,6 +136,12 @@ function kernelOf(options: Options, own: OwnOptions): KernelName {
   if (TEXT_KERNELS.includes(kernel) && options.model !== undefined) {
     throw new InputError(`--kernel ${kernel} compares texts; leave out --model, or use --kernel cosine or rbf`);
   }
+  const stray = (['layer', 'pool', 'precision', 'tensor'] as const).find((name) => own[name] !== undefined);
+  if (TEXT_KERNELS.includes(kernel) && stray !== undefined) {
+    throw new InputError(
+      `--${stray} is for features; --kernel ${kernel} compares texts (name a --model to embed them)`,
+    );
+  }
   return kernel;
 }
 

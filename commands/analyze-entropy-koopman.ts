@@ -130,12 +130,25 @@ function argumentsOf(options: Options, own: OwnOptions): KoopmanArguments {
       '--gamma: the released code weighs the entropy with --beta; leave --gamma out or use --variant paper',
     );
   }
+  if (variant === 'paper' && own.reconstruction !== undefined) {
+    throw new InputError('--reconstruction belongs to --variant code; the paper weighs the reconstruction with 1');
+  }
   if (variant === 'code' && own.denominator !== undefined) {
     throw new InputError(
       '--denominator belongs to --variant paper; the released code sums over the sequence without the anchor',
     );
   }
-  const fitting: readonly (keyof OwnOptions)[] = ['latent', 'hidden', 'steps', 'batch', 'sequenceLength', 'saveModel'];
+  const fitting: readonly (keyof OwnOptions)[] = [
+    'latent',
+    'hidden',
+    'steps',
+    'batch',
+    'sequenceLength',
+    'learningRate',
+    'decayEvery',
+    'clip',
+    'saveModel',
+  ];
   const stray = fitting.find((name) => own[name] !== undefined);
   if (!own.fit && stray !== undefined) {
     throw new InputError(`--${stray.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} needs --fit`);
@@ -154,6 +167,7 @@ function argumentsOf(options: Options, own: OwnOptions): KoopmanArguments {
     ...(own.nextTensor !== undefined && { nextTensor: own.nextTensor }),
     ...(own.system !== undefined && { system: own.system }),
     settings,
+    maxMemoryBytes: options.maxMemory,
     lags: list('--lags', own.lags ?? '1,2,5,10'),
     horizons: list('--horizons', own.horizons ?? '5,20,50'),
     ...(own.budget !== undefined && { budget: positive('--budget', own.budget) }),

@@ -191,6 +191,11 @@ async function byEncoder(
 ): Promise<FeatureInputs> {
   const { model, path, options, own, context, modules } = request;
   const precision = parsePrecision(own.precision);
+  if (options.device !== 'cpu') {
+    throw new InputError(
+      `--device ${options.device}: encoders and ONNX embeddings run on the processor; leave --device out`,
+    );
+  }
   if (kind === 'onnx' && precision === 'f64') {
     throw new InputError(`${model}: an ONNX graph fixes its own arithmetic; leave --precision out`);
   }

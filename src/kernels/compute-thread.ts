@@ -15,6 +15,8 @@ export interface ComputeStart {
   readonly module: string;
   readonly name: string;
   readonly args: unknown;
+  /** Threads of a kernel call that does not say. */
+  readonly threads?: number;
 }
 
 export type ComputeMessage =
@@ -37,8 +39,14 @@ export function startCompute<A, R>(
   reference: ComputeReference<A, R>,
   args: A,
   progress?: (value: unknown) => void,
+  threads?: number,
 ): ComputeRun<R> {
-  const start: ComputeStart = { module: reference.module, name: reference.job.name, args };
+  const start: ComputeStart = {
+    module: reference.module,
+    name: reference.job.name,
+    args,
+    ...(threads !== undefined && { threads }),
+  };
   const worker = new Worker(new URL('./compute-worker.js', import.meta.url), { workerData: start });
   const ended = new Promise<void>((resolve) => {
     worker.once('exit', () => resolve());

@@ -28,6 +28,7 @@ export interface KoopmanArguments {
   /** .npz or .safetensors with K, Sigma, C (and D, R) that stand for the fitted Gaussian model. */
   readonly system?: string;
   readonly settings: LagrangianSettings;
+  readonly maxMemoryBytes: number;
   readonly lags: readonly number[];
   readonly horizons: readonly number[];
   readonly budget?: number;
@@ -100,6 +101,17 @@ async function readNext(args: KoopmanArguments, data: TrajectoryData): Promise<F
   return next.data;
 }
 
+/** Copies of the rows, of the latents and of their rollouts that are held at once. */
+const HELD_COPIES = 8;
+
+function requireMemory({ fit, maxMemoryBytes, path }: KoopmanArguments, { data, width }: TrajectoryData): void {
+  const bytes = 8 * HELD_COPIES * (data.length / width) * Math.max(width, fit?.latent ?? 0, fit?.hidden ?? 0);
+  if (bytes <= maxMemoryBytes) return;
+  throw new InputError(
+    `${path}: ${data.length / width} steps take some ${Math.ceil(bytes / 2 ** 20)} MiB, more than --max-memory; use fewer steps`,
+  );
+}
+
 /** Square root of the largest eigenvalue of C Cᵀ by power iteration to rounding. */
 function largestSingularValue(c: Float64Array, n: number): number {
   let vector = Float64Array.from({ length: n }, (_, i) => 1 + 0.1 * Math.sin(i + 1));
@@ -146,6 +158,7 @@ export async function analyseKoopman(
   progress: (value: unknown) => void,
 ): Promise<KoopmanResult> {
   const read = await readTrajectories(args.path, args.options);
+  requireMemory(args, read);
   const next = await readNext(args, read);
   const trajectories: Trajectories = { data: read.data, width: read.width, lengths: read.lengths };
   const fitted = args.fit && fitKoopman(trajectories, args.fit, ({ step }) => progress(step + 1));
