@@ -318,7 +318,7 @@ export interface KernelStatus {
 }
 
 /** Must equal kInterfaceVersion of native/src/addon.cpp. */
-const INTERFACE_VERSION = 3;
+const INTERFACE_VERSION = 4;
 
 interface Loaded {
   readonly kernels: NativeKernels | undefined;
