@@ -43,7 +43,8 @@ export interface SafetensorsWriter {
   abort(): void;
 }
 
-function checkPlan(plan: readonly PlannedTensor[]): void {
+/** Refuses a plan that the format cannot hold. @throws InputError naming the tensor. */
+export function checkPlan(plan: readonly PlannedTensor[]): void {
   const names = new Set<string>();
   for (const { name, dtype, shape } of plan) {
     if (name === '__metadata__')
@@ -106,19 +107,45 @@ interface OpenShard {
 }
 
 /**
+ * One tensor's entry in a header. With `offsetDigits` both offsets are padded by spaces to that width, so that the
+ * entry's length does not depend on where the tensor lies.
+ */
+export function headerEntry(tensor: PlannedTensor, begin: number, end: number, offsetDigits = 0): string {
+  const { name, dtype, shape } = tensor;
+  const [from, to] = [begin, end].map((offset) => String(offset).padStart(offsetDigits));
+  return `${JSON.stringify(name)}:{"dtype":"${dtype}","shape":${JSON.stringify(shape)},"data_offsets":[${from},${to}]}`;
+}
+
+/** Where everything lies in one file. */
+export interface SafetensorsLayout {
+  /** Length field and JSON, padded by spaces to a multiple of 8. */
+  readonly header: Uint8Array;
+  /** The tensors as they lie behind the header. */
+  readonly order: readonly PlannedTensor[];
+  /** First byte of each tensor, counted from the end of the header. */
+  readonly offsets: ReadonlyMap<string, number>;
+  /** Bytes of the file. */
+  readonly byteLength: number;
+}
+
+/**
  * The header of one file and the offset of every tensor. Wider types come first, so that every tensor is aligned to
  * its element size, as the safetensors library lays them out; equal widths keep the plan's order.
  */
-function layOut(tensors: readonly PlannedTensor[], metadata: Readonly<Record<string, string>>) {
+export function layOutSafetensors(
+  tensors: readonly PlannedTensor[],
+  metadata: Readonly<Record<string, string>>,
+  offsetDigits = 0,
+): SafetensorsLayout {
   const order = [...tensors].sort((a, b) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype]);
   const parts = Object.keys(metadata).length > 0 ? [`"__metadata__":${JSON.stringify(metadata)}`] : [];
   const offsets = new Map<string, number>();
   let end = 0;
-  for (const { name, dtype, shape } of order) {
+  for (const tensor of order) {
     const begin = end;
-    end += byteLengthOf(dtype, shape);
-    offsets.set(name, begin);
-    parts.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [begin, end] })}`);
+    end += byteLengthOf(tensor.dtype, tensor.shape);
+    offsets.set(tensor.name, begin);
+    parts.push(headerEntry(tensor, begin, end, offsetDigits));
   }
   const json = Buffer.from(`{${parts.join(',')}}`);
   const padded = Math.ceil(json.length / 8) * 8;
@@ -127,7 +154,7 @@ function layOut(tensors: readonly PlannedTensor[], metadata: Readonly<Record<str
   const header = Buffer.alloc(8 + padded, ' ');
   header.writeBigUInt64LE(BigInt(padded), 0);
   json.copy(header, 8);
-  return { header, offsets, byteLength: header.length + end };
+  return { header, order, offsets, byteLength: header.length + end };
 }
 
 /** Bytes of a whole file of small tensors, `data` row-major and little-endian. */
@@ -136,7 +163,7 @@ export function encodeSafetensors(
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array {
   checkPlan(tensors);
-  const { header, offsets, byteLength } = layOut(tensors, metadata);
+  const { header, offsets, byteLength } = layOutSafetensors(tensors, metadata);
   const bytes = new Uint8Array(byteLength);
   bytes.set(header);
   for (const { name, dtype, shape, data } of tensors) {
@@ -150,7 +177,7 @@ export function encodeSafetensors(
 }
 
 /** The index as transformers writes it: two-space indentation, sorted names, a final newline. */
-function encodeIndex(shards: readonly PlannedShard[], totalBytes: number): string {
+export function encodeIndex(shards: readonly PlannedShard[], totalBytes: number): string {
   const entries = shards.flatMap(({ fileName, tensors }) => tensors.map(({ name }) => [name, fileName] as const));
   entries.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
   const index = { metadata: { total_size: totalBytes }, weight_map: Object.fromEntries(entries) };
@@ -170,7 +197,7 @@ export function createSafetensorsWriter(target: string, options: SafetensorsWrit
   const planned = single ? [{ fileName: '', tensors: plan }] : planShards(plan, options.maxShardBytes);
   const slots = new Map<string, Slot>();
   const shards: OpenShard[] = planned.map(({ fileName, tensors }) => {
-    const { header, offsets, byteLength } = layOut(tensors, metadata);
+    const { header, offsets, byteLength } = layOutSafetensors(tensors, metadata);
     const shard: OpenShard = {
       path: single ? target : path.join(target, fileName),
       header,

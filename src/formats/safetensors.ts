@@ -146,6 +146,7 @@ function openFiles(shown: string, paths: readonly string[]): TensorStore {
   const files = new Map<string, RangeFile>();
   const tensors = new Map<string, TensorInfo>();
   const metadata = new Map<string, string>();
+  const fileMetadata = new Map<string, Readonly<Record<string, string>>>();
   const close = (): void => {
     for (const file of files.values()) file.close();
   };
@@ -160,6 +161,7 @@ function openFiles(shown: string, paths: readonly string[]): TensorStore {
           throw new InputError(`${shown}: tensor ${quoted(info.name)} is both in ${other.file} and in ${filePath}`);
         tensors.set(info.name, info);
       }
+      fileMetadata.set(filePath, header.metadata);
       for (const [key, value] of Object.entries(header.metadata)) metadata.set(key, value);
     }
   } catch (error) {
@@ -170,6 +172,7 @@ function openFiles(shown: string, paths: readonly string[]): TensorStore {
     path: shown,
     tensors,
     metadata: Object.fromEntries(metadata),
+    fileMetadata,
     readInto(tensor, start, length, target): void {
       const file = files.get(tensor.file);
       if (file === undefined || start < 0 || length < 0 || start + length > tensor.byteLength)

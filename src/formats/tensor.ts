@@ -67,6 +67,8 @@ export interface TensorStore {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   /** Free-form string metadata of the file(s). */
   readonly metadata: Readonly<Record<string, string>>;
+  /** The metadata of each file by its path, where the format has such and files may differ (shards of a checkpoint). */
+  readonly fileMetadata?: ReadonlyMap<string, Readonly<Record<string, string>>>;
   /** Reads `length` bytes at `start` within the tensor into `target` (its first `length` bytes). Synchronous. */
   readInto(tensor: TensorInfo, start: number, length: number, target: Uint8Array): void;
   close(): void;

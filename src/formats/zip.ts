@@ -1,5 +1,6 @@
 import { Inflate } from 'fflate';
 import { InputError } from '../errors.js';
+import { updateCrc32 } from './crc32.js';
 import { decodeUtf8, quoted, type RangeFile } from './files.js';
 import type { ByteSource } from './npy-header.js';
 
@@ -18,18 +19,6 @@ export interface ZipEntry {
 /** DEFLATE expands by at most 1032:1; a larger claim is false, and must not be believed when memory is reserved. */
 const MAX_DEFLATE_RATIO = 1032;
 const INFLATE_STEP = 1 << 16;
-
-const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
-  let c = n;
-  for (let bit = 0; bit < 8; bit++) c = c & 1 ? 0xedb88320 ^ (c >>> 1) : c >>> 1;
-  return c;
-});
-
-function updateCrc32(crc: number, bytes: Uint8Array): number {
-  let c = ~crc;
-  for (let i = 0; i < bytes.length; i++) c = CRC_TABLE[(c ^ bytes[i]) & 0xff] ^ (c >>> 8);
-  return ~c >>> 0;
-}
 
 function readView(file: RangeFile, position: number, length: number): DataView {
   if (position < 0 || position + length > file.size)
