@@ -1,8 +1,9 @@
 import { InputError } from '../errors.js';
 import { finalizeRows, type RowStatistics } from '../kernels/row-statistics.js';
+import type { ActivationQuantization } from './activation-quantization.js';
 import type { ModelDescription } from './description.js';
 import { createHeadRunner, type HeadRunner, type LogitsPart, type StatisticsRequest } from './head-runner.js';
-import type { LayerTap } from './layer-parts.js';
+import { EXPERT_TAPS, type LayerTap } from './layer-parts.js';
 import {
   createLayerRunner,
   type Floats,
@@ -26,6 +27,8 @@ export interface EngineOptions {
   readonly context: number;
   /** Bytes that what runs beside the engine will take; the plan leaves them free. */
   readonly reserveBytes?: number;
+  /** Simulates quantised activations: the input of every linear but router and head is quantised and dequantised. */
+  readonly activations?: ActivationQuantization;
   /** Overrides of what the memory limit would choose; for measurements. */
   readonly plan?: Partial<MemoryPlan>;
 }
@@ -51,6 +54,11 @@ export interface ForwardRequest {
   readonly streams?: Floats;
   /** Layers to run; all when absent. */
   readonly layers?: readonly [from: number, to: number];
+  /**
+   * The pass goes on from `streams`, which an earlier pass over the same windows left after layer `layers[0]` - 1 (of a
+   * single length, or in the same order); embeddings are not read.
+   */
+  readonly continues?: boolean;
 }
 
 /** Keys and values of all layers for a batch of sequences of equal length. */
@@ -96,7 +104,15 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
   const make = (length: number): Floats => (precision === 'f32' ? new Float32Array(length) : new Float64Array(length));
   const sessions = createSessionPool({ threads, device: options.device, arena: plan.layersResident, precision });
   const reader = createWeightReader(threads);
-  const runner = createLayerRunner({ model, precision, threads, sessions, rowsPerRun: plan.rowsPerRun });
+  const { activations } = options;
+  const runner = createLayerRunner({
+    model,
+    precision,
+    threads,
+    sessions,
+    rowsPerRun: plan.rowsPerRun,
+    ...(activations && { activations }),
+  });
   const readWhole = (weight: StoredWeight): Floats => {
     const data = make(weight.shape.reduce((a, b) => a * b, 1));
     reader.read(weight, data);
@@ -121,11 +137,13 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
   );
   const residentLayers = new Map<number, ReadonlyMap<string, Floats>>();
   let reused: Map<string, Floats> | undefined;
+  let reusedLayer: number | undefined;
 
   /** Weights of one layer, widened. Streamed layers of one shape reuse the same buffers. */
   const layerWeights = (index: number): ReadonlyMap<string, Floats> => {
-    const found = residentLayers.get(index);
+    const found = reusedLayer === index ? reused : residentLayers.get(index);
     if (found) return found;
+    reusedLayer = undefined;
     const loaded = new Map<string, Floats>();
     for (const [role, weight] of weights.layers[index]) {
       const length = weight.shape.reduce((a, b) => a * b, 1);
@@ -135,7 +153,10 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
       loaded.set(role, target);
     }
     if (plan.layersResident) residentLayers.set(index, loaded);
-    else reused = loaded;
+    else {
+      reused = loaded;
+      reusedLayer = index;
+    }
     return loaded;
   };
 
@@ -162,6 +183,7 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
 
   const makeGroups = (request: ForwardRequest): WindowGroup[] => {
     const start = request.past?.length ?? 0;
+    if (request.continues && !request.streams) throw new RangeError('a pass that continues needs its streams');
     const byLength = new Map<number, number[]>();
     request.windows.forEach((window, index) => {
       if (window.length === 0) throw new InputError('a window without tokens cannot be run');
@@ -185,9 +207,11 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
         const size = windows.length * length * model.hiddenSize;
         const stream = request.streams ? request.streams.subarray(laidOut, laidOut + size) : make(size);
         laidOut += size;
-        windows.forEach((index, b) => {
-          embed(request.windows[index], start, stream, b * length);
-        });
+        if (!request.continues) {
+          windows.forEach((index, b) => {
+            embed(request.windows[index], start, stream, b * length);
+          });
+        }
         groups.push({
           windows,
           length,
@@ -256,9 +280,15 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
   };
 }
 
-/** Router logits exist only in layers with experts. */
+/** Of the taps asked for those that the layer has: the router and experts exist in layers with experts alone. */
 function tapsOf(model: ModelDescription, layer: number, taps: readonly LayerTap[]): readonly LayerTap[] {
-  return model.layers[layer].mlp.kind === 'moe' ? taps : taps.filter((tap) => tap !== 'router_logits');
+  const { mlp } = model.layers[layer];
+  const routed: readonly LayerTap[] = ['router_logits', ...EXPERT_TAPS];
+  return taps.filter((tap) => {
+    if (routed.includes(tap)) return mlp.kind === 'moe';
+    if (tap === 'shared_hidden') return mlp.kind === 'moe' && mlp.shared !== undefined;
+    return tap !== 'mlp_hidden' || mlp.kind === 'dense';
+  });
 }
 
 /** Rows [n, hidden] of the given positions of each window, in the order of the windows, into `into` where given. */

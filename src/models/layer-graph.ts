@@ -1,3 +1,5 @@
+import { createActivationQuantizer } from './activation-graph.js';
+import type { ActivationQuantization } from './activation-quantization.js';
 import { groupedAttention, plainAttention, rotate, takesPlainAttention } from './attention-graph.js';
 import type { LayerDescription, ModelDescription, NormDescription, RopeDescription } from './description.js';
 import { composeGraph, type GraphComposer } from './graph.js';
@@ -29,6 +31,8 @@ export interface RangeRequest {
   readonly residuals: boolean;
   /** Interventions on the output of layer k, in order. Key -1 acts on the input of the range. */
   readonly interventions: ReadonlyMap<number, readonly InterventionKind[]>;
+  /** Quantise and dequantise the input of every linear but the router's; off when absent. */
+  readonly activations?: ActivationQuantization;
 }
 
 /**
@@ -38,7 +42,9 @@ export interface RangeRequest {
  * `<prefix><role>`; per layer either `<prefix>past_k`, `<prefix>past_v` [B, kvHeads, capacity, headDim] with
  * `last_key` (int32 [B], index of the last visible key) and `total` (int32 [1]) for the grouped path, or
  * `<prefix>past_k/v` [B, kvHeads, past, headDim] with `mask.<window or all>` (bool [S, past + S]) for the plain path.
- * Outputs: `resid_out` [B, S, hidden], `<prefix>present_k/v`, and the taps by name.
+ * Outputs: `resid_out` [B, S, hidden], `<prefix>present_k/v`, and the taps by name; with a tap of experts also
+ * `<prefix>expert_tokens` (int64 [routed], row of each expert row), `<prefix>expert_counts` (int64 [experts]) and
+ * `<prefix>expert_weights` [routed] (the router's weights).
  *
  * The plain path (operator Attention, opset 23) serves f64, attention probabilities and odd head
  * sizes; all else takes GroupQueryAttention, which never holds a [heads, S, T] buffer.
@@ -56,6 +62,7 @@ export function composeRange(request: RangeRequest): Uint8Array {
     taps: new Set(taps),
     ropes: request.ropes,
     batchLength,
+    quantize: createActivationQuantizer(g, request.activations),
   };
 
   let stream = flatten(g, resid, hiddenSize);
@@ -82,7 +89,9 @@ function intervene(
 
 function decoderLayer(context: LayerContext, layer: LayerDescription, prefix: string, stream: string): string {
   const { g, hiddenSize, norm, taps } = context;
-  const attended = attention(context, layer, prefix, normalize(g, norm, stream, `${prefix}attn_norm`, hiddenSize));
+  const normed = normalize(g, norm, stream, `${prefix}attn_norm`, hiddenSize);
+  if (taps.has('attention_input')) g.publish(normed, `${prefix}attention_input`);
+  const attended = attention(context, layer, prefix, normed);
   if (taps.has('attention_output')) g.publish(attended, `${prefix}attention_output`);
 
   const finish = (branch: string, role: string): string =>
@@ -93,7 +102,7 @@ function decoderLayer(context: LayerContext, layer: LayerDescription, prefix: st
   if (taps.has('mlp_input')) g.publish(mlpInput, `${prefix}mlp_input`);
   const mixed =
     layer.mlp.kind === 'dense'
-      ? denseMlp(context, layer.mlp, prefix, mlpInput)
+      ? denseMlp(context, layer.mlp, prefix, context.quantize(mlpInput, hiddenSize))
       : mixtureOfExperts(context, layer.mlp, prefix, mlpInput);
   return g.node('Add', [middle, finish(mixed, 'mlp_post_norm')]);
 }
@@ -104,10 +113,14 @@ function denseMlp(
   prefix: string,
   value: string,
 ): string {
-  const { g, hiddenSize } = context;
+  const { g, hiddenSize, taps } = context;
+  const down = (hidden: string): string => {
+    if (taps.has('mlp_hidden')) g.publish(hidden, `${prefix}mlp_hidden`);
+    return linear(context, context.quantize(hidden, mlp.width), `${prefix}down`, mlp.width, hiddenSize, mlp.bias);
+  };
   if (!mlp.gated) {
     const up = linear(context, value, `${prefix}up`, hiddenSize, mlp.width, mlp.bias);
-    return linear(context, activate(g, mlp.activation, up), `${prefix}down`, mlp.width, hiddenSize, mlp.bias);
+    return down(activate(g, mlp.activation, up));
   }
   let gate: string;
   let up: string;
@@ -118,8 +131,7 @@ function denseMlp(
     gate = linear(context, value, `${prefix}gate`, hiddenSize, mlp.width, mlp.bias);
     up = linear(context, value, `${prefix}up`, hiddenSize, mlp.width, mlp.bias);
   }
-  const gated = g.node('Mul', [activate(g, mlp.activation, gate), up]);
-  return linear(context, gated, `${prefix}down`, mlp.width, hiddenSize, mlp.bias);
+  return down(g.node('Mul', [activate(g, mlp.activation, gate), up]));
 }
 
 function attention(context: LayerContext, layer: LayerDescription, prefix: string, value: string): string {
@@ -128,7 +140,7 @@ function attention(context: LayerContext, layer: LayerDescription, prefix: strin
   const qWidth = a.heads * a.headDim;
   const kvWidth = a.kvHeads * a.headDim;
 
-  let [q, k, v] = project(context, a, prefix, value);
+  let [q, k, v] = project(context, a, prefix, context.quantize(value, hiddenSize));
   if (a.qkNorm === 'head') {
     q = headNorm(g, norm, q, `${prefix}q_norm`, a.headDim, qWidth);
     k = headNorm(g, norm, k, `${prefix}k_norm`, a.headDim, kvWidth);
@@ -153,7 +165,9 @@ function attention(context: LayerContext, layer: LayerDescription, prefix: strin
   const mixed = takesPlainAttention(a, g.float, taps)
     ? plainAttention(g, a, prefix, q, k, v, taps.has('attention_probabilities'))
     : groupedAttention(g, a, prefix, q, k, v);
-  return linear(context, flatten(g, mixed, qWidth), `${prefix}o`, qWidth, hiddenSize, a.outputBias);
+  const rows = flatten(g, mixed, qWidth);
+  if (taps.has('attention_mixed')) g.publish(rows, `${prefix}attention_mixed`);
+  return linear(context, context.quantize(rows, qWidth), `${prefix}o`, qWidth, hiddenSize, a.outputBias);
 }
 
 /** Queries, keys and values, each [n, heads * headDim]. */

@@ -1,25 +1,55 @@
 import type { Activation, NormDescription, RopeDescription } from './description.js';
 import type { GraphComposer } from './graph.js';
 
-/** Values a layer graph can give beside the residual stream. */
+/**
+ * Values a layer graph can give beside the residual stream, flattened over windows and positions (rows = B * S).
+ *
+ * The inputs of the linears, each [rows, width]: `attention_input` (normed, of q, k and v), `attention_mixed` (heads side
+ * by side, of o), `mlp_input` (normed, of gate, up, router and shared expert), `mlp_hidden` (of down, dense layers),
+ * `shared_hidden` (of the shared expert's down).
+ *
+ * Of the routed experts, the rows of all experts one after the other, each exactly once (neither the twin that keeps a
+ * lone row company nor experts that nobody chose appear): `expert_input` [routed, hidden] (of gate and up),
+ * `expert_hidden` [routed, expert width] (of down), `expert_output` [routed, hidden] (before the router's weight), with
+ * routed = rows * experts per token. Which rows belong to which expert is in `TapEvent.experts`.
+ *
+ * All are the values of the model itself, before a simulated quantisation of activations.
+ */
 export type LayerTap =
   | 'attention_probabilities'
   | 'queries'
   | 'keys'
   | 'values'
+  | 'attention_input'
+  | 'attention_mixed'
   | 'attention_output'
   | 'mlp_input'
-  | 'router_logits';
+  | 'mlp_hidden'
+  | 'shared_hidden'
+  | 'router_logits'
+  | 'expert_input'
+  | 'expert_hidden'
+  | 'expert_output';
 
 export const LAYER_TAPS: readonly LayerTap[] = [
   'attention_probabilities',
   'queries',
   'keys',
   'values',
+  'attention_input',
+  'attention_mixed',
   'attention_output',
   'mlp_input',
+  'mlp_hidden',
+  'shared_hidden',
   'router_logits',
+  'expert_input',
+  'expert_hidden',
+  'expert_output',
 ];
+
+/** Taps whose rows are those of the experts, one expert after the other. */
+export const EXPERT_TAPS: readonly LayerTap[] = ['expert_input', 'expert_hidden', 'expert_output'];
 
 /** Everything that the parts of a layer need to know. */
 export interface LayerContext {
@@ -32,6 +62,8 @@ export interface LayerContext {
   readonly ropes: readonly RopeDescription[];
   /** Value [B, S], int64. */
   readonly batchLength: string;
+  /** [n, width] as the linears after it see it: the value itself, or what a simulated quantisation makes of it. */
+  readonly quantize: (value: string, width: number) => string;
 }
 
 /** [B, S, width] -> [B * S, width]. */

@@ -1,12 +1,13 @@
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
+import { type ActivationQuantization, activationsKey } from './activation-quantization.js';
 import { maskName, takesPlainAttention } from './attention-graph.js';
 import { type LayerDescription, layerKey, type ModelDescription } from './description.js';
 import type { InterventionKind } from './interventions.js';
 import { composeRange } from './layer-graph.js';
-import type { LayerTap } from './layer-parts.js';
+import { EXPERT_TAPS, type LayerTap } from './layer-parts.js';
 import { equalBitThreads, layerProducts } from './product-threads.js';
 import { type RopeFrequencies, ropeFrequencies, ropeTables } from './rope.js';
-import { floatsOf, runSession, type SessionPool, tensorOf } from './sessions.js';
+import { floatsOf, integersOf, runSession, type SessionPool, tensorOf } from './sessions.js';
 
 export type Floats = Float32Array | Float64Array;
 
@@ -43,6 +44,20 @@ export interface WindowGroup {
   readonly caches?: LayerCache[];
 }
 
+/**
+ * Which rows the experts of a layer saw. Taps of experts ({@link EXPERT_TAPS}) are [routed, width] with the rows of expert
+ * 0 first, then those of expert 1, and so on; a row that chose several experts is there once for each. An expert that
+ * nobody chose has no rows.
+ */
+export interface ExpertRows {
+  /** Rows of each expert, [experts]; they sum to routed. */
+  readonly counts: Int32Array;
+  /** Row of the event's other taps (window * count + position - from) that each is, [routed]; ascending in an expert. */
+  readonly rows: Int32Array;
+  /** Weight that the router gave each, [routed]. */
+  readonly weights: Floats;
+}
+
 /** What a layer gave for positions from..from+count-1 of a group. */
 export interface TapEvent {
   readonly layer: number;
@@ -52,6 +67,8 @@ export interface TapEvent {
   readonly count: number;
   /** Values by tap; batch-major. Probabilities are [B, heads, count, from + count]. */
   readonly taps: ReadonlyMap<LayerTap, Floats>;
+  /** Where a tap of experts was asked for and the layer has some. */
+  readonly experts?: ExpertRows;
 }
 
 export interface LayerRunSettings {
@@ -60,6 +77,8 @@ export interface LayerRunSettings {
   readonly rowsPerRun: number;
   readonly threads: number;
   readonly sessions: SessionPool;
+  /** A simulated quantisation of the inputs of linears. */
+  readonly activations?: ActivationQuantization;
 }
 
 export interface LayerRunRequest {
@@ -77,6 +96,7 @@ export interface LayerRunRequest {
 const PREFIX = 'layer.';
 /** What a later run must find in the cache. */
 const CACHED: readonly LayerTap[] = ['keys', 'values'];
+const EXPERT_PARTS = ['tokens', 'counts', 'weights'] as const;
 
 interface RopeTables {
   readonly cos: Floats;
@@ -91,7 +111,7 @@ export interface LayerRunner {
 }
 
 export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
-  const { model, precision, sessions, rowsPerRun, threads } = settings;
+  const { model, precision, sessions, rowsPerRun, threads, activations } = settings;
   const frequencyCache = new Map<number, { length: number; frequencies: RopeFrequencies }>();
   const tableCache = new WeakMap<RopeFrequencies, RopeTables>();
   const scratchBuffers = new Map<string, Floats>();
@@ -114,7 +134,8 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
     kinds: readonly InterventionKind[],
     most?: number,
   ): Promise<InferenceSession> => {
-    const key = `${precision}|${layers.map(layerKey).join()}|${taps.join()}|${kinds.join()}`;
+    const quantized = activationsKey(activations);
+    const key = `${precision}|${layers.map(layerKey).join()}|${taps.join()}|${kinds.join()}|${quantized}`;
     const compose = (): Uint8Array =>
       composeRange({
         layers,
@@ -127,6 +148,7 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
         taps,
         residuals: false,
         interventions: new Map([[layers.length - 1, kinds]]),
+        ...(activations && { activations }),
       });
     return sessions.get(key, compose, most);
   };
@@ -213,8 +235,17 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
     stream.set(group.stream, model.hiddenSize);
     const twin: WindowGroup = { ...group, windows: [window, window], stream };
     const onTap = (event: TapEvent): void => {
-      const halves = [...event.taps].map(([tap, data]) => [tap, data.subarray(0, data.length / 2)] as const);
-      request.onTap?.({ ...event, group, taps: new Map(halves) });
+      const { experts } = event;
+      const halves = [...event.taps].map(([tap, data]) => {
+        const ofExperts = experts !== undefined && EXPERT_TAPS.includes(tap);
+        return [tap, ofExperts ? withoutTwin(data, experts) : data.subarray(0, data.length / 2)] as const;
+      });
+      const alone = experts && {
+        counts: experts.counts.map((count) => count / 2),
+        rows: experts.rows.filter((row) => row === 0),
+        weights: withoutTwin(experts.weights, experts),
+      };
+      request.onTap?.({ ...event, group, taps: new Map(halves), ...(alone && { experts: alone }) });
     };
     await runner.run({ ...request, groups: [twin], onTap });
     group.stream.set(stream.subarray(0, model.hiddenSize));
@@ -281,6 +312,8 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
             feeds.total = tensorOf(Int32Array.of(end), [1]);
           }
           for (const tap of outward) fetches[PREFIX + tap] = null;
+          const ofExperts = request.taps.some((tap) => EXPERT_TAPS.includes(tap));
+          if (ofExperts) for (const part of EXPERT_PARTS) fetches[`${PREFIX}expert_${part}`] = null;
           const mixing = plain
             ? [
                 { columns: headDim, depth: end },
@@ -305,7 +338,8 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
           }
           if (request.onTap && request.taps.length > 0) {
             const taps = new Map(request.taps.map((tap) => [tap, floatsOf(outputs[PREFIX + tap])]));
-            request.onTap({ layer: request.layer, group, from: first, count, taps });
+            const experts = ofExperts ? { experts: expertRows(outputs) } : {};
+            request.onTap({ layer: request.layer, group, from: first, count, taps, ...experts });
           }
         }
       }
@@ -327,6 +361,25 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
     },
   };
   return runner;
+}
+
+function expertRows(outputs: Awaited<ReturnType<typeof runSession>>): ExpertRows {
+  return {
+    counts: integersOf(outputs[`${PREFIX}expert_counts`]),
+    rows: integersOf(outputs[`${PREFIX}expert_tokens`]),
+    weights: floatsOf(outputs[`${PREFIX}expert_weights`]),
+  };
+}
+
+/** Rows of a tap of experts without those of the second of two equal rows (see `runTwin`). */
+function withoutTwin(data: Floats, experts: ExpertRows): Floats {
+  const width = data.length / experts.rows.length;
+  const kept = data.slice(0, data.length / 2);
+  let next = 0;
+  experts.rows.forEach((row, r) => {
+    if (row === 0) kept.set(data.subarray(r * width, (r + 1) * width), width * next++);
+  });
+  return kept;
 }
 
 /** Writes rows [B, count, heads * headDim] into a cache [B, heads, capacity, headDim] from position `first` on. */

@@ -1,5 +1,5 @@
 import type { MoeMlpDescription } from './description.js';
-import { activate, type LayerContext, linear } from './layer-parts.js';
+import { activate, EXPERT_TAPS, type LayerContext, type LayerTap, linear } from './layer-parts.js';
 
 /** TensorProto.DataType of int64. */
 const INT64 = 7;
@@ -10,6 +10,7 @@ const INT64 = 7;
  * Router: softmax over all experts, top-k, optionally renormalised (Mixtral, Qwen-MoE, OLMoE). Each expert runs only
  * over the tokens that chose it; an expert that nobody chose runs over zero rows. The outputs are written to their
  * (token, slot) places and the slots of a token are summed, so the result does not depend on the order of experts.
+ * The router reads the rows as they are; a simulated quantisation of activations stands before the experts alone.
  */
 export function mixtureOfExperts(context: LayerContext, mlp: MoeMlpDescription, prefix: string, value: string): string {
   const { g, hiddenSize, taps } = context;
@@ -30,8 +31,10 @@ export function mixtureOfExperts(context: LayerContext, mlp: MoeMlpDescription, 
   const flatWeights = g.node('Reshape', [scaled, g.integers([-1, 1])]);
   const flatChosen = g.node('Reshape', [chosen, lastAxis]);
 
+  const inputs = context.quantize(value, hiddenSize);
   const slots: string[] = [];
   const outputs: string[] = [];
+  const seen = createExpertTaps(context, prefix);
   for (let expert = 0; expert < mlp.experts; expert++) {
     const mask = g.node('Equal', [flatChosen, g.integers([expert], true)]);
     const slot = g.node('Reshape', [g.node('NonZero', [mask]), lastAxis]);
@@ -41,13 +44,15 @@ export function mixtureOfExperts(context: LayerContext, mlp: MoeMlpDescription, 
     const lone = g.node('Cast', [g.node('Equal', [count, g.integers([1])])], { attributes: { to: { int: INT64 } } });
     const company = g.node('Slice', [token, g.integers([0]), lone]);
     const chosenRows = g.node('Concat', [token, company], { attributes: { axis: { int: 0 } } });
-    const rows = g.node('Gather', [value, chosenRows], { attributes: { axis: { int: 0 } } });
-    const all = gatedMlp(context, `${prefix}expert.${expert}.`, rows, mlp);
+    const rows = g.node('Gather', [inputs, chosenRows], { attributes: { axis: { int: 0 } } });
+    const { hidden, out: all } = gatedMlp(context, `${prefix}expert.${expert}.`, rows, mlp);
     const out = g.node('Slice', [all, g.integers([0]), count]);
     const weight = g.node('Gather', [flatWeights, slot], { attributes: { axis: { int: 0 } } });
     slots.push(slot);
     outputs.push(g.node('Mul', [out, weight]));
+    seen.add({ value, token, count, weight, hidden, out });
   }
+  seen.publish();
   const concat = { attributes: { axis: { int: 0 } } };
   const places = g.node('Unsqueeze', [g.node('Concat', slots, concat), lastAxis]);
   const stacked = g.node('Concat', outputs, concat);
@@ -56,21 +61,68 @@ export function mixtureOfExperts(context: LayerContext, mlp: MoeMlpDescription, 
   const routed = g.node('ReduceSum', [bySlot, g.integers([1])], { attributes: { keepdims: { int: 0 } } });
   if (!mlp.shared) return routed;
 
-  const shared = gatedMlp(context, `${prefix}shared.`, value, { ...mlp, width: mlp.shared.width });
+  const { hidden, out: shared } = gatedMlp(context, `${prefix}shared.`, inputs, { ...mlp, width: mlp.shared.width });
+  if (taps.has('shared_hidden')) g.publish(hidden, `${prefix}shared_hidden`);
   if (!mlp.shared.gated) return g.node('Add', [routed, shared]);
   const score = g.node('Sigmoid', [linear(context, value, `${prefix}shared.router`, hiddenSize, 1, false)]);
   return g.node('Add', [routed, g.node('Mul', [score, shared])]);
 }
 
+/** Values of one expert: its tokens [count], and its rows, of which `hidden` may carry one more for company. */
+interface ExpertValues {
+  readonly value: string;
+  readonly token: string;
+  readonly count: string;
+  readonly weight: string;
+  readonly hidden: string;
+  readonly out: string;
+}
+
+/** Collects what the experts see and publishes it, expert by expert, where a tap asks for it. */
+function createExpertTaps(context: LayerContext, prefix: string): { add(expert: ExpertValues): void; publish(): void } {
+  const { g, taps } = context;
+  const wanted = EXPERT_TAPS.filter((tap) => taps.has(tap));
+  const parts = new Map<LayerTap | 'tokens' | 'counts' | 'weights', string[]>();
+  const push = (name: LayerTap | 'tokens' | 'counts' | 'weights', value: string): void => {
+    parts.set(name, [...(parts.get(name) ?? []), value]);
+  };
+  return {
+    add({ value, token, count, weight, hidden, out }) {
+      if (wanted.length === 0) return;
+      push('tokens', token);
+      push('counts', count);
+      push('weights', g.node('Reshape', [weight, g.integers([-1])]));
+      for (const tap of wanted) {
+        if (tap === 'expert_input') push(tap, g.node('Gather', [value, token], { attributes: { axis: { int: 0 } } }));
+        else if (tap === 'expert_hidden') push(tap, g.node('Slice', [hidden, g.integers([0]), count]));
+        else push(tap, out);
+      }
+    },
+    publish() {
+      for (const [name, values] of parts) {
+        const whole = g.node('Concat', values, { attributes: { axis: { int: 0 } } });
+        if (name === 'tokens' || name === 'counts') {
+          g.node('Identity', [whole], { outputs: [`${prefix}expert_${name}`] });
+          g.output(`${prefix}expert_${name}`, 'i64', [null]);
+        } else {
+          g.publish(whole, name === 'weights' ? `${prefix}expert_weights` : `${prefix}${name}`);
+        }
+      }
+    },
+  };
+}
+
+/** down(act(gate x) * up x), with the input of `down`, for x [n, hidden] that is quantised already where it should be. */
 function gatedMlp(
   context: LayerContext,
   prefix: string,
   value: string,
   mlp: Pick<MoeMlpDescription, 'width' | 'activation'>,
-): string {
+): { readonly hidden: string; readonly out: string } {
   const { g, hiddenSize } = context;
   const gate = linear(context, value, `${prefix}gate`, hiddenSize, mlp.width, false);
   const up = linear(context, value, `${prefix}up`, hiddenSize, mlp.width, false);
-  const gated = g.node('Mul', [activate(g, mlp.activation, gate), up]);
-  return linear(context, gated, `${prefix}down`, mlp.width, hiddenSize, false);
+  const hidden = g.node('Mul', [activate(g, mlp.activation, gate), up]);
+  const out = linear(context, context.quantize(hidden, mlp.width), `${prefix}down`, mlp.width, hiddenSize, false);
+  return { hidden, out };
 }

@@ -99,6 +99,13 @@ export function tensorOf(data: Float32Array | Float64Array | Int32Array | Uint8A
   return new Tensor('bool', data, dims);
 }
 
+/** An output of int64 whose values fit 32 bits. */
+export function integersOf(value: OnnxValue | undefined): Int32Array {
+  const data = (value as Tensor | undefined)?.data;
+  if (data instanceof BigInt64Array) return Int32Array.from(data, Number);
+  throw new RunError('ONNX Runtime returned no integers where some were expected');
+}
+
 /** The typed array of a floating-point output. */
 export function floatsOf(value: OnnxValue | undefined): Float32Array | Float64Array {
   const data = (value as Tensor | undefined)?.data;
