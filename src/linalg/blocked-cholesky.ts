@@ -7,6 +7,11 @@ export interface FactorOptions {
   readonly threads?: number;
 }
 
+export interface InPlaceFactorOptions extends FactorOptions {
+  /** Leave what lies above the diagonal as it is, instead of clearing it. */
+  readonly keepUpper?: boolean;
+}
+
 /** Factors the diagonal block at `at` in place. False when a pivot is not positive. */
 function factorBlock(a: Float64Array, n: number, at: number, size: number): boolean {
   for (let i = 0; i < size; i++) {
@@ -43,9 +48,9 @@ function invertBlock(a: Float64Array, stride: number, at: number, size: number):
 /**
  * Lower Cholesky factor of a symmetric positive definite matrix `[n, n]`, in place, by blocks (Golub & Van Loan 2013,
  * section 4.2.6): the lower triangle is read and becomes the factor, the upper one becomes zero. False when the matrix
- * is not positive definite in f64; its entries are then lost.
+ * is not positive definite in f64; its lower triangle is then lost, and what lies above the diagonal is as it was.
  */
-export function choleskyInPlace(a: Float64Array, n: number, options: FactorOptions = {}): boolean {
+export function choleskyInPlace(a: Float64Array, n: number, options: InPlaceFactorOptions = {}): boolean {
   const panel = new Float64Array(Math.max(0, n - BLOCK) * BLOCK);
   for (let at = 0; at < n; at += BLOCK) {
     const size = Math.min(BLOCK, n - at);
@@ -70,7 +75,7 @@ export function choleskyInPlace(a: Float64Array, n: number, options: FactorOptio
       { strideX: size, strideC: n, alpha: -1, beta: 1, ...options },
     );
   }
-  for (let i = 0; i < n; i++) a.fill(0, i * n + i + 1, (i + 1) * n);
+  if (options.keepUpper !== true) for (let i = 0; i < n; i++) a.fill(0, i * n + i + 1, (i + 1) * n);
   return true;
 }
 
