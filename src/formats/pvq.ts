@@ -2,6 +2,7 @@ import { InputError } from '../errors.js';
 import { quoted } from './files.js';
 import { byteLengthOf } from './ggml-blocks.js';
 import { GGML_TYPE_NUMBERS } from './ggml-types.js';
+import { duplicateKey } from './json-keys.js';
 import { headerEntry, type PlannedTensor } from './safetensors-writer.js';
 import { DTYPE_BYTES, type DType, elementCount, type GgmlBlockType } from './tensor.js';
 
@@ -134,8 +135,8 @@ const COLUMNS = [
   'seed',
 ] as const;
 
-/** What tensors of a run have in common is written once in a file: see docs/pvq-format.md. */
-interface Tables {
+/** What tensors of a run have in common, written once in every file: see docs/pvq-format.md. */
+export interface PvqTables {
   readonly kinds: object[];
   readonly rotations: object[];
 }
@@ -157,8 +158,9 @@ function enter(list: object[], entry: object): number {
   return found >= 0 ? found : list.push(entry) - 1;
 }
 
-function tablesOf(tensors: readonly TableFields[]): Tables {
-  const tables: Tables = { kinds: [], rotations: [] };
+/** The tables of a run over all of its quantised tensors, in their order. */
+export function pvqTables(tensors: readonly TableFields[]): PvqTables {
+  const tables: PvqTables = { kinds: [], rotations: [] };
   for (const tensor of tensors) {
     enter(tables.kinds, kindOf(tensor));
     if (tensor.rotation !== null) enter(tables.rotations, rotationOf(tensor.rotation));
@@ -166,7 +168,7 @@ function tablesOf(tensors: readonly TableFields[]): Tables {
   return tables;
 }
 
-function rowOf(tensor: PvqTensor, tables: Tables): unknown[] {
+function rowOf(tensor: PvqTensor, tables: PvqTables): unknown[] {
   const { code, rotation } = tensor;
   const row: unknown[] = [
     tensor.shape,
@@ -184,18 +186,17 @@ function rowOf(tensor: PvqTensor, tables: Tables): unknown[] {
   return row;
 }
 
-function encodeHead(seed: string, tables: Tables): string {
+function encodeHead(seed: string, tables: PvqTables): string {
   const { kinds, rotations } = tables;
   return `{"version":${JSON.stringify(PVQ_VERSION)},"seed":${JSON.stringify(seed)},"kinds":${JSON.stringify(kinds)},"rotations":${JSON.stringify(rotations)},"columns":${JSON.stringify(COLUMNS)},"tensors":{`;
 }
 
-function encodeRow(tensor: PvqTensor, tables: Tables): string {
+function encodeRow(tensor: PvqTensor, tables: PvqTables): string {
   return `${JSON.stringify(tensor.name)}:${JSON.stringify(rowOf(tensor, tables))}`;
 }
 
-/** The value of `__metadata__.pvq`, a JSON text. */
-export function encodePvqMetadata({ seed, tensors }: PvqMetadata): string {
-  const tables = tablesOf(tensors);
+/** The value of `__metadata__.pvq`, a JSON text. `tables` are those of the run where a file holds a part of it. */
+export function encodePvqMetadata({ seed, tensors }: PvqMetadata, tables = pvqTables(tensors)): string {
   return `${encodeHead(seed, tables)}${tensors.map((tensor) => encodeRow(tensor, tables)).join(',')}}}`;
 }
 
@@ -228,12 +229,12 @@ export function tensorFileBytes(
   tensor: Omit<PvqTensor, 'crc32' | 'sourceSha256'>,
   sizes: PayloadSizes,
   digits: number,
-  tables: readonly TableFields[],
+  tables: PvqTables,
   index?: IndexLine,
 ): { readonly payload: number; readonly metadata: number } {
   const plan = payloadPlan(tensor, sizes);
   let payload = 0;
-  const row = encodeRow({ ...tensor, crc32: 0, sourceSha256: '0'.repeat(64) }, tablesOf(tables));
+  const row = encodeRow({ ...tensor, crc32: 0, sourceSha256: '0'.repeat(64) }, tables);
   // Commas: one before each entry of the header (the metadata stand first), one between rows.
   let metadata = escapedBytes(`${row},`);
   for (const part of plan) {
@@ -244,11 +245,10 @@ export function tensorFileBytes(
   return { payload, metadata };
 }
 
-/** Bytes that the metadata take in one file whatever the number of its tensors: the rest of `__metadata__.pvq`. */
-export function fixedFileBytes(seed: string, tensors: readonly TableFields[]): number {
-  const head = `${encodeHead(seed, tablesOf(tensors))}}}`;
-  // The last row has no comma after it.
-  return Buffer.byteLength(`,"${PVQ_KEY}":""`) + escapedBytes(head) - (tensors.length > 0 ? 1 : 0);
+/** Bytes that the metadata take in one file that holds quantised tensors, whatever their number. */
+export function fixedFileBytes(seed: string, tables: PvqTables): number {
+  // The last row has no comma after it, which is counted with every row.
+  return Buffer.byteLength(`,"${PVQ_KEY}":""`) + escapedBytes(`${encodeHead(seed, tables)}}}`) - 1;
 }
 
 /**
@@ -393,6 +393,8 @@ export function parsePvqMetadata(text: string, file: string): PvqMetadata {
     throw new InputError(
       `${where}: version ${quoted(String(value.version))} is not read, only ${PVQ_VERSION}: use the surprisal that wrote it`,
     );
+  const twice = duplicateKey(text);
+  if (twice !== undefined) throw new InputError(`${where} holds the name ${quoted(twice)} twice`);
   onlyKeys(value, ['version', 'seed', 'kinds', 'rotations', 'columns', 'tensors'], where);
   const { seed, kinds, rotations, tensors } = value;
   if (!isSeed(seed)) throw new InputError(`${where}: the seed is not a decimal number`);

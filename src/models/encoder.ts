@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
-import { openSafetensors } from '../formats/safetensors.js';
 import type { TensorStore } from '../formats/tensor.js';
 import { equalBitThreads } from '../kernels/product-threads.js';
 import { describeEncoder, type EncoderDescription, type EncoderRole } from './encoder-description.js';
@@ -8,6 +7,7 @@ import { composeGraph } from './graph.js';
 import { activate } from './layer-parts.js';
 import type { Floats } from './layer-runner.js';
 import { readJson } from './model-files.js';
+import { openWeights } from './pvq-store.js';
 import { createSessionPool, floatsOf, runSession, type SessionPool, tensorOf } from './sessions.js';
 import { createWeightReader, type StoredWeight } from './weights.js';
 
@@ -146,7 +146,7 @@ export function relativeBucket(distance: number, buckets: number): number {
  */
 export function openEncoder(path: string, options: EncoderOptions): Encoder {
   const description = describeEncoder(readJson(join(path, 'config.json')), join(path, 'config.json'));
-  const store = openSafetensors(path);
+  const store = openWeights(path, options.threads);
   try {
     return encoderOf(description, store, options);
   } finally {

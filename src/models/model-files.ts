@@ -1,13 +1,14 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { InputError } from '../errors.js';
-import { openGguf } from '../formats/gguf.js';
-import { openSafetensors } from '../formats/safetensors.js';
+import { type GgufStore, openGguf } from '../formats/gguf.js';
+import { SAFETENSORS_FILE } from '../formats/safetensors.js';
 import { elementCount, type TensorStore } from '../formats/tensor.js';
 import { describeModel, MODEL_TYPES } from './architectures.js';
 import type { Config } from './config-reader.js';
 import type { ModelDescription } from './description.js';
 import { describeGguf } from './gguf-model.js';
+import { openWeights, overlayStore } from './pvq-store.js';
 import { GGUF_NAMES, huggingFaceNames } from './weight-names.js';
 import {
   createWeightReader,
@@ -41,10 +42,12 @@ export function openModelFiles(path: string): ModelFiles {
 function openHuggingFace(path: string): ModelFiles {
   const configPath = join(path, 'config.json');
   if (!existsSync(configPath)) {
+    // A quantised GGUF model: a directory with model.gguf and what is quantised beside it.
+    if (existsSync(join(path, 'model.gguf'))) return openGgufModel(join(path, 'model.gguf'));
     throw new InputError(`${path}: no config.json; a model directory needs config.json and *.safetensors`);
   }
   const description = describeModel(readJson(configPath), configPath);
-  return locateHuggingFace(path, description, openSafetensors(path));
+  return locateHuggingFace(path, description, openWeights(path));
 }
 
 /** Finds a model's weights in a store that names them as Hugging Face checkpoints do. */
@@ -66,9 +69,10 @@ function openGgufModel(path: string): ModelFiles {
         'model types) or a .gguf file',
     );
   }
-  const store = openGguf(path);
+  const base = openGguf(path);
+  const store = withOverlay(base);
   const reader = createWeightReader(1);
-  const { description, interleavedRoles } = describeGguf(path, store.kv, store.tensors, (name) => {
+  const { description, interleavedRoles } = describeGguf(path, base.kv, store.tensors, (name) => {
     const tensor = store.tensors.get(name);
     if (!tensor) return undefined;
     const values = new Float32Array(elementCount(tensor.shape));
@@ -81,7 +85,23 @@ function openGgufModel(path: string): ModelFiles {
     ignored: GGUF_IGNORED,
     renamings: [],
   });
-  return { path, format: 'gguf', description, weights, store, metadata: store.kv };
+  return { path, format: 'gguf', description, weights, store, metadata: base.kv };
+}
+
+/** The key of a GGUF file whose quantised tensors lie in a safetensors file beside it, and the version of that format. */
+export const GGUF_PVQ_KEY = 'pvq.version';
+
+/** A GGUF file that says so is read together with the quantised tensors beside it. */
+function withOverlay(base: GgufStore): TensorStore {
+  if (!base.kv.has(GGUF_PVQ_KEY)) return base;
+  const beside = join(dirname(base.path), SAFETENSORS_FILE);
+  if (!existsSync(beside)) {
+    base.close();
+    throw new InputError(
+      `${base.path}: its quantised tensors lie in ${SAFETENSORS_FILE} beside it, which is missing: copy the whole directory`,
+    );
+  }
+  return overlayStore(base, openWeights(beside));
 }
 
 /** Reads a JSON object. */
