@@ -38,7 +38,6 @@ export function nearestLevel(levels: Float32Array, value: number): number {
 
 /** A search of the first `w` coordinates of a group in the Euclidean metric: `xy = <x, y>`, `yy = ||y||²`. */
 function euclideanSearch(
-  D: number,
   K: number,
   mode: SearchMode,
 ): (x: Float64Array, w: number, y: Int32Array) => { xy: number; yy: number } {
@@ -78,7 +77,7 @@ export function pyramidQuantizer<T extends Reals>(
   const gains = new Float64Array(rows * groups);
   const codes = new Uint8Array(rows * groups);
   const memory = createSearchMemory(D);
-  const search = euclideanSearch(D, K, options.mode ?? 'greedy');
+  const search = euclideanSearch(K, options.mode ?? 'greedy');
   const x = new Float64Array(D);
   const y = new Int32Array(D);
   const quantize = (target: T, count: number, column0: number, w: number, out: T): void => {
