@@ -25,7 +25,8 @@ const MOST_EXACT = 2 ** 32;
 /** 2^64 modulo `bound`, sixteen bits at a time. */
 const excessOver = (bound: number): number => ((((4294967296 % bound) * 65536) % bound) * 65536) % bound;
 
-function splitmix64(state: bigint): { value: bigint; state: bigint } {
+/** One step of SplitMix64 (Steele, Lea & Flood 2014): the number drawn and the next state, both of 64 bits. */
+export function splitmix64(state: bigint): { value: bigint; state: bigint } {
   const next = (state + 0x9e3779b97f4a7c15n) & MASK;
   let z = next;
   z = ((z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n) & MASK;

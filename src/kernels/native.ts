@@ -300,6 +300,58 @@ export interface NativeKernels {
   ): void;
   /** Returns 0 when done, 1 when the lower triangle holds an entry that is not finite, 2 when sweeps do not settle. */
   symmetricSpectrum(matrix: Float64Array, n: number, values: Float64Array, threads: number): number;
+  /** Rotates rows [rows, n] in place; `codes` of the core [core, core / 4] or null, `diagonal` [n] as wide as rows. */
+  rotateRows(
+    data: Float32Array | Float64Array,
+    rows: number,
+    n: number,
+    core: number,
+    segment: number,
+    codes: Uint8Array | null,
+    diagonal: Float32Array | Float64Array,
+    permutation: Int32Array | null,
+    inverse: number,
+    threads: number,
+  ): void;
+  /** Of a matrix [n, n]: `transpose` 0 mirrors the lower triangle to the upper one, 1 turns the matrix. */
+  foldSquare(matrix: Float64Array, n: number, transpose: number, threads: number): void;
+  /** These three give row * groups + group of the first group that is wrong, or -1; see `pyramid-index.ts`. */
+  packPulses(
+    pulses: Int16Array,
+    rows: number,
+    groups: number,
+    groupLength: number,
+    groupPulses: number,
+    superGroup: number,
+    target: Uint8Array,
+    threads: number,
+  ): number;
+  unpackPulses(
+    index: Uint8Array,
+    rows: number,
+    groups: number,
+    groupLength: number,
+    groupPulses: number,
+    superGroup: number,
+    target: Int16Array,
+    threads: number,
+  ): number;
+  dequantizePyramid(
+    index: Uint8Array,
+    gain: Uint8Array,
+    scales: Float32Array,
+    levels: Float32Array,
+    zeroGroups: Uint8Array | null,
+    columns: number,
+    groupLength: number,
+    groupPulses: number,
+    superGroup: number,
+    gainBits: number,
+    firstRow: number,
+    rowCount: number,
+    target: Float32Array,
+    threads: number,
+  ): number;
   /** Reads every byte once: what plain reading costs, for benchmarks. */
   readMemory(data: Uint8Array, threads: number): number;
   trimMemory(): boolean;

@@ -123,8 +123,15 @@ export function upperGammaRatio(a: number, x: number): number {
 
 /** ln r - (r - 1), without cancellation near r = 1. */
 function logRatioLess(r: number): number {
-  const d = r - 1;
-  if (Math.abs(d) > 0.01) return Math.log(r) - d;
+  return Math.abs(r - 1) > 0.01 ? Math.log(r) - (r - 1) : logLessSeries(r - 1);
+}
+
+/** ln(1 + d) - d, without cancellation near d = 0. */
+function logLess(d: number): number {
+  return Math.abs(d) > 0.01 ? Math.log1p(d) - d : logLessSeries(d);
+}
+
+function logLessSeries(d: number): number {
   let term = d;
   let sum = 0;
   for (let n = 2; n < 12; n++) {
@@ -210,4 +217,132 @@ function acklam(p: number): number {
     -5.447609879822406e1, 1.615858368580409e2, -1.556989798598866e2, 6.680131188771972e1, -1.328068155288572e1, 1,
   ];
   return (horner(a, r) * q) / horner(b, r);
+}
+
+/** ln B(a, b) = ln Γ(a) + ln Γ(b) - ln Γ(a + b), a, b > 0, also where the gammas are far larger than the result. */
+export function logBeta(a: number, b: number): number {
+  if (!(a > 0 && b > 0)) return Number.NaN;
+  const [small, large] = a < b ? [a, b] : [b, a];
+  if (large < ASYMPTOTIC) return logGamma(small) + logGamma(large) - logGamma(small + large);
+  const sum = small + large;
+  // ln Γ(large) - ln Γ(large + small), of which only what depends on the ratio is left.
+  const joined =
+    -(large - 0.5) * Math.log1p(small / large) - small * (Math.log(sum) - 1) + stirlingTail(large) - stirlingTail(sum);
+  if (small < ASYMPTOTIC) return logGamma(small) + joined;
+  const own = (small - 0.5) * Math.log(small) - small + HALF_LOG_TWO_PI + stirlingTail(small);
+  return own + joined;
+}
+
+/** ln [x^a y^b / B(a, b)] with y = 1 - x given, the large terms joined so that they do not cancel. */
+function logBetaPowers(x: number, y: number, a: number, b: number): number {
+  if (a < ASYMPTOTIC || b < ASYMPTOTIC) {
+    const logX = x > 0.5 ? Math.log1p(-y) : Math.log(x);
+    const logY = y > 0.5 ? Math.log1p(-x) : Math.log(y);
+    return a * logX + b * logY - logBeta(a, b);
+  }
+  const sum = a + b;
+  // With p = a / (a + b): a ln(x / p) + b ln(y / (1 - p)), whose linear parts cancel exactly.
+  const apart = x <= y ? a - sum * x : sum * y - b;
+  const exponent = a * logLess(-apart / a) + b * logLess(apart / b);
+  const tails = stirlingTail(sum) - stirlingTail(a) - stirlingTail(b);
+  return exponent + tails + 0.5 * Math.log((a / sum) * b) - HALF_LOG_TWO_PI;
+}
+
+/** The density of Beta(a, b) at x, of which y = 1 - x is given where x is near 1. */
+export function betaDensity(x: number, a: number, b: number, y = 1 - x): number {
+  if (x < 0 || y < 0) return 0;
+  if (x === 0) return a > 1 ? 0 : a < 1 ? Number.POSITIVE_INFINITY : b;
+  if (y === 0) return b > 1 ? 0 : b < 1 ? Number.POSITIVE_INFINITY : a;
+  return Math.exp(logBetaPowers(x, y, a, b)) / (x * y);
+}
+
+/** The continued fraction of I_x(a, b) without its front (DiDonato & Morris 1992, bfrac), for x <= a / (a + b). */
+function betaFraction(x: number, y: number, a: number, b: number): number {
+  const tiny = 1e-300;
+  const lambda = a > b ? (a + b) * y - b : a - (a + b) * x;
+  // 1 / (e0 + d1 / (e1 + d2 / (e2 + ...))) by Lentz's products.
+  let denominator = (a * (lambda + 1)) / (a + 1);
+  let c = denominator;
+  let d = 0;
+  for (let n = 1; n < 100_000; n++) {
+    const s = a + 2 * n - 1;
+    const w = n * (b - n) * x;
+    const dn = ((a + n - 1) / s) * ((a + b + n - 1) / s) * w * x;
+    const en = n + w / s + ((a + n) / (s + 2)) * (lambda + 1 + n * (1 + y));
+    d = en + dn * d;
+    if (Math.abs(d) < tiny) d = tiny;
+    c = en + dn / c;
+    if (Math.abs(c) < tiny) c = tiny;
+    d = 1 / d;
+    const step = c * d;
+    denominator *= step;
+    if (Math.abs(step - 1) <= 2 ** -52) break;
+  }
+  return 1 / denominator;
+}
+
+/** I_x(a, b) and its complement, each to full relative precision where it is the smaller. */
+export interface BetaRatio {
+  readonly lower: number;
+  readonly upper: number;
+}
+
+/**
+ * The regularised incomplete beta function I_x(a, b) and 1 - I_x(a, b), a, b > 0, 0 <= x <= 1.
+ * @param y 1 - x, where the caller has it to more digits
+ */
+export function betaRatio(x: number, a: number, b: number, y = 1 - x): BetaRatio {
+  if (!(a > 0 && b > 0)) return { lower: Number.NaN, upper: Number.NaN };
+  if (x <= 0) return { lower: 0, upper: 1 };
+  if (y <= 0) return { lower: 1, upper: 0 };
+  const front = Math.exp(logBetaPowers(x, y, a, b));
+  if (x <= (a + 1) / (a + b + 2)) {
+    const lower = Math.min(1, front * betaFraction(x, y, a, b));
+    return { lower, upper: 1 - lower };
+  }
+  const upper = Math.min(1, front * betaFraction(y, x, b, a));
+  return { lower: 1 - upper, upper };
+}
+
+/** A first guess of the quantile of Beta(a, b) (Abramowitz & Stegun 26.5.22, and the power laws of its ends). */
+function betaQuantileGuess(p: number, a: number, b: number): number {
+  if (a >= 1 && b >= 1) {
+    const z = -normalQuantile(p);
+    const [ra, rb] = [1 / (2 * a - 1), 1 / (2 * b - 1)];
+    const h = 2 / (ra + rb);
+    const lambda = (z * z - 3) / 6;
+    const w = (z * Math.sqrt(Math.max(0, lambda + h))) / h - (rb - ra) * (lambda + 5 / 6 - 2 / (3 * h));
+    return a / (a + b * Math.exp(2 * w));
+  }
+  const low = Math.exp(a * Math.log(a / (a + b))) / a;
+  const high = Math.exp(b * Math.log(b / (a + b))) / b;
+  const both = low + high;
+  return p * both < low ? (a * both * p) ** (1 / a) : 1 - (b * both * (1 - p)) ** (1 / b);
+}
+
+/**
+ * The quantile of Beta(a, b), a, b > 0: x with I_x(a, b) = p, by Halley steps held in a bracket. Relative errors are of
+ * the order of those of I, in x and, where it is the smaller, absolute in 1 - x.
+ */
+export function betaQuantile(p: number, a: number, b: number): number {
+  if (!(p >= 0 && p <= 1 && a > 0 && b > 0)) return Number.NaN;
+  if (p === 0 || p === 1) return p;
+  let low = 0;
+  let high = 1;
+  let x = betaQuantileGuess(p, a, b);
+  if (!(x > 0 && x < 1)) x = a / (a + b);
+  for (let i = 0; i < 2000; i++) {
+    const ratio = betaRatio(x, a, b);
+    const excess = p <= 0.5 ? ratio.lower - p : 1 - p - ratio.upper;
+    if (excess === 0) return x;
+    if (excess > 0) high = x;
+    else low = x;
+    const newton = excess / betaDensity(x, a, b);
+    const bend = 0.5 * newton * ((a - 1) / x - (b - 1) / (1 - x));
+    let next = x - newton / (1 - Math.max(-1, Math.min(0.5, bend)));
+    if (!(next > low && next < high)) next = 0.5 * (low + high);
+    if (Math.abs(next - x) <= 2 ** -51 * next) return next;
+    x = next;
+  }
+  return x;
 }
