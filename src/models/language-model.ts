@@ -57,7 +57,7 @@ function residenceOf(plan: MemoryPlan): ModelInfo['residence'] {
  */
 export async function openLanguageModel(path: string, options: EngineOptions): Promise<LanguageModel> {
   if (path.toLowerCase().endsWith('.onnx')) return openOnnxModel(path, options);
-  const files = openModelFiles(path);
+  const files = openModelFiles(path, options.threads);
   const engine = await createEngine(files, options);
   const { description: model } = files;
 

@@ -31,23 +31,24 @@ export interface ModelFiles {
 }
 
 /**
- * Opens a Hugging Face directory or a GGUF file.
+ * Opens a Hugging Face directory or a GGUF file; quantised tensors of either are decoded as they are read.
+ * @param threads that decode; all when absent. They do not change what is read.
  * @throws InputError naming the file, tensor or key that is missing or wrong.
  */
-export function openModelFiles(path: string): ModelFiles {
+export function openModelFiles(path: string, threads?: number): ModelFiles {
   if (!existsSync(path)) throw new InputError(`${path}: no such model; pass a model directory or a .gguf file`);
-  return statSync(path).isDirectory() ? openHuggingFace(path) : openGgufModel(path);
+  return statSync(path).isDirectory() ? openHuggingFace(path, threads) : openGgufModel(path, threads);
 }
 
-function openHuggingFace(path: string): ModelFiles {
+function openHuggingFace(path: string, threads: number | undefined): ModelFiles {
   const configPath = join(path, 'config.json');
   if (!existsSync(configPath)) {
     // A quantised GGUF model: a directory with model.gguf and what is quantised beside it.
-    if (existsSync(join(path, 'model.gguf'))) return openGgufModel(join(path, 'model.gguf'));
+    if (existsSync(join(path, 'model.gguf'))) return openGgufModel(join(path, 'model.gguf'), threads);
     throw new InputError(`${path}: no config.json; a model directory needs config.json and *.safetensors`);
   }
   const description = describeModel(readJson(configPath), configPath);
-  return locateHuggingFace(path, description, openWeights(path));
+  return locateHuggingFace(path, description, openWeights(path, threads));
 }
 
 /** Finds a model's weights in a store that names them as Hugging Face checkpoints do. */
@@ -62,7 +63,7 @@ export function locateHuggingFace(path: string, description: ModelDescription, s
   return { path, format: 'huggingface', description, weights, store };
 }
 
-function openGgufModel(path: string): ModelFiles {
+function openGgufModel(path: string, threads: number | undefined): ModelFiles {
   if (!path.toLowerCase().endsWith('.gguf')) {
     throw new InputError(
       `${path}: not a model this command can run layer by layer; pass a Hugging Face directory (${MODEL_TYPES.length} ` +
@@ -70,7 +71,7 @@ function openGgufModel(path: string): ModelFiles {
     );
   }
   const base = openGguf(path);
-  const store = withOverlay(base);
+  const store = withOverlay(base, threads);
   const reader = createWeightReader(1);
   const { description, interleavedRoles } = describeGguf(path, base.kv, store.tensors, (name) => {
     const tensor = store.tensors.get(name);
@@ -92,7 +93,7 @@ function openGgufModel(path: string): ModelFiles {
 export const GGUF_PVQ_KEY = 'pvq.version';
 
 /** A GGUF file that says so is read together with the quantised tensors beside it. */
-function withOverlay(base: GgufStore): TensorStore {
+function withOverlay(base: GgufStore, threads: number | undefined): TensorStore {
   if (!base.kv.has(GGUF_PVQ_KEY)) return base;
   const beside = join(dirname(base.path), SAFETENSORS_FILE);
   if (!existsSync(beside)) {
@@ -101,7 +102,7 @@ function withOverlay(base: GgufStore): TensorStore {
       `${base.path}: its quantised tensors lie in ${SAFETENSORS_FILE} beside it, which is missing: copy the whole directory`,
     );
   }
-  return overlayStore(base, openWeights(beside));
+  return overlayStore(base, openWeights(beside, threads));
 }
 
 /** Reads a JSON object. */
