@@ -82,6 +82,11 @@ function smallFloatBits(value: number, format: SmallFloat): number {
   return sign | (code > format.largest ? format.overflow : code);
 }
 
+/** IEEE 754 binary16 pattern of the f32 nearest to a number, ties to even; infinite beyond 65504. */
+export function halfBits(value: number): number {
+  return smallFloatBits(value, SMALL_FLOATS.F16);
+}
+
 /** A 64-bit integer as the nearest f32: one rounding, not one to f64 and another to f32. */
 function integerToFloat(value: bigint): number {
   if (value > -(1n << 53n) && value < 1n << 53n) return Number(value);

@@ -164,7 +164,7 @@ function q6_k(source: Uint8Array, at: number, target: Float32Array, to: number):
   }
 }
 
-const IQ4_NL_LEVELS = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+export const IQ4_NL_LEVELS = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /** d | 16 bytes of nibbles that index a table of levels. */
 function iq4_nl(source: Uint8Array, at: number, target: Float32Array, to: number): void {
