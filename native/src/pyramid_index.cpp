@@ -1,7 +1,12 @@
 #include "pyramid_index.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
+
+#include "processor.hpp"
+#include "pyramid_index_decode.hpp"
+#include "thread_pool.hpp"
 
 namespace surprisal {
 namespace {
@@ -80,12 +85,14 @@ std::shared_ptr<const PyramidTable> build_table(int length, int pulses) {
   }
   table->count = count;
   table->bits = index_bits(count);
-  // The boundary U(0, 0) = 1 served the recurrence; no word ends there.
   if (limbs > 1) {
     table->order_keys.assign(static_cast<size_t>(length + 1) * table->stride, 0);
     for (int64_t n = 1; n <= length; n++) {
       for (int64_t k = 1; k <= pulses + 1; k++) {
-        table->order_keys[n * table->stride + kTableMargin + k] = order_key(at(n, k), limbs);
+        const uint64_t* entry = at(n, k);
+        const bool plain = table->row_limbs[n] == 1;
+        table->order_keys[n * table->stride + kTableMargin + k] =
+            plain ? static_cast<int64_t>(entry[0]) : order_key(entry, limbs);
       }
     }
   }
@@ -133,6 +140,355 @@ IndexLayout index_layout(int length, int pulses, int super_group, int64_t groups
   layout.word_limbs = std::max(1, (layout.word_bits + 63) / 64);
   layout.row_bytes = (groups / super_group * layout.word_bits + layout.rest_bits + 7) / 8;
   return layout;
+}
+
+namespace {
+
+// Weights that a thread decodes at a time.
+constexpr int64_t kGrain = 1 << 15;
+// Pulses that are held between decoding and scaling: they stay in the nearest cache.
+constexpr int64_t kHeldPulses = 4096;
+// How far beyond its own bytes a word may be read.
+constexpr int64_t kReadMargin = 16;
+
+const DecodeKernels& decode_kernels() {
+#if defined(__x86_64__)
+  if (simd_level() == Simd::Avx512) return kDecodeKernelsAvx512;
+  if (simd_level() == Simd::Avx2) return kDecodeKernelsAvx2;
+#endif
+  return kDecodeKernelsBaseline;
+}
+
+// Up to 64 bits from bit `at` on; reads 9 bytes.
+inline uint64_t read_bits(const uint8_t* bytes, int64_t at, int bits) {
+  const uint8_t* first = bytes + (at >> 3);
+  const int shift = static_cast<int>(at & 7);
+  uint64_t low;
+  std::memcpy(&low, first, 8);
+  const uint64_t high = (static_cast<uint64_t>(first[8]) << 1) << (63 - shift);
+  const uint64_t value = (low >> shift) | high;
+  return bits == 64 ? value : value & ((uint64_t{1} << bits) - 1);
+}
+
+bool below(const uint64_t* a, const uint64_t* b, int limbs) {
+  for (int l = limbs - 1; l >= 0; l--) {
+    if (a[l] != b[l]) return a[l] < b[l];
+  }
+  return false;
+}
+
+// Divides a word by a number of one limb in place, and gives the remainder.
+uint64_t divide_by_limb(uint64_t* word, int limbs, uint64_t divisor) {
+  unsigned __int128 rest = 0;
+  for (int l = limbs - 1; l >= 0; l--) {
+    rest = (rest << 64) | word[l];
+    word[l] = static_cast<uint64_t>(rest / divisor);
+    rest %= divisor;
+  }
+  return static_cast<uint64_t>(rest);
+}
+
+// Divisor of several limbs, shifted until its highest bit is set (Knuth, TAOCP 2, 4.3.1, algorithm D).
+struct Divisor {
+  Number shifted;
+  int shift = 0;
+
+  explicit Divisor(const Number& number) : shifted(number) {
+    while (shifted.size() > 1 && shifted.back() == 0) shifted.pop_back();
+    shift = __builtin_clzll(shifted.back());
+    if (shift == 0) return;
+    for (size_t l = shifted.size(); l-- > 0;) {
+      shifted[l] = (shifted[l] << shift) | (l > 0 ? shifted[l - 1] >> (64 - shift) : 0);
+    }
+  }
+
+  // Divides word [limbs] in place; remainder [shifted.size()]. `scratch` holds limbs + 1.
+  void divide(uint64_t* word, int limbs, uint64_t* remainder, uint64_t* scratch) const {
+    const int n = static_cast<int>(shifted.size());
+    scratch[limbs] = shift == 0 ? 0 : word[limbs - 1] >> (64 - shift);
+    for (int l = limbs - 1; l >= 0; l--) {
+      scratch[l] = (word[l] << shift) | (shift > 0 && l > 0 ? word[l - 1] >> (64 - shift) : 0);
+    }
+    for (int j = limbs; j >= 0; j--) {
+      if (j < limbs) word[j] = 0;
+      if (j > limbs - n) continue;
+      word[j] = quotient_limb(scratch + j, n);
+    }
+    for (int l = 0; l < n; l++) {
+      remainder[l] = (scratch[l] >> shift) | (shift > 0 ? scratch[l + 1] << (64 - shift) : 0);
+    }
+  }
+
+ private:
+  // One limb of the quotient of part [n + 1], which becomes the rest.
+  uint64_t quotient_limb(uint64_t* part, int n) const {
+    const uint64_t top = shifted[n - 1];
+    const unsigned __int128 head = (static_cast<unsigned __int128>(part[n]) << 64) | part[n - 1];
+    unsigned __int128 guess = head / top;
+    unsigned __int128 rest = head % top;
+    while (guess >> 64 != 0 || guess * shifted[n - 2] > ((rest << 64) | part[n - 2])) {
+      guess--;
+      rest += top;
+      if (rest >> 64 != 0) break;
+    }
+    uint64_t digit = static_cast<uint64_t>(guess);
+    unsigned __int128 carry = 0;
+    uint64_t borrow = 0;
+    for (int l = 0; l <= n; l++) {
+      if (l < n) carry += static_cast<unsigned __int128>(digit) * shifted[l];
+      const uint64_t product = static_cast<uint64_t>(carry);
+      carry >>= 64;
+      uint64_t partial;
+      const bool first = __builtin_sub_overflow(part[l], product, &partial);
+      const bool second = __builtin_sub_overflow(partial, borrow, &part[l]);
+      borrow = static_cast<uint64_t>(first | second);
+    }
+    if (borrow == 0) return digit;
+    digit--;
+    carry = 0;
+    for (int l = 0; l <= n; l++) {
+      carry += static_cast<unsigned __int128>(part[l]) + (l < n ? shifted[l] : 0);
+      part[l] = static_cast<uint64_t>(carry);
+      carry >>= 64;
+    }
+    return digit;
+  }
+};
+
+// Reads the indices of rows, some words at a time.
+class IndexReader {
+ public:
+  explicit IndexReader(const IndexLayout& layout)
+      : layout_(layout), table_(*layout.table), divisor_(layout.table->count), word_(layout.word_limbs + 1),
+        scratch_(layout.word_limbs + 2) {}
+
+  // Begins a row of layout.row_bytes bytes, with `readable` bytes from its first on.
+  void begin(const uint8_t* row, int64_t readable) {
+    row_ = row;
+    bit_ = 0;
+    group_ = 0;
+    if (readable >= layout_.row_bytes + kReadMargin) return;
+    copy_.assign(layout_.row_bytes + kReadMargin, 0);
+    std::memcpy(copy_.data(), row, layout_.row_bytes);
+    row_ = copy_.data();
+  }
+
+  // The next indices [groups, limbs], `groups` a multiple of the super-group except at the row's end. Gives the place
+  // of the first that is not below N, or -1.
+  int64_t next(int64_t groups, uint64_t* indices) {
+    const int64_t bad = layout_.super_group == 1 ? next_plain(groups, indices) : next_mixed(groups, indices);
+    group_ += groups;
+    return bad;
+  }
+
+ private:
+  int64_t next_plain(int64_t groups, uint64_t* indices) {
+    const int bits = table_.bits;
+    if (table_.limbs > 1) {
+      for (int64_t g = 0; g < groups; g++) read_word(bits, indices + g * table_.limbs, table_.limbs);
+      return first_outside(groups, indices);
+    }
+    const uint64_t count = table_.count[0];
+    uint64_t outside = 0;
+    for (int64_t g = 0; g < groups; g++, bit_ += bits) {
+      indices[g] = read_bits(row_, bit_, bits);
+      outside |= static_cast<uint64_t>(indices[g] >= count);
+    }
+    return outside == 0 ? -1 : first_outside(groups, indices);
+  }
+
+  int64_t next_mixed(int64_t groups, uint64_t* indices) {
+    const int limbs = table_.limbs;
+    const int words = layout_.word_limbs;
+    bool outside = false;
+    int64_t bad = -1;
+    for (int64_t first = 0; first < groups && !outside; first += layout_.super_group) {
+      const int64_t rest = layout_.groups - group_ - first;
+      const int64_t inside = rest < layout_.super_group ? rest : layout_.super_group;
+      const int bits = inside < layout_.super_group ? layout_.rest_bits : layout_.word_bits;
+      int active = read_word(bits, word_.data(), words);
+      for (int64_t j = 0; j < inside; j++) {
+        uint64_t* index = indices + (first + j) * limbs;
+        while (active > 1 && word_[active - 1] == 0) active--;
+        if (j == inside - 1) {
+          // What is left is the last index; it may be too large, by whole limbs even.
+          for (int l = limbs; l < active; l++) outside |= word_[l] != 0;
+          for (int l = 0; l < limbs; l++) index[l] = l < active ? word_[l] : 0;
+          outside |= !below(index, table_.count.data(), limbs);
+          if (outside) bad = first + j;
+        } else if (limbs == 1) {
+          index[0] = divide_by_limb(word_.data(), active, table_.count[0]);
+        } else {
+          for (int l = active; l < limbs; l++) word_[l] = 0;
+          active = std::max(active, limbs);
+          divisor_.divide(word_.data(), active, index, scratch_.data());
+          for (int l = static_cast<int>(divisor_.shifted.size()); l < limbs; l++) index[l] = 0;
+        }
+      }
+    }
+    return bad;
+  }
+
+  // The next word; gives how many limbs its bits take, and fills up to `limbs` with zeros.
+  int read_word(int bits, uint64_t* word, int limbs) {
+    int used = 0;
+    for (int done = 0; done < bits; done += 64, used++) {
+      word[used] = read_bits(row_, bit_ + done, std::min(64, bits - done));
+    }
+    for (int l = used; l < limbs; l++) word[l] = 0;
+    bit_ += bits;
+    return std::max(used, 1);
+  }
+
+  int64_t first_outside(int64_t groups, const uint64_t* indices) const {
+    for (int64_t g = 0; g < groups; g++) {
+      if (!below(indices + g * table_.limbs, table_.count.data(), table_.limbs)) return g;
+    }
+    return -1;
+  }
+
+  const IndexLayout& layout_;
+  const PyramidTable& table_;
+  Divisor divisor_;
+  const uint8_t* row_ = nullptr;
+  int64_t bit_ = 0;
+  int64_t group_ = 0;
+  Number word_, scratch_;
+  std::vector<uint8_t> copy_;
+};
+
+// Keeps the smallest of the places it is told.
+class FirstPlace {
+ public:
+  void tell(int64_t place) {
+    int64_t known = place_.load(std::memory_order_relaxed);
+    while (place < known && !place_.compare_exchange_weak(known, place, std::memory_order_relaxed)) {
+    }
+  }
+  int64_t get() const {
+    const int64_t place = place_.load(std::memory_order_relaxed);
+    return place == INT64_MAX ? -1 : place;
+  }
+
+ private:
+  std::atomic<int64_t> place_{INT64_MAX};
+};
+
+int64_t rows_of_grain(const IndexLayout& layout) {
+  return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, layout.groups * layout.table->length));
+}
+
+// Calls body(row, group, count, indices) for runs of the groups of every row, whose indices are all below N. Gives the
+// first place, row * groups + group, where one is not, or -1.
+template <class Body>
+int64_t for_index_runs(const IndexLayout& layout, const uint8_t* index, int64_t index_bytes, int64_t first_row,
+                       int64_t rows, int threads, const Body& body) {
+  const PyramidTable& table = *layout.table;
+  const int64_t wanted = std::max<int64_t>(8, kHeldPulses / table.length);
+  const int64_t run = std::max<int64_t>(1, wanted / layout.super_group) * layout.super_group;
+  FirstPlace outside;
+  parallel_for(rows, rows_of_grain(layout), threads, [&](int64_t begin, int64_t end) {
+    IndexReader reader(layout);
+    auto run_body = body();
+    Number indices(static_cast<size_t>(std::min(run, layout.groups)) * table.limbs);
+    for (int64_t row = first_row + begin; row < first_row + end; row++) {
+      reader.begin(index + row * layout.row_bytes, index_bytes - row * layout.row_bytes);
+      for (int64_t group = 0; group < layout.groups; group += run) {
+        const int64_t count = std::min(run, layout.groups - group);
+        const int64_t bad = reader.next(count, indices.data());
+        if (bad >= 0) {
+          outside.tell(row * layout.groups + group + bad);
+          return;
+        }
+        run_body(row, group, count, indices.data());
+      }
+    }
+  });
+  return outside.get();
+}
+
+// A window of 8 is mostly enough up to about this mean of the absolute coordinates.
+constexpr int kLargeMean = 3;
+
+auto decoder(const PyramidTable& table) {
+  const DecodeKernels& kernels = decode_kernels();
+  return table.pulses > kLargeMean * table.length ? kernels.decode_large : kernels.decode;
+}
+
+}  // namespace
+
+int64_t pack_pulses(const IndexLayout& layout, const int16_t* pulses, int64_t rows, uint8_t* target, int threads) {
+  const PyramidTable& table = *layout.table;
+  FirstPlace off;
+  parallel_for(rows, rows_of_grain(layout), threads, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+      RowIndexWriter writer(layout, target + row * layout.row_bytes);
+      const int16_t* y = pulses + row * layout.groups * table.length;
+      for (int64_t group = 0; group < layout.groups; group++, y += table.length) {
+        if (!has_pulses(y, table.length, table.pulses)) {
+          off.tell(row * layout.groups + group);
+          return;
+        }
+        writer.push(y);
+      }
+      writer.finish();
+    }
+  });
+  return off.get();
+}
+
+int64_t unpack_pulses(const IndexLayout& layout, const uint8_t* index, int64_t index_bytes, int64_t rows,
+                      int16_t* target, int threads) {
+  const PyramidTable& table = *layout.table;
+  const auto decode = decoder(table);
+  return for_index_runs(layout, index, index_bytes, 0, rows, threads, [&] {
+    return [&](int64_t row, int64_t group, int64_t count, const uint64_t* indices) {
+      decode(table, indices, count, target + (row * layout.groups + group) * table.length);
+    };
+  });
+}
+
+int64_t dequantize_pyramid(const IndexLayout& layout, const StoredRows& encoded, int64_t first_row, int64_t rows,
+                           float* target, int threads) {
+  const PyramidTable& table = *layout.table;
+  const int length = table.length;
+  const auto decode = decoder(table);
+  const auto scale = decode_kernels().scale;
+  const int64_t gain_row = (layout.groups * encoded.gain_bits + 7) / 8;
+  const int64_t zero_row = (layout.groups + 7) / 8;
+  const int levels = 1 << encoded.gain_bits;
+  return for_index_runs(layout, encoded.index, encoded.index_bytes, first_row, rows, threads, [&] {
+    return [&, pulses = std::vector<int16_t>(), amplitudes = std::vector<double>(), tail = std::vector<float>()](
+               int64_t row, int64_t group, int64_t count, const uint64_t* indices) mutable {
+      pulses.resize(std::max<size_t>(pulses.size(), count * length));
+      amplitudes.resize(std::max<size_t>(amplitudes.size(), count));
+      decode(table, indices, count, pulses.data());
+      const double row_scale = encoded.scales[row];
+      for (int64_t g = 0; g < count; g++) {
+        const int64_t at = (group + g) * encoded.gain_bits;
+        const uint8_t* codes = encoded.gain + row * gain_row + (at >> 3);
+        // A code of up to 8 bits lies in one byte or two; the second is read where there is one.
+        uint32_t pair = encoded.gain_bits == 0 ? 0 : codes[0];
+        if (static_cast<int>(at & 7) + encoded.gain_bits > 8) pair |= static_cast<uint32_t>(codes[1]) << 8;
+        amplitudes[g] = row_scale * encoded.levels[(pair >> (at & 7)) & (levels - 1)];
+      }
+      float* weights = target + (row - first_row) * encoded.columns + group * length;
+      const int64_t whole = std::min(count, (encoded.columns - group * length) / length);
+      scale(pulses.data(), whole, length, amplitudes.data(), weights);
+      if (whole < count) {
+        tail.resize(length);
+        scale(pulses.data() + whole * length, 1, length, amplitudes.data() + whole, tail.data());
+        std::copy_n(tail.data(), encoded.columns - (group + whole) * length, weights + whole * length);
+      }
+      if (encoded.zero_groups == nullptr) return;
+      const uint8_t* zero = encoded.zero_groups + row * zero_row;
+      for (int64_t g = 0; g < count; g++) {
+        if (((zero[(group + g) >> 3] >> ((group + g) & 7)) & 1) == 0) continue;
+        const int64_t width = std::min<int64_t>(length, encoded.columns - (group + g) * length);
+        std::fill_n(weights + g * length, width, 0.0f);
+      }
+    };
+  });
 }
 
 }  // namespace surprisal

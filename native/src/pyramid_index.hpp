@@ -220,4 +220,30 @@ class RowIndexWriter {
   std::vector<uint64_t> indices_, word_;
 };
 
+// Packs pulses [rows, groups, D] into target [rows, row_bytes]. Gives row * groups + group of the first group whose
+// absolute values do not sum to K, or -1.
+int64_t pack_pulses(const IndexLayout& layout, const int16_t* pulses, int64_t rows, uint8_t* target, int threads);
+
+// Unpacks index [rows, row_bytes] into target [rows, groups, D]. Gives row * groups + group of the first index that is
+// N or more, or -1.
+int64_t unpack_pulses(const IndexLayout& layout, const uint8_t* index, int64_t index_bytes, int64_t rows,
+                      int16_t* target, int threads);
+
+// Rows [_, columns] as stored; groups = ceil(columns / D).
+struct StoredRows {
+  const uint8_t* index;
+  int64_t index_bytes;
+  const uint8_t* gain;  // [_, ceil(groups * gain_bits / 8)]
+  const float* scales;
+  const float* levels;         // [2^gain_bits]
+  const uint8_t* zero_groups;  // [_, ceil(groups / 8)] or null
+  int64_t columns;
+  int gain_bits;
+};
+
+// target [rows, columns]: float(scale * level / ||y||) * y of the rows from first_row on, the factor formed in double.
+// Gives the place of the first index that is N or more, as unpack_pulses does, or -1.
+int64_t dequantize_pyramid(const IndexLayout& layout, const StoredRows& encoded, int64_t first_row, int64_t rows,
+                           float* target, int threads);
+
 }  // namespace surprisal
