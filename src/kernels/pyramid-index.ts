@@ -3,6 +3,7 @@ import { kernelThreads, nativeKernels } from './native.js';
 import {
   checkShape,
   type EncodedRows,
+  LARGEST_GAIN_BITS,
   type PyramidShape,
   rowCodeBytes,
   rowGroups,
@@ -173,7 +174,9 @@ export function unpackCodes(packed: Uint8Array, rows: number, groups: number, bi
 }
 
 function checkCodeBits(bits: number): void {
-  if (!Number.isInteger(bits) || bits < 0 || bits > 8) throw new InputError(`codes have 0 to 8 bits, not ${bits}`);
+  if (!Number.isInteger(bits) || bits < 0 || bits > LARGEST_GAIN_BITS) {
+    throw new InputError(`codes have 0 to ${LARGEST_GAIN_BITS} bits, not ${bits}`);
+  }
 }
 
 export interface RowRange {

@@ -39,6 +39,9 @@ export interface EncodedRows {
 /** Pulses are held in 16 bits. */
 export const MOST_PULSES = 32767;
 
+/** The most bits of a gain's code. */
+export const LARGEST_GAIN_BITS = 8;
+
 function requireCount(value: number, name: string, least: number): void {
   if (!Number.isSafeInteger(value) || value < least) {
     throw new InputError(`${name} is ${value}: it must be a whole number, ${least} at least`);
@@ -98,11 +101,22 @@ export function checkShape(shape: PyramidShape): void {
     throw new InputError(`K is ${shape.pulses}: pulses are held in 16 bits, so ${MOST_PULSES} at most`);
 }
 
+const KEPT_WORDS = 64;
+const knownWordBits = new Map<string, number>();
+
 /** Bits of a word that holds the indices of `groups` groups in mixed radix: the bit length of N^groups - 1. */
 export function wordBits(shape: PyramidShape, groups = shape.superGroup): number {
+  const { groupLength: D, pulses: K } = shape;
+  // Rows are read one by one where embeddings are: the count is not taken anew for each.
+  const key = `${D},${K},${groups},${shape.superGroup}`;
+  const known = knownWordBits.get(key);
+  if (known !== undefined) return known;
   checkShape(shape);
   requireCount(groups, 'the number of groups of a word', 0);
-  return indexBits(pyramidCount(shape.groupLength, shape.pulses) ** BigInt(groups));
+  const bits = indexBits(pyramidCount(D, K) ** BigInt(groups));
+  if (knownWordBits.size >= KEPT_WORDS) knownWordBits.clear();
+  knownWordBits.set(key, bits);
+  return bits;
 }
 
 /** How many groups of D weights a row of `columns` weights takes; the last may be padded with zeros. */
