@@ -1,0 +1,12 @@
+namespace surprisal {
+namespace {
+constexpr int kLanes = 4;  // floats of a vector
+constexpr int kUnits = 2;
+}  // namespace
+}  // namespace surprisal
+
+#include "pulse_search_kernel.hpp"
+
+namespace surprisal {
+const TileSearch kTileSearchBaseline = {kTile, tile_floats, search};
+}  // namespace surprisal
