@@ -8,14 +8,16 @@ export interface AllocationItem {
   readonly weights: number;
   /** Expected loss for a relative squared error of one: what the allocator weighs bytes against. */
   readonly sensitivity: number;
-  /** What it may be stored as: bytes of all that is stored for it, and its expected relative squared error. */
+  /** What it may be stored as. Tensors of one shape may share the list. */
   readonly choices: readonly CodeChoice[];
 }
 
 /** One way to store a tensor. */
 export interface CodeChoice {
   readonly code: PyramidCode;
+  /** Bytes of the payload. */
   readonly bytes: number;
+  /** Expected squared error relative to the energy. */
   readonly relativeError: number;
 }
 
@@ -23,6 +25,7 @@ export interface CodeChoice {
 export interface Allocation {
   /** The choice of each item, in the order of the items. */
   readonly choices: readonly CodeChoice[];
+  /** Of all that is stored. */
   readonly bytes: number;
   /** Bits of the files per weight of the items. */
   readonly bitsPerWeight: number;
@@ -56,15 +59,33 @@ function slope(a: CodeChoice, b: CodeChoice): number {
   return (a.relativeError - b.relativeError) / (b.bytes - a.bytes);
 }
 
-/** Least and most bits per weight that the choices of all items give. */
-export function reachableBits(items: readonly AllocationItem[]): { readonly least: number; readonly most: number } {
-  let least = 0;
-  let most = 0;
+/** The choices that no other one beats in bytes and error, by rising bytes. */
+export function paretoChoices(choices: readonly CodeChoice[]): CodeChoice[] {
+  const sorted = [...choices].sort((a, b) => a.bytes - b.bytes || a.relativeError - b.relativeError);
+  let least = Number.POSITIVE_INFINITY;
+  return sorted.filter(({ relativeError }) => {
+    if (relativeError >= least) return false;
+    least = relativeError;
+    return true;
+  });
+}
+
+/** Least and most bits per weight that the choices of all items give, with `fixedBytes` whatever is chosen. */
+export function reachableBits(
+  items: readonly AllocationItem[],
+  fixedBytes = 0,
+): { readonly least: number; readonly most: number } {
+  let least = fixedBytes;
+  let most = fixedBytes;
   let weights = 0;
   for (const item of items) {
-    const bytes = item.choices.map((choice) => choice.bytes);
-    least += Math.min(...bytes);
-    most += Math.max(...bytes);
+    let [low, high] = [Number.POSITIVE_INFINITY, 0];
+    for (const { bytes } of item.choices) {
+      low = Math.min(low, bytes);
+      high = Math.max(high, bytes);
+    }
+    least += low;
+    most += high;
     weights += item.weights;
   }
   return { least: (8 * least) / weights, most: (8 * most) / weights };
@@ -88,13 +109,14 @@ interface Step {
  * over, later ones that still fit are taken, and a last pass fills what is left with choices off the hull, so that what
  * stays unused is less than the smallest step. Source: Lagrangian bit allocation over convex hulls (Shoham and Gersho,
  * 1988), specification of quantisation, section 11.
+ * @param fixedBytes what is stored beside the payloads, whatever is chosen
  * @throws InputError when the rate lies outside what the choices reach, with the range
  */
-export function allocate(items: readonly AllocationItem[], bitsPerWeight: number): Allocation {
+export function allocate(items: readonly AllocationItem[], bitsPerWeight: number, fixedBytes = 0): Allocation {
   const weights = items.reduce((sum, item) => sum + item.weights, 0);
   const budget = Math.floor((bitsPerWeight * weights) / 8);
-  const hulls = items.map((item) => lowerHull(item.choices));
-  const { least, most } = reachableBits(items);
+  const hulls = hullsOf(items);
+  const { least, most } = reachableBits(items, fixedBytes);
   if (!(bitsPerWeight >= least && bitsPerWeight <= most)) {
     throw new InputError(
       `--bpw ${bitsPerWeight} cannot be reached: with these tensors and codes it lies between ` +
@@ -102,7 +124,7 @@ export function allocate(items: readonly AllocationItem[], bitsPerWeight: number
     );
   }
   const at = items.map(() => 0);
-  let bytes = hulls.reduce((sum, hull) => sum + hull[0].bytes, 0);
+  let bytes = hulls.reduce((sum, hull) => sum + hull[0].bytes, fixedBytes);
   for (const step of stepsByGain(items, hulls)) {
     if (at[step.item] !== step.vertex - 1 || bytes + step.bytes > budget) continue;
     at[step.item] = step.vertex;
@@ -116,6 +138,16 @@ export function allocate(items: readonly AllocationItem[], bitsPerWeight: number
     bitsPerWeight: (8 * bytes) / weights,
     expectedLoss: chosen.reduce((sum, choice, i) => sum + items[i].sensitivity * choice.relativeError, 0),
   };
+}
+
+/** Tensors that share their choices share the hull. */
+function hullsOf(items: readonly AllocationItem[]): CodeChoice[][] {
+  const known = new Map<readonly CodeChoice[], CodeChoice[]>();
+  return items.map(({ choices }) => {
+    const hull = known.get(choices) ?? lowerHull(choices);
+    known.set(choices, hull);
+    return hull;
+  });
 }
 
 function stepsByGain(items: readonly AllocationItem[], hulls: readonly CodeChoice[][]): Step[] {
