@@ -313,6 +313,31 @@ export interface NativeKernels {
     inverse: number,
     threads: number,
   ): void;
+  /** One lazy block of error feedback; see `error-feedback.ts`. */
+  feedbackStep(
+    work: Float32Array,
+    base: Float32Array,
+    decoded: Float32Array,
+    change: Float32Array,
+    coupling: Float32Array,
+    metrics: Float32Array,
+    metricScales: Float64Array,
+    scales: Float32Array,
+    levels: Float32Array,
+    pulses: Int16Array,
+    codes: Uint8Array,
+    losses: Float64Array,
+    rows: number,
+    n: number,
+    from: number,
+    to: number,
+    groupLength: number,
+    groupPulses: number,
+    inMetric: number,
+    descent: number,
+    polishSteps: number,
+    threads: number,
+  ): void;
   /** Of a matrix [n, n]: `transpose` 0 mirrors the lower triangle to the upper one, 1 turns the matrix. */
   foldSquare(matrix: Float64Array, n: number, transpose: number, threads: number): void;
   /** These three give row * groups + group of the first group that is wrong, or -1; see `pyramid-index.ts`. */
