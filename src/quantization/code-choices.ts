@@ -117,6 +117,12 @@ export function relativeGainError(policy: LevelPolicy, groupLength: number, colu
   return error;
 }
 
+/** Expected squared error of a code relative to the energy, for rows of uniform direction. */
+export function expectedError(code: PyramidCode, columns: number, policy: LevelPolicy): number {
+  const shape = shapeError(code.groupLength, code.pulses);
+  return shape + (1 - shape) * relativeGainError(policy, code.groupLength, columns, code.gainBits);
+}
+
 /** The number of groups in a word that makes a row shortest, within the bits that a word may have. */
 export function bestSuperGroup(
   groupLength: number,
@@ -168,7 +174,6 @@ export function codeChoices(
     );
     for (let pulses = 1; pulses <= most; pulses++) {
       const bits = pyramidLog2(groupLength, pulses);
-      const shape = shapeError(groupLength, pulses);
       const superGroup = bestSuperGroup(groupLength, pulses, groups, limits);
       for (const gainBits of limits.gainBits) {
         if (bits + gainBits > limits.maxBitsPerWeight * groupLength) continue;
@@ -176,7 +181,7 @@ export function codeChoices(
         if (gainBits > 1 && gainBits > bits / 3) continue;
         if (groupLength >= columns && gainBits > 0) continue;
         const code = { groupLength, pulses, gainBits, superGroup };
-        const relativeError = shape + (1 - shape) * relativeGainError(policy, groupLength, columns, gainBits);
+        const relativeError = expectedError(code, columns, policy);
         choices.push({ code, bytes: payloadBytes(rows, columns, code), relativeError });
       }
     }
