@@ -29,6 +29,8 @@ export interface EngineOptions {
   readonly reserveBytes?: number;
   /** Simulates quantised activations: the input of every linear but router and head is quantised and dequantised. */
   readonly activations?: ActivationQuantization;
+  /** Safetensors file of weights that replace those of the model: see `replaceWeights`. Not for ONNX exports. */
+  readonly replacements?: string;
   /** Overrides of what the memory limit would choose; for measurements. */
   readonly plan?: Partial<MemoryPlan>;
 }

@@ -5,6 +5,7 @@ import type { Floats } from './layer-runner.js';
 import type { MemoryPlan } from './memory-plan.js';
 import { openModelFiles } from './model-files.js';
 import { openOnnxModel } from './onnx-model.js';
+import { replaceWeights } from './replaced-weights.js';
 
 /** Positions from..to-1 of a window; the model's prediction at position p is for token p + 1. */
 export type PositionRange = readonly [from: number, to: number];
@@ -57,7 +58,8 @@ function residenceOf(plan: MemoryPlan): ModelInfo['residence'] {
  */
 export async function openLanguageModel(path: string, options: EngineOptions): Promise<LanguageModel> {
   if (path.toLowerCase().endsWith('.onnx')) return openOnnxModel(path, options);
-  const files = openModelFiles(path, options.threads);
+  const stored = openModelFiles(path, options.threads);
+  const files = options.replacements === undefined ? stored : replaceWeights(stored, options.replacements);
   const engine = await createEngine(files, options);
   const { description: model } = files;
 

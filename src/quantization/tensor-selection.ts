@@ -1,5 +1,6 @@
 import { didYouMean, InputError } from '../errors.js';
 import { elementCount, type TensorInfo } from '../formats/tensor.js';
+import { linearInputs } from '../models/linear-inputs.js';
 import type { ModelFiles } from '../models/model-files.js';
 import type { StoredWeight, WeightReader } from '../models/weights.js';
 
@@ -24,7 +25,7 @@ export interface SelectedTensor {
   /** The expert of a tensor that holds one. */
   readonly expert?: number;
   /**
-   * Whose activations meet the columns, one name a matrix: tensors of one layer with the same name share a Hessian.
+   * Names of the vectors that meet the columns (`linearInputs`), one a matrix: tensors of the same input share a Hessian.
    * Empty for an embedding, whose rows are looked up.
    */
   readonly inputs: readonly string[];
@@ -61,38 +62,6 @@ export interface SelectionOptions {
   /** Patterns of tensors to leave as they are; wins over `tensors`. */
   readonly keep?: readonly string[];
 }
-
-/**
- * The input of a linear layer by the role of its weight. Weights of equal input in one layer see the same activations:
- * `attn_in` (q, k, v, qkv), `attn_out` (o), `mlp_in` (gate, up, gate_up, router, shared expert), `mlp_hidden` (down),
- * `shared.hidden`, `expert.<e>.in` and `expert.<e>.hidden` (tokens routed to that expert), `head_in`.
- * @throws RangeError for a role that is not the matrix of a linear layer
- */
-export function inputOfRole(role: string): string {
-  const expert = /^expert\.(\d+)\.(gate|up|down)$/.exec(role);
-  if (expert) return `expert.${expert[1]}.${expert[2] === 'down' ? 'hidden' : 'in'}`;
-  const input = INPUT_OF_ROLE[role];
-  if (input === undefined) throw new RangeError(`"${role}" is not the weight of a linear layer`);
-  return input;
-}
-
-const INPUT_OF_ROLE: Readonly<Record<string, string>> = {
-  q: 'attn_in',
-  k: 'attn_in',
-  v: 'attn_in',
-  qkv: 'attn_in',
-  o: 'attn_out',
-  gate: 'mlp_in',
-  up: 'mlp_in',
-  gate_up: 'mlp_in',
-  down: 'mlp_hidden',
-  router: 'mlp_in',
-  'shared.router': 'mlp_in',
-  'shared.gate': 'mlp_in',
-  'shared.up': 'mlp_in',
-  'shared.down': 'shared.hidden',
-  head: 'head_in',
-};
 
 /** Patterns of an option: separated by commas, blanks around them dropped. */
 export function parsePatterns(texts: readonly string[]): string[] {
@@ -174,13 +143,18 @@ function checkPatterns(flag: string, patterns: readonly string[], names: readonl
 export function modelMatrices(files: ModelFiles): SelectedTensor[] {
   const { weights, description } = files;
   const found: SelectedTensor[] = [];
+  const inputs = new Map<string, string>();
+  for (const input of linearInputs(description)) {
+    for (const role of input.roles) inputs.set(`${input.layer} ${role}`, input.name);
+  }
   weights.layers.forEach((layer, index) => {
-    const stacks = new Map<string, { role: string; weight: StoredWeight }[]>();
+    const stacks = new Map<string, Member[]>();
     for (const [role, weight] of layer) {
-      if (!isLinear(role) || weight.shape.length !== 2) continue;
+      const input = inputs.get(`${index} ${role}`);
+      if (input === undefined || weight.shape.length !== 2) continue;
       const together = stacks.get(weight.tensor.name);
-      if (together) together.push({ role, weight });
-      else stacks.set(weight.tensor.name, [{ role, weight }]);
+      if (together) together.push({ role, weight, input });
+      else stacks.set(weight.tensor.name, [{ role, weight, input }]);
     }
     for (const members of stacks.values()) found.push(stackedMatrix(members, index, description.linearLayout));
   });
@@ -198,16 +172,20 @@ export function modelMatrices(files: ModelFiles): SelectedTensor[] {
   });
   // A tied matrix is an embedding that also multiplies the last rows: its errors are weighed as those of the head.
   const tied = head.tensor.name === embedding.tensor.name;
-  found.push(outside(embedding, 'embedding', tied ? [inputOfRole('head')] : []));
-  if (!tied) found.push(outside(head, 'head', [inputOfRole('head')]));
+  const headInputs = linearInputs(description).flatMap(({ name, roles }) => (roles.includes('head') ? [name] : []));
+  found.push(outside(embedding, 'embedding', tied ? headInputs : []));
+  if (!tied) found.push(outside(head, 'head', headInputs));
   return found;
 }
 
-function stackedMatrix(
-  members: readonly { readonly role: string; readonly weight: StoredWeight }[],
-  layer: number,
-  layout: 'out-in' | 'in-out',
-): SelectedTensor {
+/** One matrix of a stored tensor. */
+interface Member {
+  readonly role: string;
+  readonly weight: StoredWeight;
+  readonly input: string;
+}
+
+function stackedMatrix(members: readonly Member[], layer: number, layout: 'out-in' | 'in-out'): SelectedTensor {
   const ordered = [...members].sort((a, b) => a.weight.start - b.weight.start);
   const { role, weight } = ordered[0];
   const expert = /^expert\.(\d+)\./.exec(role)?.[1];
@@ -222,13 +200,9 @@ function stackedMatrix(
     transposed,
     matrices: ordered.length,
     ...(expert !== undefined && ordered.length === 1 && { expert: Number(expert) }),
-    inputs: ordered.map((member) => inputOfRole(member.role)),
+    inputs: ordered.map(({ input }) => input),
     tensor: weight.tensor,
   };
-}
-
-function isLinear(role: string): boolean {
-  return INPUT_OF_ROLE[role] !== undefined || /^expert\.\d+\.(gate|up|down)$/.test(role);
 }
 
 function usedTensors(files: ModelFiles): Set<string> {

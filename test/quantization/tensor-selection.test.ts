@@ -4,7 +4,6 @@ import { InputError } from '../../src/errors.js';
 import { openModelFiles } from '../../src/models/model-files.js';
 import { createWeightReader } from '../../src/models/weights.js';
 import {
-  inputOfRole,
   matchesPattern,
   parsePatterns,
   readTensorRows,
@@ -24,7 +23,8 @@ describe('selectTensors', () => {
     expect(kept.find(({ tensor }) => /\.0\..*down_proj/.test(tensor.name))?.reason).toBe('--keep');
     expect(kept.find(({ tensor }) => tensor.name.endsWith('norm.weight'))?.reason).toBe('not a matrix');
     const q = selected.find(({ role, layer }) => role === 'q' && layer === 1);
-    expect(q?.inputs).toEqual(['attn_in']);
+    expect(q?.inputs).toEqual(['layers.1.attention_input']);
+    expect(selected.find(({ role, layer }) => role === 'v' && layer === 1)?.inputs).toEqual(q?.inputs);
     expect(selectedElements({ selected, kept })).toBe(
       selected.reduce((sum, { rows, columns }) => sum + rows * columns, 0),
     );
@@ -48,18 +48,12 @@ describe('selectTensors', () => {
   });
 });
 
-describe('patterns and inputs', () => {
+describe('patterns', () => {
   it('match whole names', () => {
     expect(matchesPattern('a.b.c', 'a.*')).toBe(true);
     expect(matchesPattern('a.b.c', 'b')).toBe(false);
     expect(matchesPattern('aXb', 'a.b')).toBe(false);
     expect(matchesPattern('aXb', 'a?b')).toBe(true);
     expect(parsePatterns(['a, b', 'c'])).toEqual(['a', 'b', 'c']);
-  });
-
-  it('know whose activations a matrix meets', () => {
-    expect(inputOfRole('gate')).toBe(inputOfRole('up'));
-    expect(inputOfRole('expert.3.down')).toBe('expert.3.hidden');
-    expect(() => inputOfRole('attn_norm')).toThrow(RangeError);
   });
 });

@@ -34,6 +34,11 @@ export interface Baseline {
   storedBits(settings: BaselineSettings, rows: number, columns: number): number;
   /** Why rows of this width cannot be stored, where they cannot. */
   misfit?(settings: BaselineSettings, columns: number): string | undefined;
+  /**
+   * Columns whose scales depend on no others, where a row has several such groups: error feedback then chooses the
+   * scales of a group when it gets there, from what it has made of the weights (as GPTQ does).
+   */
+  groupColumns?(settings: BaselineSettings, columns: number): number | undefined;
   /** Chooses scales for a matrix. */
   fit(matrix: RowMatrix, settings: BaselineSettings, threads?: number): FittedQuantizer;
 }

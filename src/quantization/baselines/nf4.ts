@@ -92,6 +92,7 @@ export const NF4: Baseline = {
   title: 'NF4',
   settings: [{}],
   storedBits: (_settings, rows, columns) => nf4Bits(rows, columns, false),
+  groupColumns: (_settings, columns) => (columns > BLOCK ? BLOCK : undefined),
   fit: (matrix) => fitNf4(matrix, false),
 };
 

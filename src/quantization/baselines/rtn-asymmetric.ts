@@ -40,6 +40,7 @@ export const RTN_ASYMMETRIC: Baseline = {
   title: 'RTN, asymmetric',
   settings: settingsGrid([2, 3, 4, 5, 6, 8], [32, 64, 128, 0]),
   storedBits: ({ bits, group }, rows, columns) => asymmetricBits(bits, groupLength(group, columns), rows, columns),
+  groupColumns: ({ group }, columns) => (group > 0 && group < columns ? group : undefined),
   fit({ weights, rows, columns }, { bits, group }) {
     const length = groupLength(group, columns);
     const count = rows * groupsOf(columns, length);

@@ -3,7 +3,7 @@ import { forEachGroup, groupLength, groupsOf, largestMagnitude, settingsGrid, st
 import { symmetricBits, symmetricQuantizer } from './symmetric-codes.js';
 
 /** Fractions of the absmax scale that are tried, from `lowest` to 1. */
-const CANDIDATES = 64;
+const CANDIDATES = 32;
 
 /**
  * The scale with the smallest squared error of a group, among fractions of max|w| / (2^(bits-1) - 1), refined by
@@ -50,6 +50,7 @@ export const RTN_CLIPPED: Baseline = {
   title: 'RTN, clipped',
   settings: settingsGrid([2, 3, 4, 5, 6, 8], [32, 64, 128, 0]),
   storedBits: ({ bits, group }, rows, columns) => symmetricBits(bits, groupLength(group, columns), rows, columns),
+  groupColumns: ({ group }, columns) => (group > 0 && group < columns ? group : undefined),
   fit({ weights, rows, columns }, { bits, group }) {
     const length = groupLength(group, columns);
     const scales = new Float64Array(rows * groupsOf(columns, length));

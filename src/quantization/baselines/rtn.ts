@@ -8,6 +8,7 @@ export const RTN: Baseline = {
   title: 'RTN',
   settings: settingsGrid([2, 3, 4, 5, 6, 8], [32, 64, 128, 0]),
   storedBits: ({ bits, group }, rows, columns) => symmetricBits(bits, groupLength(group, columns), rows, columns),
+  groupColumns: ({ group }, columns) => (group > 0 && group < columns ? group : undefined),
   fit({ weights, rows, columns }, { bits, group }) {
     const length = groupLength(group, columns);
     const scales = new Float64Array(rows * groupsOf(columns, length));
