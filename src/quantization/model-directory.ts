@@ -50,6 +50,30 @@ export function writeHashed(directory: string, name: string, text: string | Uint
   return output.commit();
 }
 
+/** SHA-256 of a file, hexadecimal. */
+export function sha256Sync(file: string): string {
+  const hash = createHash('sha256');
+  try {
+    const fd = fs.openSync(file, 'r');
+    try {
+      const buffer = new Uint8Array(COPY_BYTES);
+      for (let length = fs.readSync(fd, buffer); length > 0; length = fs.readSync(fd, buffer))
+        hash.update(buffer.subarray(0, length));
+    } finally {
+      fs.closeSync(fd);
+    }
+  } catch (error) {
+    throw fileError(error, file, 'read');
+  }
+  return hash.digest('hex');
+}
+
+/** A file that another writer made below `directory`. */
+export function hashedFile(directory: string, name: string): HashedFile {
+  const file = path.join(directory, name);
+  return { name, bytes: fs.statSync(file).size, sha256: sha256Sync(file) };
+}
+
 /** The bytes of a stored tensor in pieces; each is valid until the next. */
 export function* tensorBytes(store: TensorStore, info: TensorInfo): Generator<Uint8Array, void, undefined> {
   const buffer = new Uint8Array(Math.min(COPY_BYTES, info.byteLength));

@@ -60,6 +60,8 @@ export interface PvqLayout {
   /** Seed of the run, decimal. */
   readonly seed: string;
   readonly quantised: ReadonlyMap<string, QuantisedTensor>;
+  /** Position of each quantised tensor in the plan. */
+  readonly ordinals: ReadonlyMap<string, number>;
   readonly tables: PvqTables;
   readonly files: readonly PvqFilePlan[];
   /** Tensors of a GGUF source that stay in `model.gguf`. */
@@ -162,6 +164,7 @@ export function planPvqLayout(
     format,
     seed: decimal,
     quantised,
+    ordinals: new Map([...quantised.keys()].map((name, i) => [name, i])),
     tables,
     files,
     kept,

@@ -1,0 +1,171 @@
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { openSafetensors } from '../../src/formats/safetensors.js';
+import { createSafetensorsWriter } from '../../src/formats/safetensors-writer.js';
+import type { DType } from '../../src/formats/tensor.js';
+import { openModelFiles } from '../../src/models/model-files.js';
+import { isPvqStore } from '../../src/models/pvq-store.js';
+import { changedFiles } from '../../src/quantization/pvq-manifest.js';
+import { CODE, choose, openRun, quantise, readTensor } from './pvq-cases.js';
+
+const LLAMA = 'fixtures/models/llama-sotu';
+const folder = mkdtempSync(join(tmpdir(), 'pvq-writer-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const at = (name: string): string => join(folder, name);
+
+function filesOf(directory: string): Record<string, string> {
+  return Object.fromEntries(
+    readdirSync(directory).map((name) => [name, readFileSync(join(directory, name), 'latin1')]),
+  );
+}
+
+/** Bytes of a file that its copied tensors take, with their header entries, and the frame of the header. */
+function otherBytes(file: string, quantised: (name: string) => boolean): number {
+  const bytes = readFileSync(file);
+  const length = Number(bytes.readBigUInt64LE(0));
+  const text = bytes.toString('utf8', 8, 8 + length);
+  const trimmed = text.trimEnd();
+  const { __metadata__: metadata, ...entries } = JSON.parse(text) as Record<string, Record<string, unknown>>;
+  const { pvq: _, ...others } = metadata;
+  let total = 8 + (text.length - trimmed.length) + `{"__metadata__":${JSON.stringify(others)}}`.length;
+  for (const [name, entry] of Object.entries(entries)) {
+    if (quantised(name)) continue;
+    const [begin, end] = entry.data_offsets as [number, number];
+    // Entries are copied from the text, for offsets are padded.
+    const from = trimmed.indexOf(`${JSON.stringify(name)}:{"dtype"`);
+    total += end - begin + (trimmed.indexOf(']}', from) + 2 - from) + 1;
+  }
+  return total;
+}
+
+describe('createPvqWriter', () => {
+  const choices = choose(LLAMA, /proj/);
+
+  it('writes exactly the bytes that the layout foretells', () => {
+    const manifest = quantise(LLAMA, at('bytes'), choices);
+    const file = join(at('bytes'), 'model.safetensors');
+    const rest = otherBytes(file, (name) => name.includes('.pvq_'));
+    expect(manifest.bytes).toBe(statSync(file).size - rest);
+    const run = openRun(LLAMA, at('unused'), choices);
+    const bits = run.layout.bitsPerWeight(new Map([...choices.keys()].map((name) => [name, CODE])));
+    expect(manifest.bits_per_weight).toBe(bits);
+    run.writer.abort(true);
+    run.close();
+    expect(readdirSync(folder)).not.toContain('unused');
+  });
+
+  it('copies all other tensors byte for byte, and the files beside them', () => {
+    quantise(LLAMA, at('copies'), choices);
+    const [before, after] = [openSafetensors(LLAMA), openSafetensors(at('copies'))];
+    for (const info of before.tensors.values()) {
+      if (choices.has(info.name)) continue;
+      const stored = after.tensors.get(info.name);
+      expect(stored).toMatchObject({ dtype: info.dtype, shape: info.shape });
+      const [a, b] = [new Uint8Array(info.byteLength), new Uint8Array(info.byteLength)];
+      before.readInto(info, 0, a.length, a);
+      if (stored) after.readInto(stored, 0, b.length, b);
+      expect(b).toEqual(a);
+    }
+    before.close();
+    after.close();
+    expect(readFileSync(join(at('copies'), 'tokenizer.json'))).toEqual(readFileSync(join(LLAMA, 'tokenizer.json')));
+    const config = JSON.parse(readFileSync(join(at('copies'), 'config.json'), 'utf8'));
+    expect(config.quantization_config).toEqual({ quant_method: 'pvq', format: 'pvq-1' });
+  });
+
+  it('gives the same bytes in another order, and after a kill at any tensor', () => {
+    quantise(LLAMA, at('whole'), choices);
+    const wanted = filesOf(at('whole'));
+    const names = [...choices.keys()];
+    for (const stop of [0, 5, names.length]) {
+      const out = at(`killed-${stop}`);
+      const first = openRun(LLAMA, out, choices);
+      for (const name of names.toReversed().slice(0, stop)) first.writer.writeTensor(name, first.encode(name));
+      // What a killed process leaves: the directory under its temporary name.
+      first.writer.abort();
+      first.close();
+      expect(readdirSync(folder)).not.toContain(`killed-${stop}`);
+      const second = openRun(LLAMA, out, choices, { resume: true });
+      expect(names.filter((name) => second.writer.hasTensor(name))).toHaveLength(stop);
+      for (const name of names)
+        if (!second.writer.hasTensor(name)) second.writer.writeTensor(name, second.encode(name));
+      second.writer.commit();
+      second.close();
+      expect(filesOf(out)).toEqual(wanted);
+    }
+  });
+
+  it('does not take over what was damaged in between, nor a run with other parameters', () => {
+    const names = [...choices.keys()];
+    const out = at('damaged');
+    const first = openRun(LLAMA, out, choices);
+    for (const name of names.slice(0, 4)) first.writer.writeTensor(name, first.encode(name));
+    first.writer.abort();
+    first.close();
+    const left = readdirSync(folder).find((name) => name.startsWith('.damaged.'));
+    const blob = join(folder, left ?? '', '.pvq', '2.bin');
+    const bytes = readFileSync(blob);
+    bytes[100] ^= 1;
+    writeFileSync(blob, bytes);
+    const head = { tool: { name: 'surprisal', version: '0.0.0' }, command: 'test', inputs: [] };
+    expect(() => openRun(LLAMA, out, choices, { resume: true, head: { ...head, parameters: { seed: 8 } } })).toThrow(
+      /had another "parameters.seed"/,
+    );
+    const second = openRun(LLAMA, out, choices, { resume: true });
+    expect(names.filter((name) => second.writer.hasTensor(name))).toEqual([names[0], names[1], names[3]]);
+    second.writer.abort(true);
+    second.close();
+  });
+
+  it('knows a complete output, and refuses an existing one', async () => {
+    const manifest = quantise(LLAMA, at('again'), choices);
+    expect(() => openRun(LLAMA, at('again'), choices)).toThrow(/already exists/);
+    const run = openRun(LLAMA, at('again'), choices, { resume: true });
+    expect(run.writer.complete).toBe(true);
+    expect(run.writer.commit()).toEqual(JSON.parse(JSON.stringify(manifest)));
+    run.close();
+    expect(await changedFiles(at('again'), manifest)).toEqual([]);
+    writeFileSync(join(at('again'), 'tokenizer.json'), '{}');
+    expect(await changedFiles(at('again'), manifest)).toEqual(['tokenizer.json']);
+  });
+
+  it('keeps the shards of the source, each with the metadata of its own tensors', () => {
+    const source = at('sharded');
+    shard(LLAMA, source);
+    const sharded = quantise(source, at('sharded-out'), choices);
+    expect((sharded.files as { name: string }[]).map(({ name }) => name)).toEqual(
+      expect.arrayContaining(['model-00001-of-00003.safetensors', 'model.safetensors.index.json']),
+    );
+    const index = JSON.parse(readFileSync(join(at('sharded-out'), 'model.safetensors.index.json'), 'utf8'));
+    const single = quantise(LLAMA, at('single-out'), choices);
+    const [a, b] = [openModelFiles(at('sharded-out')), openModelFiles(at('single-out'))];
+    if (!isPvqStore(a.store) || !isPvqStore(b.store)) throw new Error('not quantised');
+    expect(Object.keys(index.weight_map)).toHaveLength(a.store.stored.tensors.size);
+    for (const info of b.store.tensors.values()) {
+      const other = a.store.tensors.get(info.name);
+      expect(other && readTensor(a, other)).toEqual(readTensor(b, info));
+    }
+    expect(sharded.weights).toBe(single.weights);
+    a.store.close();
+    b.store.close();
+  });
+});
+
+/** Cuts a checkpoint into three files. */
+function shard(source: string, target: string): void {
+  cpSync(source, target, { recursive: true, filter: (name) => !name.endsWith('.safetensors') });
+  const store = openSafetensors(source);
+  const infos = [...store.tensors.values()];
+  const total = infos.reduce((sum, info) => sum + info.byteLength, 0);
+  const plan = infos.map(({ name, dtype, shape }) => ({ name, dtype: dtype as DType, shape }));
+  const writer = createSafetensorsWriter(target, { plan, maxShardBytes: Math.ceil(total / 2.5) });
+  for (const info of infos) {
+    const bytes = new Uint8Array(info.byteLength);
+    store.readInto(info, 0, bytes.length, bytes);
+    writer.write(info.name, bytes);
+  }
+  writer.commit();
+  store.close();
+}
