@@ -19,6 +19,7 @@ void register_kernel_tiles(napi_env env, napi_value exports);
 void register_column_information(napi_env env, napi_value exports);
 void register_neighbours(napi_env env, napi_value exports);
 void register_linalg(napi_env env, napi_value exports);
+void register_hadamard(napi_env env, napi_value exports);
 void register_error_feedback(napi_env env, napi_value exports);
 void register_pyramid_index(napi_env env, napi_value exports);
 }  // namespace surprisal
@@ -240,6 +241,7 @@ NAPI_MODULE_INIT() {
   register_column_information(env, exports);
   register_neighbours(env, exports);
   register_linalg(env, exports);
+  register_hadamard(env, exports);
   register_error_feedback(env, exports);
   register_pyramid_index(env, exports);
   set_function(env, exports, "accumulateRows", AccumulateRows);

@@ -65,7 +65,7 @@ export function rotateRows(
   const codes = codesOf(rotation, inverse);
   const diagonal = diagonalOf(rotation, x instanceof Float32Array);
   const native = nativeKernels();
-  if (typeof native?.rotateRows !== 'function') {
+  if (native === undefined) {
     rotateRowsReference(x, rows, rotation, inverse, diagonal, codes);
     return;
   }

@@ -377,6 +377,16 @@ export interface NativeKernels {
     target: Float32Array,
     threads: number,
   ): number;
+  /** Moments [rows, 6] of rows and energies [rows, groups] of their groups. */
+  rowMoments(
+    data: Float32Array | Float64Array,
+    rows: number,
+    columns: number,
+    groupLength: number,
+    moments: Float64Array,
+    energies: Float64Array,
+    threads: number,
+  ): void;
   /** Reads every byte once: what plain reading costs, for benchmarks. */
   readMemory(data: Uint8Array, threads: number): number;
   trimMemory(): boolean;

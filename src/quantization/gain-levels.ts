@@ -1,3 +1,4 @@
+import { lloydMax, type ScalarLaw, scalarError } from '../linalg/lloyd-max.js';
 import { type BetaRatio, betaDensity, betaQuantile, betaRatio, logBeta } from '../linalg/special-functions.js';
 
 /**
@@ -14,10 +15,6 @@ export const LEVEL_POLICIES: readonly LevelPolicy[] = ['lloyd', 'compander', 'qu
 
 /** Amplitudes that `dataLevels` looks at, at most. */
 export const DATA_SAMPLE = 32_768;
-
-const LLOYD_SWEEPS = 8;
-const NEWTON_STEPS = 200;
-const SETTLED = 1e-13;
 
 interface GainLaw {
   readonly a: number;
@@ -43,123 +40,24 @@ function gainLaw(groupLength: number, columns: number): GainLaw | undefined {
 /** I_{r^2}(a + p/2, b) for p = 0, 1, 2. */
 type Ratios = readonly [BetaRatio, BetaRatio, BetaRatio];
 
-function ratiosAt(law: GainLaw, r: number): Ratios {
-  const x = r * r;
-  const y = (1 - r) * (1 + r);
-  const at = (p: number): BetaRatio => betaRatio(x, law.a + p / 2, law.b, y);
-  return [at(0), at(1), at(2)];
-}
-
-/** Integral of r^p over a cell, from the tails on the side where they are small. */
-function partialMoment(law: GainLaw, from: Ratios, to: Ratios, p: 0 | 1 | 2): number {
-  const inLowerHalf = to[p].lower <= 0.5;
-  const ratio = inLowerHalf ? to[p].lower - from[p].lower : from[p].upper - to[p].upper;
-  return law.moments[p] * ratio;
-}
-
-/** The density of r: 2 r^(D-1) (1 - r^2)^((n-D)/2 - 1) / B(D/2, (n-D)/2). */
-function gainDensity(law: GainLaw, r: number): number {
-  return 2 * r * betaDensity(r * r, law.a, law.b, (1 - r) * (1 + r));
-}
-
-/** Partial moments of the cells between midpoints of the levels, [count] each, for p = 0, 1 and, when asked for, 2. */
-function cellMoments(law: GainLaw, levels: Float64Array): readonly [Float64Array, Float64Array, Float64Array] {
-  const count = levels.length;
-  const moments = [new Float64Array(count), new Float64Array(count), new Float64Array(count)] as const;
-  let from = ratiosAt(law, 0);
-  for (let i = 0; i < count; i++) {
-    const to = ratiosAt(law, i === count - 1 ? 1 : 0.5 * (levels[i] + levels[i + 1]));
-    for (const p of [0, 1, 2] as const) moments[p][i] = partialMoment(law, from, to, p);
-    from = to;
-  }
-  return moments;
-}
-
-/** Solves A x = b for a symmetric tridiagonal A; undefined where a pivot is not positive. */
-function solveTridiagonal(diagonal: Float64Array, off: Float64Array, right: Float64Array): Float64Array | undefined {
-  const n = diagonal.length;
-  const pivot = new Float64Array(n);
-  const x = right.slice();
-  for (let i = 0; i < n; i++) {
-    const factor = i === 0 ? 0 : off[i - 1] / pivot[i - 1];
-    pivot[i] = diagonal[i] - (i === 0 ? 0 : factor * off[i - 1]);
-    if (!(pivot[i] > 0)) return undefined;
-    if (i > 0) x[i] -= factor * x[i - 1];
-  }
-  for (let i = n - 1; i >= 0; i--) x[i] = (x[i] - (i < n - 1 ? off[i] * x[i + 1] : 0)) / pivot[i];
-  return x;
-}
-
 /**
- * The step of Newton's method on the stationary equations M1 - q M0 = 0 of all cells. The boundaries move with the
- * levels, so neighbours are coupled: the derivative is symmetric and tridiagonal.
+ * The law of r, with density 2 r^(D-1) (1 - r^2)^((n-D)/2 - 1) / B(D/2, (n-D)/2) and partial moments in closed form:
+ * `integral of r^p = E r^p [I_{b^2} - I_{a^2}]((D + p)/2, (n-D)/2)`, from the tails on the side where they are small.
  */
-function newtonStep(law: GainLaw, levels: Float64Array, mass: Float64Array, first: Float64Array) {
-  const count = levels.length;
-  const diagonal = mass.slice();
-  const off = new Float64Array(Math.max(0, count - 1));
-  for (let i = 0; i + 1 < count; i++) {
-    const half = 0.5 * (levels[i + 1] - levels[i]);
-    const coupling = 0.5 * half * gainDensity(law, 0.5 * (levels[i] + levels[i + 1]));
-    diagonal[i] -= coupling;
-    diagonal[i + 1] -= coupling;
-    off[i] = -coupling;
-  }
-  const residual = first.map((moment, i) => moment - levels[i] * mass[i]);
-  return solveTridiagonal(diagonal, off, residual);
-}
-
-const ascends = (levels: Float64Array): boolean =>
-  levels.every((level, i) => level > 0 && level < 1 && (i === 0 || level > levels[i - 1]));
-
-/** Mean squared error of levels whose cells have these moments. */
-function errorOf(levels: Float64Array, moments: readonly Float64Array[]): number {
-  let error = 0;
-  for (let i = 0; i < levels.length; i++) {
-    const q = levels[i];
-    error += moments[2][i] - q * (2 * moments[1][i] - q * moments[0][i]);
-  }
-  return Math.max(0, error);
-}
-
-/** Largest change relative to the levels. */
-function relativeChange(from: Float64Array, to: Float64Array): number {
-  let most = 0;
-  for (let i = 0; i < from.length; i++) most = Math.max(most, Math.abs(to[i] - from[i]) / to[i]);
-  return most;
-}
-
-/** `levels + step / 2^k` with the least k that keeps the order and does not raise the error; undefined after 30. */
-function dampedStep(law: GainLaw, levels: Float64Array, step: Float64Array, error: number): Float64Array | undefined {
-  for (let scale = 1; scale > 1e-9; scale /= 2) {
-    const next = levels.map((level, i) => level + scale * step[i]);
-    if (ascends(next) && errorOf(next, cellMoments(law, next)) <= error * (1 + 1e-9)) return next;
-  }
-  return undefined;
-}
-
-/**
- * Levels that are the centroids of their cells, cells bounded by midpoints (Lloyd 1982; Max 1960), to about 1e-12: a few
- * sweeps of Lloyd's from `start`, then Newton's method, for the sweeps alone converge linearly.
- */
-function lloydLevels(law: GainLaw, start: Float64Array): Float64Array {
-  let levels = start;
-  let before = Number.POSITIVE_INFINITY;
-  for (let iteration = 0; iteration < NEWTON_STEPS; iteration++) {
-    const moments = cellMoments(law, levels);
-    const [mass, first] = moments;
-    const step = iteration < LLOYD_SWEEPS ? undefined : newtonStep(law, levels, mass, first);
-    const damped = step === undefined ? undefined : dampedStep(law, levels, step, errorOf(levels, moments));
-    const held = levels;
-    const next = damped ?? first.map((moment, i) => (mass[i] > 0 ? moment / mass[i] : held[i]));
-    const change = relativeChange(levels, next);
-    levels = next;
-    if (damped === undefined) continue;
-    // Below 1e-9 a step that no longer shrinks is rounding.
-    if (change <= SETTLED || (change < 1e-9 && change > before / 2)) break;
-    before = change;
-  }
-  return levels;
+function scalarLaw({ a, b, moments }: GainLaw): ScalarLaw<Ratios> {
+  return {
+    low: 0,
+    high: 1,
+    at(r) {
+      const y = (1 - r) * (1 + r);
+      return [betaRatio(r * r, a, b, y), betaRatio(r * r, a + 0.5, b, y), betaRatio(r * r, a + 1, b, y)];
+    },
+    moment(from, to, p) {
+      const inLowerHalf = to[p].lower <= 0.5;
+      return moments[p] * (inLowerHalf ? to[p].lower - from[p].lower : from[p].upper - to[p].upper);
+    },
+    density: (r) => 2 * r * betaDensity(r * r, a, b, (1 - r) * (1 + r)),
+  };
 }
 
 /**
@@ -179,7 +77,7 @@ export function gainLevels(policy: LevelLaw, groupLength: number, columns: numbe
     Float64Array.from({ length: count }, (_, i) => Math.sqrt(betaQuantile((i + 0.5) / count, a, b)));
   if (policy === 'quantile') return quantiles(law.a, law.b);
   const compander = quantiles((groupLength + 2) / 6, (columns - groupLength + 4) / 6);
-  return policy === 'compander' ? compander : lloydLevels(law, compander);
+  return policy === 'compander' ? compander : lloydMax(scalarLaw(law), compander);
 }
 
 /**
@@ -194,7 +92,7 @@ export function gainError(levels: Float64Array, groupLength: number, columns: nu
   }
   const law = gainLaw(groupLength, columns);
   if (law === undefined) return Math.min(...levels.map((level) => (level - 1) ** 2));
-  return errorOf(levels, cellMoments(law, levels));
+  return scalarError(scalarLaw(law), levels);
 }
 
 /** E r and E r^2 of the gain. @throws RangeError when a size is no positive integer */
