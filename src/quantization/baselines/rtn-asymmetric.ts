@@ -38,7 +38,7 @@ function asymmetricQuantizer(
 export const RTN_ASYMMETRIC: Baseline = {
   name: 'rtn-asymmetric',
   title: 'RTN, asymmetric',
-  settings: settingsGrid([2, 3, 4, 5, 6, 8], [32, 64, 128, 0]),
+  settings: settingsGrid([2, 3, 4, 5, 6, 8], [32, 64, 128]),
   storedBits: ({ bits, group }, rows, columns) => asymmetricBits(bits, groupLength(group, columns), rows, columns),
   groupColumns: ({ group }, columns) => (group > 0 && group < columns ? group : undefined),
   fit({ weights, rows, columns }, { bits, group }) {

@@ -48,7 +48,7 @@ export function clippedScale(weights: Float32Array, from: number, to: number, bi
 export const RTN_CLIPPED: Baseline = {
   name: 'rtn-clipped',
   title: 'RTN, clipped',
-  settings: settingsGrid([2, 3, 4, 5, 6, 8], [32, 64, 128, 0]),
+  settings: settingsGrid([2, 3, 4, 5, 6, 8], [32, 64, 128]),
   storedBits: ({ bits, group }, rows, columns) => symmetricBits(bits, groupLength(group, columns), rows, columns),
   groupColumns: ({ group }, columns) => (group > 0 && group < columns ? group : undefined),
   fit({ weights, rows, columns }, { bits, group }) {

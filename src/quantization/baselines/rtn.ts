@@ -6,7 +6,7 @@ import { symmetricBits, symmetricQuantizer } from './symmetric-codes.js';
 export const RTN: Baseline = {
   name: 'rtn',
   title: 'RTN',
-  settings: settingsGrid([2, 3, 4, 5, 6, 8], [32, 64, 128, 0]),
+  settings: settingsGrid([2, 3, 4, 5, 6, 8], [32, 64, 128]),
   storedBits: ({ bits, group }, rows, columns) => symmetricBits(bits, groupLength(group, columns), rows, columns),
   groupColumns: ({ group }, columns) => (group > 0 && group < columns ? group : undefined),
   fit({ weights, rows, columns }, { bits, group }) {
