@@ -22,6 +22,7 @@ void register_linalg(napi_env env, napi_value exports);
 void register_hadamard(napi_env env, napi_value exports);
 void register_error_feedback(napi_env env, napi_value exports);
 void register_pyramid_index(napi_env env, napi_value exports);
+void register_pulse_search(napi_env env, napi_value exports);
 }  // namespace surprisal
 
 namespace {
@@ -244,6 +245,7 @@ NAPI_MODULE_INIT() {
   register_hadamard(env, exports);
   register_error_feedback(env, exports);
   register_pyramid_index(env, exports);
+  register_pulse_search(env, exports);
   set_function(env, exports, "accumulateRows", AccumulateRows);
   set_function(env, exports, "accumulateSecond", AccumulateSecond);
   set_function(env, exports, "widenToF32", WidenToF32);

@@ -43,6 +43,8 @@ struct TileSearch {
   int lanes;
   int64_t (*tile_floats)(int length);
   bool (*search)(const SearchSettings& settings, const SearchGroup* groups, int count, float* memory);
+  // Largest |x - factor y|, y [ceil(columns / length), length] and a factor for every group.
+  float (*largest_error)(const float* x, int64_t columns, const int16_t* y, int length, const float* factors);
 };
 
 extern const TileSearch kTileSearchBaseline;

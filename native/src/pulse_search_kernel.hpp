@@ -17,6 +17,7 @@ constexpr int kBytes = 4 * kLanes;
 typedef float F __attribute__((vector_size(kBytes)));
 typedef int32_t I __attribute__((vector_size(kBytes)));
 typedef float HalfF __attribute__((vector_size(kBytes / 2)));
+typedef int32_t HalfI __attribute__((vector_size(kBytes / 2)));
 typedef double D __attribute__((vector_size(kBytes)));
 
 constexpr int kTile = kUnits * kLanes;
@@ -59,7 +60,8 @@ struct Tile {
   float pulses;
   Row* u;
   Row* y;
-  Row* scaled;  // alpha u; in the walk, a copy of the best y
+  Row* sizes;   // |x|
+  Row* scaled;  // alpha u
   Row* other;   // a second y
   Row* h;       // weights, h u and caps where the search has them
   Row* hu;
@@ -491,24 +493,24 @@ static void load_weights(const SearchGroup& group, int length, float* h) {
 static bool load_tile(Tile& t, const SearchSettings& settings, const SearchGroup* groups, int count, bool weighted,
                       bool capped, uint32_t* zeros) {
   const int length = t.length;
-  float* u = reinterpret_cast<float*>(t.u);
+  float* sizes = reinterpret_cast<float*>(t.sizes);
   for (int lane = 0; lane < kTile; lane++) {
     const SearchGroup& group = groups[lane < count ? lane : 0];
-    for (int j = 0; j < group.width; j++) u[j * kTile + lane] = group.x[j];
-    for (int j = group.width; j < length; j++) u[j * kTile + lane] = 0;
+    for (int j = 0; j < group.width; j++) sizes[j * kTile + lane] = group.x[j];
+    for (int j = group.width; j < length; j++) sizes[j * kTile + lane] = 0;
     if (weighted) load_weights(group, length, reinterpret_cast<float*>(t.h) + lane);
   }
   Row most{};
   I hostile{};
   for (int j = 0; j < length; j++) {
     for (int k = 0; k < kUnits; k++) {
-      const F x = t.u[j].at[k];
+      const F x = t.sizes[j].at[k];
       if (capped) {
         t.caps[j].at[k] = x < 0.0f ? splat(static_cast<float>(settings.negative_cap))
                                    : splat(static_cast<float>(settings.cap));
       }
       const F size = (F)((I)x & 0x7fffffff);
-      t.u[j].at[k] = size;
+      t.sizes[j].at[k] = size;
       hostile |= (I)size > 0x7f7fffff;
       most.at[k] = larger(size, most.at[k]);
     }
@@ -518,14 +520,14 @@ static bool load_tile(Tile& t, const SearchSettings& settings, const SearchGroup
   for (int lane = 0; lane < kTile; lane++) {
     if (most.at[lane / kLanes][lane % kLanes] > 0) continue;
     *zeros |= uint32_t{1} << lane;
-    u[lane] = 1;
+    sizes[lane] = 1;
     most.at[lane / kLanes][lane % kLanes] = 1;
   }
   Row l1{}, energy{}, inverse_sum{}, least;
   for (int k = 0; k < kUnits; k++) least.at[k] = splat(1.0f);
   for (int j = 0; j < length; j++) {
     for (int k = 0; k < kUnits; k++) {
-      const F v = t.u[j].at[k] / most.at[k];
+      const F v = t.sizes[j].at[k] / most.at[k];
       t.u[j].at[k] = v;
       l1.at[k] = l1.at[k] + v;
       if (weighted) {
@@ -549,61 +551,113 @@ static bool load_tile(Tile& t, const SearchSettings& settings, const SearchGroup
   return true;
 }
 
-static void store_pulses(const Tile& t, const SearchSettings& settings, const SearchGroup* groups, int count,
+static void store_pulses(Tile& t, const SearchSettings& settings, const SearchGroup* groups, int count,
                          uint32_t zeros) {
-  const float* y = reinterpret_cast<const float*>(t.y);
+  for (int j = 0; j < t.length; j++) {
+    for (int k = 0; k < kUnits; k++) t.y[j].at[k] = (F)__builtin_convertvector(t.y[j].at[k], I);
+  }
+  const int32_t* y = reinterpret_cast<const int32_t*>(t.y);
   for (int lane = 0; lane < count; lane++) {
     const SearchGroup& group = groups[lane];
+    int16_t* pulses = group.pulses;
     if ((zeros >> lane) & 1u) {
       int left = settings.pulses;
       for (int j = 0; j < t.length; j++) {
         const int here = settings.cap > 0 && settings.cap < left ? settings.cap : left;
-        group.pulses[j] = static_cast<int16_t>(here);
+        pulses[j] = static_cast<int16_t>(here);
         left -= here;
       }
       continue;
     }
+    // Without branches: signs are unpredictable.
     for (int j = 0; j < group.width; j++) {
-      const int16_t v = static_cast<int16_t>(y[j * kTile + lane]);
-      group.pulses[j] = static_cast<int16_t>(group.x[j] < 0 ? -v : v);
+      const int32_t sign = -static_cast<int32_t>(group.x[j] < 0);
+      pulses[j] = static_cast<int16_t>((y[j * kTile + lane] ^ sign) - sign);
     }
-    for (int j = group.width; j < t.length; j++) group.pulses[j] = static_cast<int16_t>(y[j * kTile + lane]);
+    for (int j = group.width; j < t.length; j++) pulses[j] = static_cast<int16_t>(y[j * kTile + lane]);
   }
 }
 
-static void sum_group(const SearchGroup& group, int length) {
-  GroupSums sums{};
+// The sums of all lanes in double, each in the order of its coordinates; y as in `store_pulses`.
+static void sum_tile(const Tile& t, const SearchGroup* groups, int count) {
+  alignas(kBytes) double sums[3][kTile];
+  const float* sizes = reinterpret_cast<const float*>(t.sizes);
+  const int32_t* y = reinterpret_cast<const int32_t*>(t.y);
+  for (int part = 0; part < kTile; part += kLanes / 2) {
+    D energy{}, cross{}, norm{};
+    for (int j = 0; j < t.length; j++) {
+      HalfF size;
+      HalfI pulses;
+      memcpy(&size, sizes + j * kTile + part, sizeof size);
+      memcpy(&pulses, y + j * kTile + part, sizeof pulses);
+      const D x = __builtin_convertvector(size, D);
+      const D v = __builtin_convertvector(pulses, D);
+      energy = energy + x * x;
+      cross = cross + x * v;
+      norm = norm + v * v;
+    }
+    memcpy(&sums[0][part], &energy, sizeof energy);
+    memcpy(&sums[1][part], &cross, sizeof cross);
+    memcpy(&sums[2][part], &norm, sizeof norm);
+  }
+  for (int lane = 0; lane < count; lane++) {
+    const double norm = sums[2][lane];
+    *groups[lane].sums = {sums[0][lane], sums[1][lane], norm, norm, sums[1][lane], norm};
+  }
+}
+
+// What the lanes do not know: pulses of a group of zeros, of padded coordinates, and weights.
+static void sum_apart(const SearchGroup& group, int length) {
+  GroupSums& sums = *group.sums;
+  sums.stored_norm = 0;
   for (int j = 0; j < group.width; j++) {
-    const double x = group.x[j], y = group.pulses[j];
-    sums.energy += x * x;
-    sums.cross += x * y;
+    const double y = group.pulses[j];
     sums.stored_norm += y * y;
   }
   sums.norm = sums.stored_norm;
   for (int j = group.width; j < length; j++) {
-    sums.norm += static_cast<double>(group.pulses[j]) * group.pulses[j];
+    const double y = group.pulses[j];
+    sums.norm += y * y;
   }
+  if (sums.energy == 0) sums.cross = 0;
   sums.weighted_cross = sums.cross;
   sums.weighted_norm = sums.stored_norm;
-  if (group.h != nullptr) {
-    sums.weighted_cross = sums.weighted_norm = 0;
-    for (int j = 0; j < group.width; j++) {
-      const double weighted = static_cast<double>(group.h[j]) * group.pulses[j];
-      sums.weighted_cross += weighted * group.x[j];
-      sums.weighted_norm += weighted * group.pulses[j];
-    }
+  if (group.h == nullptr) return;
+  sums.weighted_cross = sums.weighted_norm = 0;
+  for (int j = 0; j < group.width; j++) {
+    const double weighted = static_cast<double>(group.h[j]) * group.pulses[j];
+    sums.weighted_cross += weighted * group.x[j];
+    sums.weighted_norm += weighted * group.pulses[j];
   }
-  *group.sums = sums;
 }
 
-static int64_t tile_floats(int length) { return static_cast<int64_t>(7) * length * kTile; }
+static float largest_error(const float* x, int64_t columns, const int16_t* y, int length, const float* factors) {
+  // Magnitudes of floats ascend with their bits.
+  int32_t most = 0;
+  for (int64_t start = 0; start < columns; start += length, factors++) {
+    const int width = static_cast<int>(columns - start < length ? columns - start : length);
+    const float factor = *factors;
+    for (int j = 0; j < width; j++) {
+      const float error = x[start + j] - factor * static_cast<float>(y[start + j]);
+      int32_t bits;
+      memcpy(&bits, &error, 4);
+      bits &= 0x7fffffff;
+      most = bits > most ? bits : most;
+    }
+  }
+  float result;
+  memcpy(&result, &most, 4);
+  return result;
+}
+
+static int64_t tile_floats(int length) { return static_cast<int64_t>(8) * length * kTile; }
 
 static bool search(const SearchSettings& settings, const SearchGroup* groups, int count, float* memory) {
   Tile t;
   t.length = settings.length;
   t.pulses = static_cast<float>(settings.pulses);
   Row* rows = reinterpret_cast<Row*>(memory);
-  Row** parts[] = {&t.u, &t.y, &t.scaled, &t.other, &t.h, &t.hu, &t.caps};
+  Row** parts[] = {&t.u, &t.y, &t.sizes, &t.scaled, &t.other, &t.h, &t.hu, &t.caps};
   for (Row** part : parts) {
     *part = rows;
     rows += t.length;
@@ -617,8 +671,12 @@ static bool search(const SearchSettings& settings, const SearchGroup* groups, in
   else if (capped) search_tile<false, true>(t, settings);
   else search_tile<false, false>(t, settings);
   store_pulses(t, settings, groups, count, zeros);
+  if (groups[0].sums == nullptr) return true;
+  sum_tile(t, groups, count);
   for (int lane = 0; lane < count; lane++) {
-    if (groups[lane].sums != nullptr) sum_group(groups[lane], t.length);
+    const bool zero = ((zeros >> lane) & 1u) != 0;
+    if (zero) groups[lane].sums->energy = 0;
+    if (zero || weighted || groups[lane].width < t.length) sum_apart(groups[lane], t.length);
   }
   return true;
 }

@@ -1,8 +1,12 @@
+import { kernelThreads, nativeKernels } from './native.js';
 import { type MetricMode, searchInMetricReference } from './pulse-metric-reference.js';
 import { type SearchMode, searchPulsesReference } from './pulse-search-reference.js';
 import { MOST_PULSES } from './pyramid.js';
 
 export type { MetricMode, SearchMode };
+
+/** In the order of `SearchMode` of native/src/pulse_search.hpp. */
+export const SEARCH_MODES: readonly SearchMode[] = ['greedy', 'fixed-point', 'best', 'exact'];
 
 export interface PulseSearchOptions {
   /** Weights of a group and pulses of a point. */
@@ -76,7 +80,27 @@ export function searchPulses(
   if (importance !== undefined && importance.length !== columns) {
     throw new RangeError(`${importance.length} importances for ${columns} columns`);
   }
-  searchPulsesReference(x, rows, columns, options, pulses);
+  const native = nativeKernels();
+  if (native === undefined || !(x instanceof Float32Array)) {
+    searchPulsesReference(x, rows, columns, options, pulses);
+    return;
+  }
+  const { mode, cap = 0 } = options;
+  const single = importance === undefined ? null : Float32Array.from(importance);
+  native.searchPulses(
+    x,
+    rows,
+    columns,
+    D,
+    K,
+    SEARCH_MODES.indexOf(mode),
+    cap,
+    options.negativeCap ?? cap,
+    options.exchange ? 1 : 0,
+    single,
+    pulses,
+    kernelThreads(options.threads),
+  );
 }
 
 /**
