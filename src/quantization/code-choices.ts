@@ -154,6 +154,12 @@ export function payloadBytes(rows: number, columns: number, code: PyramidCode): 
   return rows * perRow + 4 * 2 ** code.gainBits;
 }
 
+/** Bits of index and gain per weight of a row. */
+export function payloadBits(columns: number, code: PyramidCode): number {
+  const groups = rowGroups(columns, code.groupLength);
+  return (8 * (rowIndexBytes(code, groups) + rowCodeBytes(code.gainBits, groups))) / columns;
+}
+
 /**
  * The codes for rows of `columns` weights that no other one beats, by rising bytes, from one for every K whose index
  * takes at most `maxBitsPerWeight` and every number of gain bits.

@@ -1,4 +1,11 @@
+import { type PyramidCode, rowGroups, wordBits } from '../kernels/pyramid.js';
+import type { Rotation } from '../linalg/hadamard.js';
 import type { Cell } from '../report/csv.js';
+import { numberOfReport, type ReportObject, toJsonValue } from '../report/values.js';
+import { payloadBits } from './code-choices.js';
+import type { QuantizedMatrix } from './quantize-matrix.js';
+import type { SelectedTensor } from './tensor-selection.js';
+import type { TensorFigures } from './tensor-statistics.js';
 
 /** Name of the report's schema. */
 export const QUANTIZE_SCHEMA = 'quantize-pvq';
@@ -106,7 +113,7 @@ export function tensorRow(record: TensorRecord): Cell[] {
 
 /** Bytes of one kind of payload. */
 export interface PartRecord {
-  readonly part: 'index' | 'gain' | 'scale' | 'levels' | 'sign' | 'zero' | 'metadata';
+  readonly part: 'index' | 'gain' | 'levels' | 'sign' | 'scale_and_zero' | 'metadata';
   readonly bytes: number;
   readonly bits_per_weight: number;
 }
@@ -134,41 +141,198 @@ export interface QuantizeBody {
   readonly cosine: number;
   readonly hessian_loss_relative: number | null;
   readonly mean_below_shannon_db: number;
+  /** What the plan expected of rows of uniform direction, without a Hessian. */
+  readonly expected_sqnr_db: number;
   readonly zero_groups: number;
   readonly warnings: readonly string[];
   readonly tensors: readonly TensorRecord[];
 }
 
-/** Totals over tensors; shares of energy are weighed by the energy of each tensor. */
+/** What is kept of a tensor until all are done: its figures, and the energies that totals are weighed with. */
+export interface StoredTensorRecord {
+  readonly figures: Omit<TensorRecord, 'bytes' | 'bpw_file'>;
+  /** Sum of squares of its weights; tr(W H W^T) where there is a Hessian. */
+  readonly energy: number;
+  readonly outputEnergy: number | null;
+}
+
+/** Sums over the matrices of a tensor. */
+export interface FigureSums {
+  energy: number;
+  decoded: number;
+  cross: number;
+  error: number;
+  gainError: number;
+  largest: number;
+  /** Sum of 1 - c^2 over groups that are not zero, and their number. */
+  shape: number;
+  groups: number;
+  zeroGroups: number;
+  wideScales: number;
+  outputEnergy: number;
+  loss: number;
+  plainLoss: number;
+  damping: number;
+  tokens: number;
+  dead: number;
+  matrices: number;
+  /** Least loss by the Shannon bound; NaN once a matrix has none. */
+  bound: number;
+}
+
+export function createFigureSums(): FigureSums {
+  return {
+    energy: 0,
+    decoded: 0,
+    cross: 0,
+    error: 0,
+    gainError: 0,
+    largest: 0,
+    shape: 0,
+    groups: 0,
+    zeroGroups: 0,
+    wideScales: 0,
+    outputEnergy: 0,
+    loss: 0,
+    plainLoss: 0,
+    damping: 0,
+    tokens: 0,
+    dead: 0,
+    matrices: 0,
+    bound: 0,
+  };
+}
+
+/** Adds a matrix; `bound` is the least part of its output energy that can be lost. */
+export function addFigures(
+  sums: FigureSums,
+  { statistics, hessian }: QuantizedMatrix,
+  bound: number | undefined,
+): void {
+  const alive = statistics.groups - statistics.zeroGroups;
+  sums.energy += statistics.weightEnergy;
+  sums.decoded += statistics.decodedEnergy;
+  sums.cross += statistics.crossEnergy;
+  sums.error += statistics.squaredError;
+  sums.gainError += statistics.gainSquaredError;
+  sums.largest = Math.max(sums.largest, statistics.largestError);
+  sums.shape += statistics.shapeError * alive;
+  sums.groups += alive;
+  sums.zeroGroups += statistics.zeroGroups;
+  sums.wideScales += statistics.singleScales;
+  if (!hessian) return;
+  sums.matrices++;
+  sums.outputEnergy += hessian.outputEnergy;
+  sums.loss += hessian.loss;
+  sums.plainLoss += hessian.plainLoss;
+  sums.damping = Math.max(sums.damping, hessian.damping);
+  sums.tokens = sums.matrices === 1 ? hessian.tokens : Math.min(sums.tokens, hessian.tokens);
+  sums.dead += hessian.deadInputs.length;
+  sums.bound += bound === undefined ? Number.NaN : bound * hessian.outputEnergy;
+}
+
+/** The figures of a tensor. @param before and after: of its rows as they were, and as they were encoded */
+export function tensorRecord(
+  item: Pick<SelectedTensor, 'name' | 'role' | 'layer' | 'rows' | 'columns'>,
+  code: PyramidCode,
+  sums: FigureSums,
+  before: TensorFigures,
+  after: TensorFigures,
+  rotation: Rotation | undefined,
+): StoredTensorRecord {
+  const { name, role, layer, rows, columns } = item;
+  const { groupLength, pulses, superGroup, gainBits } = code;
+  const groups = rowGroups(columns, groupLength);
+  const payload = payloadBits(columns, code);
+  const sqnr = decibels(sums.energy, sums.error);
+  const shannon = 20 * Math.log10(2) * payload;
+  const metric = sums.matrices > 0;
+  const relative = (loss: number): number | null => (metric && sums.outputEnergy > 0 ? loss / sums.outputEnergy : null);
+  return {
+    energy: sums.energy,
+    outputEnergy: metric ? sums.outputEnergy : null,
+    figures: {
+      name,
+      role,
+      layer,
+      rows,
+      columns,
+      group_length: groupLength,
+      pulses,
+      super_group: superGroup,
+      gain_bits: gainBits,
+      index_bits: wordBits(code) / superGroup,
+      bpw_payload: payload,
+      padding_share: 1 - columns / (groups * groupLength),
+      mse: sums.error / (rows * columns),
+      sqnr_db: sqnr,
+      cosine: sums.decoded > 0 ? sums.cross / Math.sqrt(sums.energy * sums.decoded) : 1,
+      max_abs_error: sums.largest,
+      shape_error: sums.groups > 0 ? sums.shape / sums.groups : 0,
+      gain_error: sums.energy > 0 ? sums.gainError / sums.energy : 0,
+      hessian_loss: metric ? sums.loss : null,
+      hessian_loss_relative: relative(sums.loss),
+      hessian_loss_relative_plain: relative(sums.plainLoss),
+      damping: metric ? sums.damping : null,
+      calibration_tokens: metric ? sums.tokens : null,
+      dead_inputs: metric ? sums.dead : null,
+      shannon_sqnr_db: shannon,
+      below_shannon_db: shannon - sqnr,
+      shannon_hessian_loss_relative: Number.isNaN(sums.bound) ? null : relative(sums.bound),
+      rotation: rotation?.kind ?? 'none',
+      rotation_core: rotation?.core ?? null,
+      incoherence_before: before.incoherence,
+      incoherence_after: after.incoherence,
+      kurtosis_before: before.kurtosis,
+      kurtosis_after: after.kurtosis,
+      kolmogorov_beta: after.kolmogorov,
+      zero_groups: sums.zeroGroups,
+      wide_scales: sums.wideScales,
+    },
+  };
+}
+
+function decibels(energy: number, error: number): number {
+  return error > 0 ? 10 * Math.log10(energy / error) : Number.POSITIVE_INFINITY;
+}
+
+/** As JSON keeps it: what is not finite by name. */
+export function storedRecordToJson({ figures, energy, outputEnergy }: StoredTensorRecord): ReportObject {
+  return toJsonValue({ ...figures, energy, output_energy: outputEnergy }) as ReportObject;
+}
+
+/** What {@link storedRecordToJson} wrote. */
+export function storedRecordFromJson(record: ReportObject): StoredTensorRecord {
+  const {
+    energy,
+    output_energy: outputEnergy,
+    ...figures
+  } = Object.fromEntries(Object.entries(record).map(([key, value]) => [key, numberOfReport(value) ?? value]));
+  return {
+    figures: figures as StoredTensorRecord['figures'],
+    energy: Number(energy),
+    outputEnergy: outputEnergy === null ? null : Number(outputEnergy),
+  };
+}
+
+/** Totals over tensors. */
 export function summarizeTensors(
   tensors: readonly TensorRecord[],
-  energies: readonly number[],
-  hessianEnergies: readonly (number | null)[],
+  stored: readonly StoredTensorRecord[],
 ): Pick<QuantizeBody, 'sqnr_db' | 'cosine' | 'hessian_loss_relative' | 'mean_below_shannon_db' | 'zero_groups'> {
-  let energy = 0;
-  let error = 0;
-  let weights = 0;
-  let cosine = 0;
-  let below = 0;
-  let loss = 0;
-  let lossEnergy = 0;
-  for (const [i, tensor] of tensors.entries()) {
-    const count = tensor.rows * tensor.columns;
-    energy += energies[i];
-    error += tensor.mse * count;
-    weights += count;
-    cosine += tensor.cosine * count;
-    below += tensor.below_shannon_db * count;
-    const own = hessianEnergies[i];
-    if (own === null || tensor.hessian_loss === null) continue;
-    loss += tensor.hessian_loss;
-    lossEnergy += own;
-  }
+  const sum = (value: (tensor: TensorRecord, i: number) => number): number =>
+    tensors.reduce((total, tensor, i) => total + value(tensor, i), 0);
+  const count = (tensor: TensorRecord): number => tensor.rows * tensor.columns;
+  const weights = sum(count);
+  const outputEnergy = sum((_, i) => stored[i].outputEnergy ?? 0);
   return {
-    sqnr_db: 10 * Math.log10(energy / error),
-    cosine: cosine / weights,
-    hessian_loss_relative: lossEnergy > 0 ? loss / lossEnergy : null,
-    mean_below_shannon_db: below / weights,
-    zero_groups: tensors.reduce((sum, tensor) => sum + tensor.zero_groups, 0),
+    sqnr_db: decibels(
+      sum((_, i) => stored[i].energy),
+      sum((tensor) => tensor.mse * count(tensor)),
+    ),
+    cosine: sum((tensor) => tensor.cosine * count(tensor)) / weights,
+    hessian_loss_relative: outputEnergy > 0 ? sum((tensor) => tensor.hessian_loss ?? 0) / outputEnergy : null,
+    mean_below_shannon_db: sum((tensor) => tensor.below_shannon_db * count(tensor)) / weights,
+    zero_groups: sum((tensor) => tensor.zero_groups),
   };
 }

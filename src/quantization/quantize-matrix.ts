@@ -1,0 +1,152 @@
+import { rotateRows } from '../kernels/hadamard.js';
+import { type EncodedRows, type PyramidCode, rowGroups } from '../kernels/pyramid.js';
+import { dequantizeRows } from '../kernels/pyramid-index.js';
+import type { Rotation } from '../linalg/hadamard.js';
+import { type EncodeStatistics, encodeRows } from './encode-rows.js';
+import { DATA_SAMPLE, dataLevels, gainLevels, type LevelPolicy } from './gain-levels.js';
+import { energyOf } from './sensitivity.js';
+import type { QuantizeSettings } from './settings.js';
+
+/** What is known of the inputs of a matrix. */
+export type MatrixInputs =
+  | { readonly kind: 'hessian'; readonly H: Float64Array; readonly tokens: number }
+  /** Mean squares of the inputs: they weigh the search and nothing else. */
+  | { readonly kind: 'importance'; readonly meanSquares: Float64Array };
+
+export interface MatrixRequest {
+  /** Named in messages. */
+  readonly tensor: string;
+  readonly rows: number;
+  readonly columns: number;
+  readonly code: PyramidCode;
+  /** 2^gainBits ascending levels. */
+  readonly levels: Float32Array;
+  readonly rotation?: Rotation;
+  readonly settings: QuantizeSettings;
+  readonly inputs?: MatrixInputs;
+  readonly threads?: number;
+  /** Sees the rows as they are encoded. */
+  readonly onTurned?: (rows: Float32Array) => void;
+}
+
+/** A matrix as stored, and what it cost. */
+export interface QuantizedMatrix {
+  readonly encoded: EncodedRows;
+  /** Of the rows that were encoded: turned, dead inputs cleared. */
+  readonly statistics: EncodeStatistics;
+  readonly hessian?: HessianFigures;
+}
+
+/** Errors in the metric of the inputs, all with the damped Hessian. */
+export interface HessianFigures {
+  /** tr(E H E^T) of what is stored, and of the same code without feedback and refits. */
+  readonly loss: number;
+  readonly plainLoss: number;
+  /** tr(W H W^T). */
+  readonly outputEnergy: number;
+  readonly tokens: number;
+  readonly damping: number;
+  /** What was added to the diagonal of H. */
+  readonly ridge: number;
+  readonly deadInputs: Int32Array;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Gain levels of a tensor, 2^gainBits of them, as f32: those of a law depend on sizes alone; `data` levels are fitted to
+ * the amplitudes of groups relative to their rows, over all matrices.
+ */
+export function levelsFor(
+  columns: number,
+  matrices: number,
+  code: PyramidCode,
+  policy: LevelPolicy,
+  turned: () => Iterable<Float32Array>,
+): Float32Array {
+  const count = 2 ** code.gainBits;
+  if (policy !== 'data') return Float32Array.from(gainLevels(policy, code.groupLength, columns, count));
+  const amplitudes: number[] = [];
+  const most = Math.max(count, Math.floor(DATA_SAMPLE / matrices));
+  for (const weights of turned()) addAmplitudes(weights, columns, code.groupLength, most, amplitudes);
+  // Rows of zeros have no amplitudes; ascending levels are needed all the same.
+  if (amplitudes.length === 0) return Float32Array.from(gainLevels('lloyd', code.groupLength, columns, count));
+  return ascending(Float32Array.from(dataLevels(Float64Array.from(amplitudes), count)));
+}
+
+/** ||w_g|| / ||w|| of about `most` groups, evenly spread over the rows. */
+function addAmplitudes(
+  weights: Float32Array,
+  columns: number,
+  groupLength: number,
+  most: number,
+  into: number[],
+): void {
+  const rows = weights.length / columns;
+  const groups = rowGroups(columns, groupLength);
+  const step = Math.max(1, Math.floor((rows * groups) / most));
+  const rowNorms = new Map<number, number>();
+  for (let at = 0; at < rows * groups; at += step) {
+    const row = Math.floor(at / groups);
+    let norm = rowNorms.get(row);
+    if (norm === undefined) {
+      norm = Math.sqrt(energyOf(weights.subarray(row * columns, (row + 1) * columns)));
+      rowNorms.set(row, norm);
+    }
+    if (norm === 0) continue;
+    const from = row * columns + (at % groups) * groupLength;
+    const end = Math.min(from + groupLength, (row + 1) * columns);
+    into.push(Math.sqrt(energyOf(weights.subarray(from, end))) / norm);
+  }
+}
+
+/** Equal levels, which few distinct amplitudes give, are moved apart by the least step. */
+function ascending(levels: Float32Array): Float32Array {
+  for (let i = 1; i < levels.length; i++) {
+    if (levels[i] <= levels[i - 1]) levels[i] = levels[i - 1] + Math.max(levels[i - 1] * 2 ** -22, 2 ** -60);
+  }
+  return levels;
+}
+
+/**
+ * Quantises a matrix W [rows, columns], row-major, as stored in the source; it is overwritten: dead inputs are cleared
+ * and rows are turned.
+ * @throws InputError for weights or a Hessian that are not finite, or a Hessian without a factor
+ */
+export function quantizeMatrix(weights: Float32Array, request: MatrixRequest): QuantizedMatrix {
+  const { rows, columns, rotation, inputs, threads, settings } = request;
+  const turn = (): void => {
+    if (rotation) rotateRows(weights, rows, rotation, 'forward', threads);
+    request.onTurned?.(weights);
+  };
+  if (inputs?.kind === 'hessian') return quantizeInMetric(weights, request, inputs, turn);
+  turn();
+  const { encoded, statistics } = encodeRows(weights, rows, columns, request.code, request.levels, {
+    mode: settings.search,
+    gainPolicy: settings.gain,
+    zeroGroups: settings.zeroGroups,
+    ...(settings.cap && { cap: settings.cap.positive, negativeCap: settings.cap.negative }),
+    ...(inputs && { importance: Float32Array.from(inputs.meanSquares) }),
+    ...(threads !== undefined && { threads }),
+  });
+  return { encoded, statistics };
+}
+
+/** The rows that a stored matrix decodes to, turned back, [rows, columns]. */
+export function decodeMatrix(
+  encoded: EncodedRows,
+  rotation: Rotation | undefined,
+  target: Float32Array,
+  threads?: number,
+): void {
+  dequantizeRows(encoded, target, threads === undefined ? {} : { threads });
+  if (rotation) rotateRows(target, encoded.rows, rotation, 'inverse', threads);
+}
+
+function quantizeInMetric(
+  _weights: Float32Array,
+  _request: MatrixRequest,
+  _inputs: Extract<MatrixInputs, { kind: 'hessian' }>,
+  _turn: () => void,
+): QuantizedMatrix {
+  throw new Error('pending');
+}

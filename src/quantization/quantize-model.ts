@@ -1,0 +1,334 @@
+import type { GgufStore } from '../formats/gguf.js';
+import { elementCount } from '../formats/tensor.js';
+import { rotateRows } from '../kernels/hadamard.js';
+import type { EncodedRows } from '../kernels/pyramid.js';
+import { symmetricSpectrum } from '../kernels/symmetric-spectrum.js';
+import { type ModelFiles, openModelFiles } from '../models/model-files.js';
+import { createWeightReader, type WeightReader } from '../models/weights.js';
+import type { ReportHead } from '../report/json.js';
+import { type ReportValue, toJsonValue } from '../report/values.js';
+import { payloadBits } from './code-choices.js';
+import { concatenateRows } from './encoded-stack.js';
+import { type Hessians, openHessians } from './hessian-file.js';
+import { type Importance, openImportance } from './importance.js';
+import { type CodePlan, hessianInput, planCodes } from './plan-codes.js';
+import { rowSizes } from './pvq-layout.js';
+import type { FlatRecord } from './pvq-parts.js';
+import { createPvqWriter, type PvqWriter } from './pvq-writer.js';
+import { levelsFor, type MatrixInputs, quantizeMatrix } from './quantize-matrix.js';
+import {
+  addFigures,
+  createFigureSums,
+  type PartRecord,
+  type QuantizeBody,
+  type SizeRecord,
+  type StoredTensorRecord,
+  storedRecordFromJson,
+  storedRecordToJson,
+  summarizeTensors,
+  type TensorRecord,
+  tensorRecord,
+} from './quantize-report.js';
+import type { QuantizeSettings } from './settings.js';
+import {
+  readTensorRows,
+  type SelectedTensor,
+  type SelectionOptions,
+  selectTensors,
+  type TensorSelection,
+} from './tensor-selection.js';
+import { addRows, createTensorStatistics, hessianBound, tensorFigures } from './tensor-statistics.js';
+
+/** Everything a run needs; plain data, so that it can be posted to a thread. */
+export interface QuantizeModelArguments {
+  /** Model directory or GGUF file, and what the report calls it. */
+  readonly source: string;
+  readonly shown: string;
+  readonly out: string;
+  readonly selection: SelectionOptions;
+  readonly settings: QuantizeSettings;
+  /** File of Hessians and the hash of the model that they must belong to. */
+  readonly hessians?: { readonly path: string; readonly modelSha256: string };
+  /** Importance matrix of llama.cpp. */
+  readonly imatrix?: string;
+  /** Keys of config.json that change, such as those of a fused model. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  /** Head of the manifest. */
+  readonly head: Omit<ReportHead, 'name'>;
+  readonly force: boolean;
+  readonly resume: boolean;
+  readonly threads: number;
+}
+
+export interface QuantizeModelResult {
+  readonly body: QuantizeBody;
+  /** Wall time of each tensor; those of an earlier run are missing. */
+  readonly seconds: readonly { readonly name: string; readonly seconds: number }[];
+}
+
+/** What a job reports while it works: weights done, and the tensor at hand. */
+export interface QuantizeProgress {
+  readonly phase: 'measure' | 'quantise';
+  readonly name: string;
+  readonly weights: number;
+}
+
+/** Widths whose Hessian's spectrum is computed for the bound; beyond, the bound is left out. */
+const SPECTRUM_COLUMNS = 4096;
+
+interface Run {
+  readonly args: QuantizeModelArguments;
+  readonly files: ModelFiles;
+  readonly plan: CodePlan;
+  readonly reader: WeightReader;
+  readonly hessians?: Hessians;
+  readonly importance?: Importance;
+  readonly warnings: Set<string>;
+  /** Spectra of Hessians, by input. */
+  readonly spectra: Map<string, Float64Array>;
+}
+
+/**
+ * Runs in a thread of its own: quantises a model tensor by tensor into the directory `out`. One tensor, one Hessian and
+ * what they become are in memory at a time; a run that is stopped can be resumed.
+ * @throws InputError for weights that are not finite, a rate that cannot be reached, Hessians of another model
+ */
+export async function quantizeModel(
+  args: QuantizeModelArguments,
+  progress: (value: QuantizeProgress) => void,
+): Promise<QuantizeModelResult> {
+  const { settings, threads } = args;
+  const files = openModelFiles(args.source);
+  const hessians = args.hessians && openHessians(args.hessians.path, args.hessians.modelSha256);
+  let writer: PvqWriter | undefined;
+  try {
+    const importance =
+      args.imatrix === undefined ? undefined : openImportance(args.imatrix, files.description, files.weights);
+    const selection = selectTensors(files, args.selection);
+    const { selected } = selection;
+    const plan = planCodes({
+      files,
+      selected,
+      settings,
+      ...(hessians && { hessians }),
+      threads,
+      progress: (name) => progress({ phase: 'measure', name, weights: 0 }),
+    });
+    writer = createPvqWriter({
+      out: args.out,
+      layout: plan.layout,
+      store: files.store,
+      sourcePath: args.source,
+      ...(files.format === 'gguf' && { gguf: files.store as GgufStore }),
+      ...(args.config && { config: args.config }),
+      head: args.head,
+      force: args.force,
+      resume: args.resume,
+    });
+    const run: Run = {
+      args,
+      files,
+      plan,
+      reader: createWeightReader(threads),
+      ...(hessians && { hessians }),
+      ...(importance && { importance }),
+      warnings: new Set(),
+      spectra: new Map(),
+    };
+    const seconds: { name: string; seconds: number }[] = [];
+    let done = 0;
+    for (const item of selected) {
+      progress({ phase: 'quantise', name: item.name, weights: done });
+      if (!writer.hasTensor(item.name)) {
+        const begun = performance.now();
+        const { encoded, record } = quantizeTensor(run, item);
+        writer.writeTensor(item.name, encoded, { record: storedRecordToJson(record) });
+        seconds.push({ name: item.name, seconds: (performance.now() - begun) / 1000 });
+      }
+      done += item.rows * item.columns;
+    }
+    progress({ phase: 'quantise', name: '', weights: done });
+    const body = bodyOf(run, selection, writer);
+    const { tensors: _, ...figures } = body;
+    writer.commit(toJsonValue(figures as unknown as ReportValue) as FlatRecord);
+    return { body, seconds };
+  } catch (error) {
+    writer?.abort();
+    throw error;
+  } finally {
+    hessians?.close();
+    files.store.close();
+  }
+}
+
+/** Rows of one matrix of a tensor and what is known of its inputs. */
+function inputsOf(run: Run, item: SelectedTensor, m: number): MatrixInputs | undefined {
+  const { hessians, importance } = run;
+  const weight = item.matrices > 1 ? `${item.name}#${m}` : item.name;
+  if (importance) {
+    const found = importance.of(weight);
+    if (found && found.count > 0) return { kind: 'importance', meanSquares: found.meanSquares };
+    run.warnings.add(`${weight}: the importance matrix has no entry: all its inputs weigh alike`);
+    return undefined;
+  }
+  const input = hessians && hessianInput(item, m, hessians);
+  if (!hessians || input === undefined) return undefined;
+  const { H, tokens } = hessians.get(input);
+  if (tokens === 0) {
+    run.warnings.add(`${weight}: no token of the calibration text reached it: quantised without a Hessian`);
+    return undefined;
+  }
+  return { kind: 'hessian', H, tokens };
+}
+
+interface Quantized {
+  readonly encoded: EncodedRows;
+  readonly record: StoredTensorRecord;
+}
+
+function quantizeTensor(run: Run, item: SelectedTensor): Quantized {
+  const { files, plan, reader, args } = run;
+  const { settings, threads } = args;
+  const code = plan.codes.get(item.name);
+  if (!code) throw new RangeError(`no code for ${item.name}`);
+  const rotation = plan.rotations.get(item.name);
+  const rows = item.rows / item.matrices;
+  const weights = new Float32Array(rows * item.columns);
+  const readMatrix = (m: number): Float32Array => {
+    readTensorRows(files, item, reader, weights, m * rows, rows);
+    return weights;
+  };
+  const turnedMatrices = function* (): Generator<Float32Array, void, undefined> {
+    for (let m = 0; m < item.matrices; m++) {
+      readMatrix(m);
+      if (rotation) rotateRows(weights, rows, rotation, 'forward', threads);
+      yield weights;
+    }
+  };
+  const levels = levelsFor(item.columns, item.matrices, code, settings.levels, turnedMatrices);
+  const before = createTensorStatistics(item.columns, code.groupLength);
+  const after = createTensorStatistics(item.columns, code.groupLength);
+  const sums = createFigureSums();
+  const parts: EncodedRows[] = [];
+  for (let m = 0; m < item.matrices; m++) {
+    readMatrix(m);
+    addRows(before, weights, threads);
+    const inputs = inputsOf(run, item, m);
+    const spectrum = inputs?.kind === 'hessian' ? spectrumOf(run, item, m, inputs.H) : undefined;
+    const quantized = quantizeMatrix(weights, {
+      tensor: item.name,
+      rows,
+      columns: item.columns,
+      code,
+      levels,
+      ...(rotation && { rotation }),
+      settings,
+      ...(inputs && { inputs }),
+      threads,
+      onTurned: (turned) => addRows(after, turned, threads),
+    });
+    for (const warning of quantized.hessian?.warnings ?? []) run.warnings.add(warning);
+    parts.push(quantized.encoded);
+    const bound = spectrum && damped(spectrum, quantized.hessian?.ridge ?? 0);
+    addFigures(sums, quantized, bound && hessianBound(bound, payloadBits(item.columns, code)));
+  }
+  const record = tensorRecord(item, code, sums, tensorFigures(before), tensorFigures(after), rotation);
+  return { encoded: concatenateRows(parts), record };
+}
+
+/** Eigenvalues of the Hessian of an input, where they are affordable: the same for all weights that read it. */
+function spectrumOf(run: Run, item: SelectedTensor, m: number, H: Float64Array): Float64Array | undefined {
+  const n = item.columns;
+  const input = run.hessians && hessianInput(item, m, run.hessians);
+  if (n > SPECTRUM_COLUMNS || input === undefined) return undefined;
+  let spectrum = run.spectra.get(input);
+  if (!spectrum) {
+    spectrum = symmetricSpectrum(H.slice(), n, { threads: run.args.threads });
+    // Tensors of one input follow one another: no more than the last is kept.
+    run.spectra.clear();
+    run.spectra.set(input, spectrum);
+  }
+  return spectrum;
+}
+
+function damped(spectrum: Float64Array, ridge: number): Float64Array {
+  return spectrum.map((value) => Math.max(0, value) + ridge);
+}
+
+/** The report's body: sizes from what was written, figures from the records, also those of an earlier run. */
+function bodyOf(run: Run, selection: TensorSelection, writer: PvqWriter): QuantizeBody {
+  const { files, args, plan } = run;
+  const { selected, kept } = selection;
+  const stored = selected.map((item) => storedRecordFromJson(writer.recordOf(item.name) ?? {}));
+  const tensors = selected.map((item, i): TensorRecord => {
+    const { payload, metadata } = writer.bytesOf(item.name);
+    const bytes = payload + metadata;
+    return { ...stored[i].figures, bpw_file: (8 * bytes) / (item.rows * item.columns), bytes };
+  });
+  const weights = selected.reduce((sum, item) => sum + item.rows * item.columns, 0);
+  const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, plan.layout.fixedBytes);
+  const quantized = sizeOf(tensors.length, weights, bytes);
+  const keptSize = kept.reduce(
+    (sum, { tensor }) =>
+      sizeOf(sum.tensors + 1, sum.weights + elementCount(tensor.shape), sum.bytes + tensor.byteLength),
+    sizeOf(0, 0, 0),
+  );
+  const payload = tensors.reduce((sum, tensor) => sum + tensor.bpw_payload * tensor.rows * tensor.columns, 0);
+  const { rate } = args.settings;
+  return {
+    model: { path: args.shown, format: files.format, type: files.description.modelType },
+    quantized: {
+      ...quantized,
+      payload_bits_per_weight: payload / weights,
+      asked_bits_per_weight: rate.kind === 'bpw' ? rate.bitsPerWeight : null,
+    },
+    parts: partsOf(selected, plan, writer, weights),
+    kept: keptSize,
+    whole_model: sizeOf(
+      quantized.tensors + keptSize.tensors,
+      quantized.weights + keptSize.weights,
+      quantized.bytes + keptSize.bytes,
+    ),
+    ...summarizeTensors(tensors, stored),
+    expected_sqnr_db: -10 * Math.log10(plan.expectedError),
+    warnings: [...run.warnings],
+    tensors,
+  };
+}
+
+function sizeOf(tensors: number, weights: number, bytes: number): SizeRecord {
+  return { tensors, weights, bytes, bits_per_weight: weights > 0 ? (8 * bytes) / weights : 0 };
+}
+
+/** Bytes by kind of payload. */
+function partsOf(
+  selected: readonly SelectedTensor[],
+  plan: CodePlan,
+  writer: PvqWriter,
+  weights: number,
+): PartRecord[] {
+  const bytes = { index: 0, gain: 0, levels: 0, sign: 0, scale_and_zero: 0, metadata: plan.layout.fixedBytes };
+  for (const item of selected) {
+    const code = plan.codes.get(item.name);
+    if (!code) throw new RangeError(`no code for ${item.name}`);
+    const { indexRowBytes, gainRowBytes } = rowSizes(item.columns, code);
+    const { payload, metadata } = writer.bytesOf(item.name);
+    const own = {
+      index: item.rows * indexRowBytes,
+      gain: item.rows * gainRowBytes,
+      levels: 4 * 2 ** code.gainBits,
+      sign: plan.rotations.get(item.name)?.signs.length ?? 0,
+    };
+    bytes.index += own.index;
+    bytes.gain += own.gain;
+    bytes.levels += own.levels;
+    bytes.sign += own.sign;
+    bytes.scale_and_zero += payload - own.index - own.gain - own.levels - own.sign;
+    bytes.metadata += metadata;
+  }
+  return (Object.keys(bytes) as PartRecord['part'][]).map((part) => ({
+    part,
+    bytes: bytes[part],
+    bits_per_weight: (8 * bytes[part]) / weights,
+  }));
+}
