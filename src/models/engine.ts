@@ -101,6 +101,7 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
     maxBytes: options.maxMemoryBytes,
     context: Math.min(options.context, model.maxPositions),
     processBytes: process.memoryUsage.rss() + (options.reserveBytes ?? 0),
+    quantizedActivations: options.activations !== undefined,
   });
   const plan: MemoryPlan = { ...planned, ...options.plan };
   const make = (length: number): Floats => (precision === 'f32' ? new Float32Array(length) : new Float64Array(length));

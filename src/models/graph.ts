@@ -86,6 +86,8 @@ export interface GraphComposer {
   integers(values: readonly number[], scalar?: boolean): string;
   /** A floating-point scalar of the graph's type. */
   scalar(value: number): string;
+  /** A constant tensor of the graph's type under a name of its own; the same name gives the same constant. */
+  floats(name: string, values: ArrayLike<number>, dims: readonly number[]): string;
   /** Gives the value a public name and makes it an output. */
   publish(value: string, name: string, dims?: readonly Dimension[]): void;
   /** Serialised ModelProto, opset 23. */
@@ -154,6 +156,23 @@ export function composeGraph(name: string, float: 'f32' | 'f64'): GraphComposer 
           dataType: DATA_TYPE[float],
           dims: [],
           ...(float === 'f32' ? { floatData: [value] } : { doubleData: [value] }),
+        }),
+      );
+      known.set(key, constant);
+      return constant;
+    },
+    floats(name, values, dims) {
+      const key = `floats:${name}`;
+      const existing = known.get(key);
+      if (existing !== undefined) return existing;
+      const constant = `c${constants.length}`;
+      const data = float === 'f32' ? Float32Array.from(values) : Float64Array.from(values);
+      constants.push(
+        create(TensorProtoSchema, {
+          name: constant,
+          dataType: DATA_TYPE[float],
+          dims: dims.map(BigInt),
+          rawData: new Uint8Array(data.buffer),
         }),
       );
       known.set(key, constant);

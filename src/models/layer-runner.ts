@@ -1,5 +1,5 @@
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
-import { type ActivationQuantization, activationsKey } from './activation-quantization.js';
+import { type ActivationQuantization, activationCores, activationsKey } from './activation-quantization.js';
 import { maskName, takesPlainAttention } from './attention-graph.js';
 import { type LayerDescription, layerKey, type ModelDescription } from './description.js';
 import type { InterventionKind } from './interventions.js';
@@ -117,6 +117,8 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
   const scratchBuffers = new Map<string, Floats>();
   const make = (length: number): Floats => (precision === 'f32' ? new Float32Array(length) : new Float64Array(length));
   const shared: LayerCache = { keys: make(0), values: make(0) };
+  const cores = activationCores(model, activations).map((core) => ({ columns: core, depth: core }));
+  const rotationThreads = equalBitThreads(cores, 0, threads);
 
   /** A buffer that is used anew by every run. */
   const scratch = (name: string, length: number): Floats => {
@@ -322,6 +324,7 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
             : [];
           const most = Math.min(
             routedThreads,
+            rotationThreads,
             equalBitThreads(dense, batch * count, threads),
             equalBitThreads(mixing, count, threads),
           );

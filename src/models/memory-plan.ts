@@ -25,6 +25,8 @@ export interface PlanRequest {
   /** Longest window in tokens. */
   readonly context: number;
   readonly precision: 'f32' | 'f64';
+  /** Activations are quantised in the layers' graphs, which takes copies of them. */
+  readonly quantizedActivations?: boolean;
   /** Resident bytes of the process before the model is opened. */
   readonly processBytes: number;
 }
@@ -46,6 +48,8 @@ const RESIDENT_BATCH_ROWS = 4096;
 const RUNTIME_BYTES = 144 << 20;
 /** Chunk of stored weights that is read and widened at once. */
 const STAGING_BYTES = 4 << 20;
+/** Copies of the widest activation that its quantisation holds at once, ranks of int64 among them. */
+const QUANTIZER_COPIES = 16;
 /** Accumulators and results per scored row: of the batch that runs, and of the one that is being written. */
 const BYTES_PER_SCORED_ROW = 1536;
 
@@ -61,7 +65,7 @@ export function headBlockRows(hiddenSize: number): number {
  * @throws InputError with the smallest limit that would do.
  */
 export function planMemory(request: PlanRequest): MemoryPlan {
-  const { model, maxBytes, context, precision, processBytes } = request;
+  const { model, maxBytes, context, precision, processBytes, quantizedActivations = false } = request;
   const width = precision === 'f32' ? 4 : 8;
   const layerBytes = model.layers.map((layer) => layerParameterCount(layer, model.hiddenSize) * width);
   const allLayers = layerBytes.reduce((sum, bytes) => sum + bytes, 0);
@@ -78,7 +82,10 @@ export function planMemory(request: PlanRequest): MemoryPlan {
     layers +
     head +
     rowsPerBatch * rowBytes +
-    Math.max(layerWork(model, rowsPerRun, context, width), headWork(model, rowsPerRun, headBlock, width));
+    Math.max(
+      layerWork(model, rowsPerRun, context, width, quantizedActivations),
+      headWork(model, rowsPerRun, headBlock, width),
+    );
 
   const batch = Math.max(context, RESIDENT_BATCH_ROWS);
   const smallest = RUN_ROWS[RUN_ROWS.length - 1];
@@ -107,13 +114,21 @@ export function planMemory(request: PlanRequest): MemoryPlan {
 }
 
 /** Activations of one run of the widest layer, with its keys and values and what the runtime makes of them. */
-function layerWork(model: ModelDescription, rows: number, context: number, width: number): number {
+function layerWork(
+  model: ModelDescription,
+  rows: number,
+  context: number,
+  width: number,
+  quantizedActivations: boolean,
+): number {
   let largest = 0;
   for (const { attention: a, mlp } of model.layers) {
     const projections = (a.heads + 2 * a.kvHeads) * a.headDim;
     const mlpWidth =
       mlp.kind === 'dense' ? mlp.width : mlp.width * mlp.expertsPerToken + model.hiddenSize * mlp.expertsPerToken;
-    const perRow = 6 * model.hiddenSize + 3 * projections + 4 * mlpWidth;
+    const widest = Math.max(model.hiddenSize, a.heads * a.headDim, mlpWidth);
+    const copies = quantizedActivations ? QUANTIZER_COPIES * widest : 0;
+    const perRow = 6 * model.hiddenSize + 3 * projections + 4 * mlpWidth + copies;
     const longest = Math.max(rows, context);
     const keysAndValues = 2 * longest * a.kvHeads * a.headDim;
     const tables = a.rope === undefined ? 0 : longest * model.ropes[a.rope].dims;
