@@ -10,6 +10,7 @@ struct Float8 {
   using T = float;
   using V = __m256;
   static constexpr int N = 8;
+  static constexpr int kDoubles = 4;
   static constexpr int kRadix = 3;
   static V load(const T* p) { return _mm256_loadu_ps(p); }
   static void store(T* p, V v) { _mm256_storeu_ps(p, v); }
@@ -31,6 +32,7 @@ struct Double4 {
   using T = double;
   using V = __m256d;
   static constexpr int N = 4;
+  static constexpr int kDoubles = 4;
   static constexpr int kRadix = 3;
   static V load(const T* p) { return _mm256_loadu_pd(p); }
   static void store(T* p, V v) { _mm256_storeu_pd(p, v); }

@@ -10,6 +10,7 @@ struct Float16 {
   using T = float;
   using V = __m512;
   static constexpr int N = 16;
+  static constexpr int kDoubles = 8;
   static constexpr int kRadix = 4;
   static V load(const T* p) { return _mm512_loadu_ps(p); }
   static void store(T* p, V v) { _mm512_storeu_ps(p, v); }
@@ -30,6 +31,7 @@ struct Double8 {
   using T = double;
   using V = __m512d;
   static constexpr int N = 8;
+  static constexpr int kDoubles = 8;
   static constexpr int kRadix = 4;
   static V load(const T* p) { return _mm512_loadu_pd(p); }
   static void store(T* p, V v) { _mm512_storeu_pd(p, v); }

@@ -10,6 +10,7 @@ struct Float4 {
   using T = float;
   using V = Quad;
   static constexpr int N = 4;
+  static constexpr int kDoubles = 2;
   static constexpr int kRadix = 3;
   static V load(const T* p) {
     V v;
@@ -28,6 +29,7 @@ struct Double2 {
   using T = double;
   using V = Pair;
   static constexpr int N = 2;
+  static constexpr int kDoubles = 2;
   static constexpr int kRadix = 3;
   static V load(const T* p) {
     V v;

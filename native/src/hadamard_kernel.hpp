@@ -1,8 +1,7 @@
 // The kernels over the vectors of one instruction set, for the hadamard.*.cpp files. `S` gives the scalar T, the vector
 // V of N scalars with load and store, stage<stride> (the butterflies of one stride below N inside a vector), and
-// kRadix: a pass over memory does as many strides as 2^kRadix vectors in registers allow.
+// kDoubles: doubles a vector holds; kRadix: a pass over memory does as many strides as 2^kRadix vectors in registers allow.
 #pragma once
-#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -173,63 +172,139 @@ struct Lanes {
   }
 };
 
-template <class T>
-inline __attribute__((always_inline)) double finite_or_zero(T value, bool* finite) {
-  *finite = std::fabs(value) <= std::numeric_limits<T>::max();
-  return *finite ? static_cast<double>(value) : 0.0;
+// N doubles, and the eight lanes of a sum in vectors of them.
+template <int N>
+struct Doubles {
+  typedef double V __attribute__((vector_size(8 * N)));
+  typedef int64_t M __attribute__((vector_size(8 * N)));
+  static constexpr int kVectors = 8 / N;
+};
+
+template <int N, class T>
+inline __attribute__((always_inline)) typename Doubles<N>::V widened(const T* x) {
+  typedef T Source __attribute__((vector_size(sizeof(T) * N)));
+  Source source;
+  memcpy(&source, x, sizeof source);
+  return __builtin_convertvector(source, typename Doubles<N>::V);
 }
 
-template <class T>
-inline __attribute__((always_inline)) void add_moments(const T* x, int count, Lanes* count_of, Lanes* largest,
-                                                       Lanes* sums) {
-  for (int l = 0; l < count; l++) {
-    bool finite;
-    const double value = finite_or_zero(x[l], &finite);
-    const double square = value * value;
-    const double size = std::fabs(value);
-    count_of->lane[l] += finite ? 1.0 : 0.0;
-    largest->lane[l] = size > largest->lane[l] ? size : largest->lane[l];
-    sums[0].lane[l] += value;
-    sums[1].lane[l] += square;
-    sums[2].lane[l] += square * value;
-    sums[3].lane[l] += square * square;
+// Zero where a value is not finite; `finite` is -1 where it is.
+template <int N>
+inline __attribute__((always_inline)) typename Doubles<N>::V finite_or_zero(typename Doubles<N>::V x,
+                                                                            typename Doubles<N>::V* size,
+                                                                            typename Doubles<N>::M* finite) {
+  using V = typename Doubles<N>::V;
+  using M = typename Doubles<N>::M;
+  const M magnitude = (M)x & (M{} + 0x7fffffffffffffff);
+  *finite = (M)((V)magnitude <= (V{} + std::numeric_limits<double>::max()));
+  *size = (V)(magnitude & *finite);
+  return (V)((M)x & *finite);
+}
+
+template <int N>
+struct MomentSums {
+  using V = typename Doubles<N>::V;
+  using M = typename Doubles<N>::M;
+  static constexpr int kVectors = Doubles<N>::kVectors;
+  M count[kVectors] = {};
+  V largest[kVectors] = {}, sums[4][kVectors] = {};
+
+  // Adds eight entries, and their squares to `energy`.
+  template <class T>
+  inline __attribute__((always_inline)) void add(const T* x, V (&energy)[kVectors]) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) {
+      M finite;
+      V size;
+      const V value = finite_or_zero<N>(widened<N>(x + v * N), &size, &finite);
+      const V square = value * value;
+      count[v] -= finite;
+      const M above = (M)(size > largest[v]);
+      largest[v] = (V)(((M)size & above) | ((M)largest[v] & ~above));
+      sums[0][v] += value;
+      sums[1][v] += square;
+      energy[v] += square;
+      sums[2][v] += square * value;
+      sums[3][v] += square * square;
+    }
   }
+};
+
+// The last entries of a run, filled up: what is filled in adds nothing but a count where it is not NaN.
+template <class T>
+inline void fill_tail(const T* x, int64_t count, T (&tail)[8]) {
+  for (int l = 0; l < 8; l++) tail[l] = l < count ? x[l] : std::numeric_limits<T>::quiet_NaN();
 }
 
-template <class T>
-inline __attribute__((always_inline)) void add_squares(const T* x, int count, Lanes* sum) {
-  for (int l = 0; l < count; l++) {
-    bool finite;
-    const double value = finite_or_zero(x[l], &finite);
-    sum->lane[l] += value * value;
-  }
+template <int N>
+inline __attribute__((always_inline)) double lanes_total(const typename Doubles<N>::V* sum) {
+  Lanes lanes;
+  memcpy(lanes.lane, sum, sizeof lanes.lane);
+  return lanes.total();
 }
 
-template <class T>
-void moments_of(const T* row, int64_t columns, int64_t group, double* moments, double* energies) {
-  Lanes count, largest, sums[4];
+// Calls `add(eight entries)` over a run.
+template <class T, class Add>
+inline __attribute__((always_inline)) void by_eight(const T* x, int64_t count, Add&& add) {
   int64_t j = 0;
-  for (; j + 8 <= columns; j += 8) add_moments(row + j, 8, &count, &largest, sums);
-  add_moments(row + j, static_cast<int>(columns - j), &count, &largest, sums);
-  double most = 0;
-  for (const double size : largest.lane) most = size > most ? size : most;
-  moments[0] = count.total();
-  moments[1] = most;
-  for (int p = 0; p < 4; p++) moments[2 + p] = sums[p].total();
-  for (int64_t start = 0, g = 0; start < columns; start += group, g++) {
-    const int64_t end = start + group < columns ? start + group : columns;
-    Lanes energy;
-    int64_t at = start;
-    for (; at + 8 <= end; at += 8) add_squares(row + at, 8, &energy);
-    add_squares(row + at, static_cast<int>(end - at), &energy);
-    energies[g] = energy.total();
+  for (; j + 8 <= count; j += 8) add(x + j);
+  if (j == count) return;
+  T tail[8];
+  fill_tail(x + j, count - j, tail);
+  add(tail);
+}
+
+template <int N, class T>
+double energy_of(const T* x, int64_t count) {
+  using V = typename Doubles<N>::V;
+  V sum[Doubles<N>::kVectors] = {};
+  by_eight(x, count, [&](const T* from) {
+#pragma GCC unroll 4
+    for (int v = 0; v < Doubles<N>::kVectors; v++) {
+      typename Doubles<N>::M finite;
+      V size;
+      const V value = finite_or_zero<N>(widened<N>(from + v * N), &size, &finite);
+      sum[v] += value * value;
+    }
+  });
+  return lanes_total<N>(sum);
+}
+
+template <int N, class T>
+void moments_of(const T* row, int64_t columns, int64_t group, double* moments, double* energies) {
+  using V = typename Doubles<N>::V;
+  MomentSums<N> all;
+  const auto length = [&](int64_t start) { return columns - start < group ? columns - start : group; };
+  if (group % 8 == 0) {
+    for (int64_t start = 0, g = 0; start < columns; start += group, g++) {
+      V energy[Doubles<N>::kVectors] = {};
+      by_eight(row + start, length(start), [&](const T* from) { all.add(from, energy); });
+      energies[g] = lanes_total<N>(energy);
+    }
+  } else {
+    // Lanes of the groups are not those of the row.
+    V unused[Doubles<N>::kVectors] = {};
+    by_eight(row, columns, [&](const T* from) { all.add(from, unused); });
+    for (int64_t start = 0, g = 0; start < columns; start += group, g++) {
+      energies[g] = energy_of<N>(row + start, length(start));
+    }
   }
+  int64_t counts[8];
+  double largest[8];
+  memcpy(counts, all.count, sizeof counts);
+  memcpy(largest, all.largest, sizeof largest);
+  moments[0] = moments[1] = 0;
+  for (int l = 0; l < 8; l++) {
+    moments[0] += static_cast<double>(counts[l]);
+    moments[1] = largest[l] > moments[1] ? largest[l] : moments[1];
+  }
+  for (int p = 0; p < 4; p++) moments[2 + p] = lanes_total<N>(all.sums[p]);
 }
 
 template <class S>
 constexpr HadamardKernels<typename S::T> hadamard_kernels() {
   using T = typename S::T;
-  return {butterflies<S>, core_product<S>, multiply_by<T>, moments_of<T>};
+  return {butterflies<S>, core_product<S>, multiply_by<T>, moments_of<S::kDoubles, T>};
 }
 
 }  // namespace
