@@ -1,4 +1,4 @@
-import { copyFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../errors.js';
 import { type AtomicOptions, createAtomicDirectory } from '../formats/atomic.js';
@@ -6,27 +6,11 @@ import { createSafetensorsWriter, type PlannedTensor } from '../formats/safetens
 import type { DType } from '../formats/tensor.js';
 import type { Config } from '../models/config-reader.js';
 import { type ModelFiles, readJson } from '../models/model-files.js';
+import { copySmallFiles, tensorBytes } from './model-directory.js';
 import type { FusionPlan } from './rotation-fusion.js';
-
-const CHUNK_BYTES = 4 << 20;
-
-/** Weights in any format: they are written anew, all else in a model directory belongs to what is written. */
-const WEIGHT_FILE =
-  /\.(safetensors|safetensors\.index\.json|bin|bin\.index\.json|pt|pth|gguf|onnx|onnx_data|h5|msgpack)$/;
 
 export interface FusedWriterOptions extends AtomicOptions {
   readonly maxShardBytes?: number;
-}
-
-/**
- * Files of a model directory that hold no weights (tokenizer, generation, templates, licence), `config.json` aside.
- * Directories within it and hidden files are left out.
- */
-export function companionFiles(directory: string): string[] {
-  return readdirSync(directory)
-    .filter((name) => !name.startsWith('.') && name !== 'config.json' && !WEIGHT_FILE.test(name))
-    .filter((name) => statSync(join(directory, name)).isFile())
-    .sort();
 }
 
 /** The configuration of a fused model: the head has a matrix of its own, and the type of what is stored is named. */
@@ -71,7 +55,7 @@ export function writeFusedModel(
   const tensors = [...store.tensors.values()];
   const directory = createAtomicDirectory(target, options);
   try {
-    for (const name of companionFiles(fused.path)) copyFileSync(join(fused.path, name), join(directory.path, name));
+    copySmallFiles(fused.path, directory.path);
     const dtype = store.tensors.get(fused.weights.embedding.tensor.name)?.dtype as DType | undefined;
     const config = fusedConfig(readJson(join(fused.path, 'config.json')), plan, dtype);
     writeFileSync(join(directory.path, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
@@ -80,14 +64,7 @@ export function writeFusedModel(
       plan: tensors.map(({ name, dtype: type, shape }): PlannedTensor => ({ name, dtype: type as DType, shape })),
       ...(maxShardBytes !== undefined && { maxShardBytes }),
     });
-    const chunk = new Uint8Array(CHUNK_BYTES);
-    for (const tensor of tensors) {
-      for (let at = 0; at < tensor.byteLength; at += CHUNK_BYTES) {
-        const length = Math.min(CHUNK_BYTES, tensor.byteLength - at);
-        store.readInto(tensor, at, length, chunk);
-        writer.write(tensor.name, chunk.subarray(0, length));
-      }
-    }
+    for (const tensor of tensors) for (const bytes of tensorBytes(store, tensor)) writer.write(tensor.name, bytes);
     writer.commit();
     directory.commit();
   } catch (error) {

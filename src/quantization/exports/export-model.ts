@@ -1,0 +1,28 @@
+import { existsSync } from 'node:fs';
+import { InputError } from '../../errors.js';
+import type { ModelFiles } from '../../models/model-files.js';
+import { carrierType, type ExportFormat } from './export-format.js';
+import { type EncodedTensors, type ExportOptions, type ExportReport, exportGguf } from './gguf-export.js';
+
+export type { EncodedTensors, ExportedTensor, ExportOptions, ExportReport } from './gguf-export.js';
+
+/**
+ * Writes a model with coded tensors in a format of another program, exactly up to the rounding that `constraintsOf`
+ * states. `source` is the model that was coded: the original one, or the fused one (`fuseModel`); codes of rotated rows
+ * whose rotation is stored beside them have no place in these formats.
+ * @param target the file (GGUF) or directory (ONNX)
+ * @throws InputError for what the format cannot hold, by name, before anything is written
+ */
+export async function exportModel(
+  format: ExportFormat,
+  source: ModelFiles,
+  encoded: EncodedTensors,
+  target: string,
+  options: ExportOptions = {},
+): Promise<ExportReport> {
+  if (!options.force && existsSync(target)) {
+    throw new InputError(`${target}: already exists: pass --force to replace it, or choose another path`);
+  }
+  if (carrierType(format) !== undefined) return exportGguf(format, source, encoded, target, options);
+  throw new RangeError(`no exporter of ${format}`);
+}
