@@ -154,7 +154,7 @@ describe.each(MODELS)('%s with quantised activations', (path) => {
       activations: parseActivations('pvq:8:100:6:rotated'),
       precision: 'f64',
     });
-    expect(relative(fine, plain)).toBeLessThan(0.1);
+    expect(relative(fine, plain)).toBeLessThan(0.05);
   });
 
   const few = path.includes('llama') || path.includes('qwen2');
