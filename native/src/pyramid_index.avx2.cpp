@@ -1,3 +1,5 @@
+// The scan of entries in windows of AVX2.
+#if defined(__x86_64__)
 #include <immintrin.h>
 
 #include "pyramid_index_kernel.hpp"
@@ -17,15 +19,20 @@ static inline uint32_t eight_above(const int64_t* at, __m256i key) {
 // Windows of kEights times eight entries: wide ones where coordinates are large, so that one window is mostly enough.
 template <int kEights>
 struct WindowScan {
+  static inline int64_t window(const int64_t* at, __m256i key) {
+    uint32_t mask = 0;
+    for (int e = 0; e < kEights; e++) mask |= eight_above(at - 8 * e, key) << (8 * e);
+    return __builtin_popcount(mask);
+  }
+
   static inline int64_t above(const int64_t* at, int64_t key) {
     const __m256i all = _mm256_set1_epi64x(key);
-    int64_t count = 0;
+    int64_t count = window(at, all);
+    if (__builtin_expect(count < 8 * kEights, 1)) return count;
     for (;;) {
-      uint32_t mask = 0;
-      for (int e = 0; e < kEights; e++) mask |= eight_above(at - count - 8 * e, all) << (8 * e);
-      const int64_t found = __builtin_popcount(mask);
+      const int64_t found = window(at - count, all);
       count += found;
-      if (__builtin_expect(found < 8 * kEights, 1)) return count;
+      if (found < 8 * kEights) return count;
     }
   }
 };
@@ -35,3 +42,4 @@ struct WindowScan {
 const DecodeKernels kDecodeKernelsAvx2 = {decode_groups<WindowScan<1>>, decode_groups<WindowScan<2>>, scale_groups};
 
 }  // namespace surprisal
+#endif

@@ -3,6 +3,7 @@
 namespace surprisal {
 namespace {
 
+// One entry after another: coordinates are mostly small.
 struct LinearScan {
   static inline int64_t above(const int64_t* at, int64_t key) {
     int64_t count = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <mutex>
 
 #include "processor.hpp"
@@ -14,6 +15,8 @@ namespace {
 using Number = std::vector<uint64_t>;
 
 constexpr size_t kKeptTables = 8;
+// Sums of squares of groups like those of normal weights, (pi / 2) K^2 / D, are mostly below.
+constexpr int64_t kMostInverseNorms = 4096;
 
 int bit_length(const uint64_t* number, int64_t limbs) {
   int64_t top = limbs - 1;
@@ -96,6 +99,9 @@ std::shared_ptr<const PyramidTable> build_table(int length, int pulses) {
       }
     }
   }
+  const int64_t norms = std::min(kMostInverseNorms, int64_t{pulses} * pulses + 1);
+  table->inverse_norms.resize(norms);
+  for (int64_t s = 0; s < norms; s++) table->inverse_norms[s] = 1.0 / std::sqrt(static_cast<double>(s));
   return table;
 }
 
@@ -153,8 +159,7 @@ constexpr int64_t kReadMargin = 16;
 
 const DecodeKernels& decode_kernels() {
 #if defined(__x86_64__)
-  if (simd_level() == Simd::Avx512) return kDecodeKernelsAvx512;
-  if (simd_level() == Simd::Avx2) return kDecodeKernelsAvx2;
+  if (simd_level() != Simd::Baseline) return kDecodeKernelsAvx2;
 #endif
   return kDecodeKernelsBaseline;
 }
@@ -458,26 +463,26 @@ int64_t dequantize_pyramid(const IndexLayout& layout, const StoredRows& encoded,
   const int64_t zero_row = (layout.groups + 7) / 8;
   const int levels = 1 << encoded.gain_bits;
   return for_index_runs(layout, encoded.index, encoded.index_bytes, first_row, rows, threads, [&] {
-    return [&, pulses = std::vector<int16_t>(), amplitudes = std::vector<double>(), tail = std::vector<float>()](
-               int64_t row, int64_t group, int64_t count, const uint64_t* indices) mutable {
+    return [&, pulses = std::vector<int16_t>(), amplitudes = std::vector<double>(), tail = std::vector<float>(length),
+            codes = std::vector<uint8_t>(gain_row + 2)](int64_t row, int64_t group, int64_t count,
+                                                        const uint64_t* indices) mutable {
       pulses.resize(std::max<size_t>(pulses.size(), count * length));
       amplitudes.resize(std::max<size_t>(amplitudes.size(), count));
       decode(table, indices, count, pulses.data());
+      // A code lies in one byte or two: the row is copied so that the second may always be read.
+      if (group == 0 && gain_row > 0) std::memcpy(codes.data(), encoded.gain + row * gain_row, gain_row);
       const double row_scale = encoded.scales[row];
       for (int64_t g = 0; g < count; g++) {
         const int64_t at = (group + g) * encoded.gain_bits;
-        const uint8_t* codes = encoded.gain + row * gain_row + (at >> 3);
-        // A code of up to 8 bits lies in one byte or two; the second is read where there is one.
-        uint32_t pair = encoded.gain_bits == 0 ? 0 : codes[0];
-        if (static_cast<int>(at & 7) + encoded.gain_bits > 8) pair |= static_cast<uint32_t>(codes[1]) << 8;
+        uint16_t pair;
+        std::memcpy(&pair, codes.data() + (at >> 3), 2);
         amplitudes[g] = row_scale * encoded.levels[(pair >> (at & 7)) & (levels - 1)];
       }
       float* weights = target + (row - first_row) * encoded.columns + group * length;
       const int64_t whole = std::min(count, (encoded.columns - group * length) / length);
-      scale(pulses.data(), whole, length, amplitudes.data(), weights);
+      scale(table, pulses.data(), whole, amplitudes.data(), weights);
       if (whole < count) {
-        tail.resize(length);
-        scale(pulses.data() + whole * length, 1, length, amplitudes.data() + whole, tail.data());
+        scale(table, pulses.data() + whole * length, 1, amplitudes.data() + whole, tail.data());
         std::copy_n(tail.data(), encoded.columns - (group + whole) * length, weights + whole * length);
       }
       if (encoded.zero_groups == nullptr) return;

@@ -28,6 +28,7 @@ struct PyramidTable {
   std::vector<int> row_limbs;       // words that hold N(n, K), [D + 1]
   std::vector<uint64_t> entries;    // [D + 1, stride, limbs]
   std::vector<int64_t> order_keys;  // [D + 1, stride]; empty where limbs = 1: there the entries are their own keys
+  std::vector<double> inverse_norms;  // 1 / sqrt(s) for sums of squares s, as far as they are common
 
   const uint64_t* entry(int64_t n, int64_t k) const { return entries.data() + (n * stride + kTableMargin + k) * limbs; }
   // Keys ascend with U, see order_key.

@@ -14,14 +14,15 @@ struct DecodeKernels {
   // a window of 8.
   void (*decode)(const PyramidTable& table, const uint64_t* indices, int64_t count, int16_t* pulses);
   void (*decode_large)(const PyramidTable& table, const uint64_t* indices, int64_t count, int16_t* pulses);
-  // target[g] = float(amplitudes[g] / ||pulses[g]||) * pulses[g], groups of `length`; the factor is formed in double.
-  void (*scale)(const int16_t* pulses, int64_t count, int length, const double* amplitudes, float* target);
+  // target[g] = float(amplitudes[g] / ||pulses[g]||) * pulses[g], the factor formed in double.
+  void (*scale)(const PyramidTable& table, const int16_t* pulses, int64_t count, const double* amplitudes,
+                float* target);
 };
 
 extern const DecodeKernels kDecodeKernelsBaseline;
 #if defined(__x86_64__)
+// AVX-512 adds nothing: its windows of one register straddle cache lines.
 extern const DecodeKernels kDecodeKernelsAvx2;
-extern const DecodeKernels kDecodeKernelsAvx512;
 #endif
 
 }  // namespace surprisal
