@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { BaselineSettings } from '../../../src/quantization/baselines/baseline.js';
 import { methodBits, quantizeTensor } from '../../../src/quantization/baselines/composed.js';
-import { lloydMaxLevels } from '../../../src/quantization/baselines/lloyd-max.js';
 import { dynamicLevels, normalFloatLevels } from '../../../src/quantization/baselines/nf4.js';
 import { findMethod, methodNames } from '../../../src/quantization/baselines/registry.js';
 import { createRandom } from '../../../src/random.js';
@@ -73,12 +72,6 @@ describe('levels', () => {
 
   it('of the dynamic code are 256 and distinct', () => {
     expect(new Set(dynamicLevels()).size).toBe(256);
-  });
-
-  it('of Lloyd and Max are those of their tables', () => {
-    for (const [i, level] of [-1.51, -0.4528, 0.4528, 1.51].entries()) {
-      expect(lloydMaxLevels(4)[i]).toBeCloseTo(level, 3);
-    }
   });
 });
 

@@ -1,0 +1,58 @@
+import type { QuantizeBody } from './quantize-report.js';
+import type { TensorPoint } from './rate-distortion.js';
+import type { QuantizeSettings } from './settings.js';
+import type { PvqVariant } from './sweep-plan.js';
+
+/** Settings of the pipeline for a variant at a rate: the defaults of `quantize-pvq` but for what the variant says. */
+export function pvqSettings(
+  { rotation, hessian, allocation }: PvqVariant,
+  bitsPerWeight: number,
+  run: { readonly seed: string; readonly damping: number },
+): QuantizeSettings {
+  return {
+    rate: { kind: 'bpw', bitsPerWeight },
+    groupLengths: [16, 32],
+    superGroup: 'auto',
+    rotation,
+    levels: rotation === 'none' ? 'data' : 'lloyd',
+    gain: 'projection',
+    search: 'best',
+    zeroGroups: 'code',
+    allocation,
+    feedback: {
+      errorFeedback: hessian,
+      metricSearch: false,
+      rowRefit: true,
+      gainRefit: false,
+      passes: 0,
+      damping: run.damping,
+      actOrder: false,
+    },
+    seed: run.seed,
+  };
+}
+
+/** Tensors of the pipeline as points of a sweep. */
+export function pvqPoints({ tensors }: QuantizeBody, method: string): TensorPoint[] {
+  return tensors.map((tensor) => {
+    const count = tensor.rows * tensor.columns;
+    const error = tensor.mse * count;
+    return {
+      name: tensor.name,
+      role: tensor.role,
+      layer: tensor.layer,
+      rows: tensor.rows,
+      columns: tensor.columns,
+      method,
+      stored_bits: 8 * tensor.bytes,
+      bits_per_weight: tensor.bpw_file,
+      mse: tensor.mse,
+      sqnr_db: tensor.sqnr_db,
+      energy: error * 10 ** (tensor.sqnr_db / 10),
+      error,
+      hessian_loss: tensor.hessian_loss,
+      hessian_loss_relative: tensor.hessian_loss_relative,
+      shannon_sqnr_db: 20 * Math.log10(2) * tensor.bpw_file,
+    };
+  });
+}
