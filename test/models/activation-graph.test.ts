@@ -151,7 +151,7 @@ describe.each(MODELS)('%s with quantised activations', (path) => {
     expect(eight).toBeGreaterThan(0);
     expect(four).toBeGreaterThan(2 * eight);
     const fine = await logitsOf(path, windows, {
-      activations: parseActivations('pvq:8:100:6:rotated'),
+      activations: parseActivations('pvq:8:400:8:rotated'),
       precision: 'f64',
     });
     expect(relative(fine, plain)).toBeLessThan(0.05);
