@@ -11,9 +11,9 @@ namespace surprisal {
 namespace {
 
 // (work, base, decoded, change, coupling, metrics, metricScales, scales, levels, pulses, codes, losses, rows, n, from, to,
-//  D, K, inMetric, descent, polishSteps, threads)
+//  D, K, cap, negativeCap, inMetric, descent, polishSteps, threads)
 napi_value FeedbackStepCall(napi_env env, napi_callback_info info) {
-  Arguments arguments(env, info, 22);
+  Arguments arguments(env, info, 24);
   FeedbackStep step;
   int64_t work, base, decoded, change, coupling, metrics, metric_scales, scales, levels, pulses, codes, losses;
   step.work = arguments.floats(0, &work);
@@ -35,10 +35,12 @@ napi_value FeedbackStepCall(napi_env env, napi_callback_info info) {
   step.to = arguments.integer(15);
   step.columns = arguments.integer(16);
   step.pulse_count = arguments.integer(17);
-  step.in_metric = arguments.integer(18) != 0;
-  step.descent = arguments.integer(19) != 0;
-  step.polish_steps = arguments.integer(20);
-  const int threads = static_cast<int>(arguments.integer(21));
+  step.cap = arguments.integer(18);
+  step.negative_cap = arguments.integer(19);
+  step.in_metric = arguments.integer(20) != 0;
+  step.descent = arguments.integer(21) != 0;
+  step.polish_steps = arguments.integer(22);
+  const int threads = static_cast<int>(arguments.integer(23));
   if (!arguments.ok()) return nullptr;
   const bool sizes = step.rows >= 0 && step.n > 0 && step.columns > 0 && step.pulse_count > 0 && step.from >= 0 &&
                      step.from < step.to && step.to <= step.n && step.from % step.columns == 0 && levels > 0;

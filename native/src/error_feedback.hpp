@@ -7,8 +7,8 @@
 namespace surprisal {
 
 struct FeedbackStep {
-  // [rows, n] each; only columns [from, to) are touched. Feedback: `work` holds targets, `base` the weights, and
-  // `decoded` is written. Descent: `work` holds V = (W - Ŵ) C, `decoded` is read and written, `base` is not used.
+  // [rows, n] each; only columns [from, to) are touched. Feedback: `work` holds targets, which become errors A - Ŵ, `base`
+  // the weights, and `decoded` is written. Descent: `work` holds V = (W - Ŵ) C, `decoded` is read and written, `base` is not used.
   float* work;
   const float* base;
   float* decoded;
@@ -25,6 +25,7 @@ struct FeedbackStep {
   int64_t rows, n, from, to;
   int64_t columns;  // D
   int64_t pulse_count;
+  int64_t cap, negative_cap;  // most pulses of a coordinate, of either sign
   bool in_metric;  // search and gain in the metric of the block; else Euclidean
   bool descent;
   int64_t polish_steps;

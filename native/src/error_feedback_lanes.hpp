@@ -53,6 +53,7 @@ struct Group {
   Lane* y;          // signed pulses
   Lane* projected;  // M x
   Lane* moved;      // M y
+  float cap, negative_cap;
   Lane xy, yy;
 };
 
@@ -109,7 +110,8 @@ inline Choice best_addition(const Group& group) {
       const Floats sum = xy + sign * p;
       const Floats top = sum * magnitude(sum);
       const Floats bottom = yy + (2.0f * sign * m + diagonal);
-      const Ints better = (top * best.bottom.part[v] > top_of_best.part[v] * bottom) & (bottom > 0);
+      const Ints fits = (sign > 0 & y < group.cap) | (sign < 0 & -y < group.negative_cap);
+      const Ints better = (top * best.bottom.part[v] > top_of_best.part[v] * bottom) & (bottom > 0) & fits;
       best.index.part[v] = choose(better, splat(static_cast<float>(j)), best.index.part[v]);
       best.sign.part[v] = choose(better, sign, best.sign.part[v]);
       best.sum.part[v] = choose(better, sum, best.sum.part[v]);
@@ -188,7 +190,9 @@ inline Lane start(Group& group, int64_t pulses, const Lane& most) {
       const Floats x = group.x[j].part[v];
       const Floats share = static_cast<float>(pulses) * magnitude(x);
       const Floats count = truncated(share / choose(l1.part[v] == 0, splat(1), l1.part[v]));
-      const Floats size = choose(count < left.part[v], count, left.part[v]);
+      const Floats limit = choose(x < 0, splat(group.negative_cap), splat(group.cap));
+      const Floats most_here = choose(limit < left.part[v], limit, left.part[v]);
+      const Floats size = choose(count < most_here, count, most_here);
       group.y[j].part[v] = choose(x < 0, -size, size);
       left.part[v] = left.part[v] - size;
     }
@@ -224,19 +228,33 @@ inline void measure(Group& group) {
   }
 }
 
+// Where rounding left no candidate the pulses must still be K in all: the first coordinate with room.
+inline void first_with_room(const Group& group, Choice& best) {
+  for (int lane = 0; lane < kLanes; lane++) {
+    if (best.index.at(lane) >= 0) continue;
+    int64_t j = 0;
+    const auto full = [&] {
+      const float y = group.y[j].at(lane);
+      return y < 0 ? -y >= group.negative_cap : y >= group.cap;
+    };
+    while (j + 1 < group.w && full()) j++;
+    best.index.at(lane) = static_cast<float>(j);
+    best.sign.at(lane) = group.y[j].at(lane) < 0 ? -1.0f : 1.0f;
+    best.sum.at(lane) = group.xy.at(lane);
+    best.bottom.at(lane) = group.yy.at(lane);
+  }
+}
+
 template <bool kMetric>
 inline void add_pulses(Group& group, Lane& left) {
   while (any(left)) {
     Choice best = best_addition<kMetric>(group);
+    first_with_room(group, best);
     for (int v = 0; v < kRegisters; v++) {
       const Ints open = left.part[v] > 0;
-      const Ints none = best.index.part[v] < 0;
-      // Where rounding left no candidate the pulses must still be K in all.
-      best.index.part[v] = choose(none, splat(0), best.index.part[v]);
-      best.sign.part[v] = choose(none, choose(group.y[0].part[v] < 0, splat(-1), splat(1)), best.sign.part[v]);
       best.sign.part[v] = choose(open, best.sign.part[v], splat(0));
-      group.xy.part[v] = choose(open & ~none, best.sum.part[v], group.xy.part[v]);
-      group.yy.part[v] = choose(open & ~none, best.bottom.part[v], group.yy.part[v]);
+      group.xy.part[v] = choose(open, best.sum.part[v], group.xy.part[v]);
+      group.yy.part[v] = choose(open, best.bottom.part[v], group.yy.part[v]);
       left.part[v] = choose(open, left.part[v] - 1.0f, left.part[v]);
     }
     move<kMetric>(group, best.index, best.sign);
@@ -287,7 +305,12 @@ inline Lane search(Group& group, int64_t pulses, int64_t polish_steps) {
   polish<kMetric>(group, most, polish_steps);
   for (int v = 0; v < kRegisters; v++) {
     const Ints zero = most.part[v] == 0;
-    group.y[0].part[v] = choose(zero, splat(static_cast<float>(pulses)), group.y[0].part[v]);
+    Floats rest = splat(static_cast<float>(pulses));
+    for (int64_t j = 0; j < group.w; j++) {
+      const Floats size = choose(rest < group.cap, rest, splat(group.cap));
+      group.y[j].part[v] = choose(zero, size, group.y[j].part[v]);
+      rest = rest - size;
+    }
     group.xy.part[v] = choose(zero, splat(0), group.xy.part[v]);
   }
   return most;
@@ -378,7 +401,12 @@ void run_rows(const FeedbackStep& step, int64_t first, int64_t count, float* scr
         x[j].part[v] = target[j].part[v];
       }
     }
-    Group group{w, D, metric, x, y, projected, moved_by, zeros(), zeros()};
+    Group group{w,        D,
+                metric,   x,
+                y,        projected,
+                moved_by, static_cast<float>(step.cap),
+                static_cast<float>(step.negative_cap), zeros(),
+                zeros()};
     const Lane most = step.in_metric ? search<true>(group, step.pulse_count, step.polish_steps)
                                      : search<false>(group, step.pulse_count, step.polish_steps);
     Lane codes;
@@ -387,6 +415,7 @@ void run_rows(const FeedbackStep& step, int64_t first, int64_t count, float* scr
       for (int v = 0; v < kRegisters; v++) {
         chosen[j].part[v] = worth.part[v] * y[j].part[v];
         error[j].part[v] = target[j].part[v] - chosen[j].part[v];
+        if (!step.descent) work[at + j].part[v] = error[j].part[v];
       }
     }
     Lane loss = metric_square(error, w, metric, D);
@@ -422,10 +451,10 @@ void run_rows(const FeedbackStep& step, int64_t first, int64_t count, float* scr
       step.losses[row] += step.metric_scales[block] * static_cast<double>(loss.at(l));
       step.codes[row * blocks + block] = static_cast<uint8_t>(codes.at(l));
       int16_t* stored = step.pulses + (row * blocks + block) * D;
-      for (int64_t j = 0; j < w; j++) stored[j] = static_cast<int16_t>(y[j].at(l));
+      for (int64_t j = 0; j < D; j++) stored[j] = j < w ? static_cast<int16_t>(y[j].at(l)) : 0;
     }
   }
-  if (step.descent) store(work, count, lazy, step.work + corner, n);
+  store(work, count, lazy, step.work + corner, n);
   store(decoded, count, lazy, step.decoded + corner, n);
   store(change, count, lazy, step.change + first * lazy, lazy);
 }

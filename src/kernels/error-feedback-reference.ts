@@ -14,6 +14,8 @@ interface Group {
   readonly y: Float32Array;
   readonly projected: Float32Array;
   readonly moved: Float32Array;
+  readonly cap: number;
+  readonly negativeCap: number;
   xy: number;
   yy: number;
 }
@@ -47,6 +49,7 @@ function bestMove(group: Group, adding: boolean): Choice {
       const slope = f(f(p * yy) - f(xy * m));
       const lead = y[j] === 0 ? (slope === 0 ? p : slope) : y[j];
       sign = lead < 0 ? -1 : 1;
+      if (sign > 0 ? y[j] >= group.cap : -y[j] >= group.negativeCap) continue;
     } else if (y[j] === 0) continue;
     const sum = f(xy + f(sign * p));
     const top = f(sum * Math.abs(sum));
@@ -70,14 +73,14 @@ function normalise({ w, x }: Group): number {
   return most;
 }
 
-function start({ w, x, y }: Group, pulses: number): number {
+function start({ w, x, y, cap, negativeCap }: Group, pulses: number): number {
   y.fill(0, 0, w);
   if (pulses <= Math.floor(w / 2)) return pulses;
   let left = pulses;
   let l1 = 0;
   for (let j = 0; j < w; j++) l1 = f(l1 + Math.abs(x[j]));
   for (let j = 0; j < w; j++) {
-    const size = Math.min(left, Math.trunc(f(f(pulses * Math.abs(x[j])) / l1)));
+    const size = Math.min(left, x[j] < 0 ? negativeCap : cap, Math.trunc(f(f(pulses * Math.abs(x[j])) / l1)));
     y[j] = x[j] < 0 ? -size : size;
     left -= size;
   }
@@ -133,8 +136,11 @@ function polish(group: Group, steps: number): void {
 function search(group: Group, pulses: number, polishSteps: number): number {
   const most = normalise(group);
   if (most === 0) {
-    group.y.fill(0, 0, group.w);
-    group.y[0] = pulses;
+    let rest = pulses;
+    for (let j = 0; j < group.w; j++) {
+      group.y[j] = Math.min(rest, group.cap);
+      rest -= group.y[j];
+    }
     group.xy = 0;
     return most;
   }
@@ -143,7 +149,9 @@ function search(group: Group, pulses: number, polishSteps: number): number {
   for (; left > 0; left--) {
     const best = bestMove(group, true);
     if (best.index < 0) {
-      move(group, 0, group.y[0] < 0 ? -1 : 1);
+      let j = 0;
+      while (j + 1 < group.w && (group.y[j] < 0 ? -group.y[j] >= group.negativeCap : group.y[j] >= group.cap)) j++;
+      move(group, j, group.y[j] < 0 ? -1 : 1);
       continue;
     }
     group.xy = best.sum;
@@ -196,6 +204,8 @@ export function feedbackStepReference(step: FeedbackStep): void {
     y: make(),
     projected: make(),
     moved: make(),
+    cap: step.cap,
+    negativeCap: step.negativeCap,
     xy: 0,
     yy: 0,
   };
@@ -217,6 +227,7 @@ export function feedbackStepReference(step: FeedbackStep): void {
       for (let j = 0; j < w; j++) {
         chosen[j] = worth * group.y[j];
         error[j] = target[j] - chosen[j];
+        if (!descent) work[row + j] = error[j];
       }
       let loss = metricSquare(error, 0, w, group.metric, D);
       let taken = true;
@@ -239,7 +250,7 @@ export function feedbackStepReference(step: FeedbackStep): void {
       if (!taken) continue;
       losses[r] += metricScales[block] * loss;
       codes[r * blocks + block] = code;
-      for (let j = 0; j < w; j++) pulses[(r * blocks + block) * D + j] = group.y[j];
+      for (let j = 0; j < D; j++) pulses[(r * blocks + block) * D + j] = j < w ? group.y[j] : 0;
     }
     change.set(moving, r * lazy);
   }

@@ -9,7 +9,7 @@ import { kernelThreads, nativeKernels } from './native.js';
  * block is taken.
  */
 export interface FeedbackStep {
-  /** `[rows, n]`; feedback leaves its columns of the lazy block undefined. */
+  /** `[rows, n]`; feedback leaves its errors `A - Ŵ` in the columns of the lazy block. */
   readonly work: Float32Array;
   /** W `[rows, n]`; not read in a descent. */
   readonly base: Float32Array;
@@ -37,6 +37,9 @@ export interface FeedbackStep {
   readonly blockColumns: number;
   /** K. */
   readonly pulseCount: number;
+  /** Most pulses of a coordinate, positive and negative ones; K for no limit. */
+  readonly cap: number;
+  readonly negativeCap: number;
   /** Search and gain in the metric of the block; else Euclidean. */
   readonly inMetric: boolean;
   readonly descent: boolean;
@@ -54,6 +57,9 @@ export function feedbackStep(step: FeedbackStep, threads?: number): void {
     throw new RangeError(`columns ${from} to ${to} of ${n} in blocks of ${D} with ${pulseCount} pulses`);
   }
   if (to < n && to % D !== 0) throw new RangeError(`column ${to} is not the end of a block of ${D}`);
+  if (!(Math.min(step.cap, step.negativeCap) * Math.min(D, ((to - 1) % D) + 1) >= pulseCount)) {
+    throw new RangeError(`${pulseCount} pulses do not fit under caps of ${step.cap} and ${step.negativeCap}`);
+  }
   if (step.levels.length < 1 || step.levels.length > 256) throw new RangeError(`${step.levels.length} gain levels`);
   const native = nativeKernels();
   if (native === undefined) {
@@ -79,6 +85,8 @@ export function feedbackStep(step: FeedbackStep, threads?: number): void {
     to,
     D,
     pulseCount,
+    step.cap,
+    step.negativeCap,
     step.inMetric ? 1 : 0,
     step.descent ? 1 : 0,
     step.polishSteps,

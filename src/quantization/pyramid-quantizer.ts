@@ -1,11 +1,4 @@
-import { createSearchMemory, metricPoint } from '../kernels/metric-search.js';
-import {
-  createProblem,
-  DOUBLE,
-  type SearchMode,
-  searchProblem,
-  setProblem,
-} from '../kernels/pulse-search-reference.js';
+import { type SearchMode, searchInMetric, searchPulses } from '../kernels/pulse-search.js';
 import type { BlockQuantizer } from './error-feedback.js';
 
 type Reals = Float32Array | Float64Array;
@@ -15,55 +8,46 @@ export interface PyramidQuantizerOptions {
   readonly mode?: SearchMode;
   /** Search and gain in the metric of each block, `[blocks, D, D]`; default Euclidean. */
   readonly metrics?: Float64Array;
-  /** Row scales and ascending levels of quantised gains; default: gains stay as they are. */
-  readonly gains?: { readonly scales: Float32Array; readonly levels: Float32Array };
 }
 
-/** A pyramid quantizer of blocks and what it has stored. */
+/** A pyramid quantizer of blocks and what it has chosen. */
 export interface PyramidQuantizer<T extends Reals> extends BlockQuantizer<T> {
   /** `[rows, groups * D]`, padded columns 0. */
   readonly pulses: Int16Array;
-  /** Gain of a group, `[rows, groups]`: a decoded group is `gain y`; with quantised gains `scale level / ||y||`. */
+  /** `[rows, groups]`: a decoded group is `gain y`. */
   readonly gains: Float64Array;
-  /** Codes of quantised gains, `[rows, groups]`. */
-  readonly codes: Uint8Array;
 }
 
-/** Nearest of ascending levels; a value half way takes the lower one. */
-export function nearestLevel(levels: Float32Array, value: number): number {
-  let code = 0;
-  while (code + 1 < levels.length && value > (levels[code] + levels[code + 1]) / 2) code++;
-  return code;
+/** Rows of the first `w` of `D` columns and rows of a metric `[D, D]`. */
+function corner(metric: Float64Array, D: number, w: number): Float64Array {
+  if (w === D) return metric;
+  const cut = new Float64Array(w * w);
+  for (let i = 0; i < w; i++) cut.set(metric.subarray(i * D, i * D + w), i * w);
+  return cut;
 }
 
-/** A search of the first `w` coordinates of a group in the Euclidean metric: `xy = <x, y>`, `yy = ||y||²`. */
-function euclideanSearch(
-  K: number,
-  mode: SearchMode,
-): (x: Float64Array, w: number, y: Int32Array) => { xy: number; yy: number } {
-  const options = { pulses: K, round: DOUBLE, cap: 0, negativeCap: 0 };
-  const problems = new Map<number, ReturnType<typeof createProblem>>();
-  return (x, w, y) => {
-    const problem = problems.get(w) ?? createProblem(w, options, false);
-    problems.set(w, problem);
-    if (!setProblem(problem, x, options)) {
-      y.fill(0);
-      y[0] = K;
-      return { xy: 0, yy: 0 };
+/** `(y M aᵀ) / (y M yᵀ)`, M the identity where there is none; 0 for a group of zeros. */
+function projectionGain(a: Reals, y: Int16Array, w: number, metric: Float64Array | undefined): number {
+  let xy = 0;
+  let yy = 0;
+  for (let i = 0; i < w; i++) {
+    if (metric === undefined) {
+      xy += a[i] * y[i];
+      yy += y[i] * y[i];
+      continue;
     }
-    searchProblem(problem, mode, mode === 'best', y);
-    let xy = 0;
-    let yy = 0;
-    for (let c = 0; c < w; c++) {
-      if (x[c] < 0) y[c] = -y[c];
-      xy += x[c] * y[c];
-      yy += y[c] * y[c];
+    for (let j = 0; j < w; j++) {
+      xy += y[i] * metric[i * w + j] * a[j];
+      yy += y[i] * metric[i * w + j] * y[j];
     }
-    return { xy, yy };
-  };
+  }
+  return xy / yy;
 }
 
-/** Quantises blocks of D columns to points of P(D, K) with projection gains, `s = (y M aᵀ) / (y M yᵀ)`, in f64. */
+/**
+ * Quantises blocks of D columns to points of P(D, K) with projection gains that stay as they are: the method of error
+ * feedback without the code of a gain. Stored gains go through {@link quantizeWithHessian}.
+ */
 export function pyramidQuantizer<T extends Reals>(
   rows: number,
   columns: number,
@@ -71,38 +55,24 @@ export function pyramidQuantizer<T extends Reals>(
   options: PyramidQuantizerOptions = {},
 ): PyramidQuantizer<T> {
   const { groupLength: D, pulses: K } = shape;
-  const { metrics, gains: quantised } = options;
+  const { metrics, mode = 'greedy' } = options;
   const groups = Math.ceil(columns / D);
   const pulses = new Int16Array(rows * groups * D);
   const gains = new Float64Array(rows * groups);
-  const codes = new Uint8Array(rows * groups);
-  const memory = createSearchMemory(D);
-  const search = euclideanSearch(K, options.mode ?? 'greedy');
-  const x = new Float64Array(D);
-  const y = new Int32Array(D);
   const quantize = (target: T, count: number, column0: number, w: number, out: T): void => {
     const group = column0 / D;
-    const metric = metrics?.subarray(group * D * D, (group + 1) * D * D);
+    const block = target.subarray(0, count * w);
+    const points = new Int16Array(count * w);
+    const metric = metrics && corner(metrics.subarray(group * D * D, (group + 1) * D * D), D, w);
+    if (metric === undefined) searchPulses(block, count, w, { D: w, K, mode }, points);
+    else searchInMetric(block, count, metric, { D: w, K }, points);
     for (let r = 0; r < count; r++) {
-      for (let c = 0; c < w; c++) x[c] = target[r * w + c];
-      const { xy, yy } = metric === undefined ? search(x, w, y) : metricPoint(x, w, K, metric, D, y, memory);
-      let gain = yy > 0 ? xy / yy : 0;
-      if (quantised !== undefined) {
-        let squares = 0;
-        for (let c = 0; c < w; c++) squares += y[c] * y[c];
-        const norm = Math.sqrt(squares);
-        const scale = quantised.scales[r];
-        const code = scale > 0 ? nearestLevel(quantised.levels, (gain * norm) / scale) : 0;
-        codes[r * groups + group] = code;
-        gain = (scale * quantised.levels[code]) / norm;
-      }
+      const y = points.subarray(r * w, (r + 1) * w);
+      const gain = projectionGain(block.subarray(r * w, (r + 1) * w), y, w, metric);
       gains[r * groups + group] = gain;
-      const at = (r * groups + group) * D;
-      for (let c = 0; c < w; c++) {
-        pulses[at + c] = y[c];
-        out[r * w + c] = gain * y[c];
-      }
+      pulses.set(y, (r * groups + group) * D);
+      for (let c = 0; c < w; c++) out[r * w + c] = gain * y[c];
     }
   };
-  return { blockColumns: D, quantize, pulses, gains, codes };
+  return { blockColumns: D, quantize, pulses, gains };
 }

@@ -1,5 +1,4 @@
 import { multiply } from '../kernels/gemm.js';
-import { cholesky, choleskySolve } from '../linalg/cholesky.js';
 import type { HessianFactor } from './hessian.js';
 
 type Reals = Float32Array | Float64Array;
@@ -7,39 +6,30 @@ type Reals = Float32Array | Float64Array;
 /** Columns of a tile of a product with a triangular factor. */
 const TRIANGLE_TILE = 256;
 
-/** `X R` of rows `[rows, n]` with the upper triangular factor; `||x R||² = x H xᵀ`. Skips what R does not have. */
-export function timesFactor<T extends Reals>(
-  x: T,
-  rows: number,
-  factor: { readonly n: number; readonly packed: T },
-  threads?: number,
-): T {
+/**
+ * Columns [at, at + w) of R `[at + w, w]` in the width of the products: below the diagonal, where the packed matrix holds
+ * H, they are 0.
+ */
+function factorColumns(packed: Float64Array, n: number, at: number, w: number, panel: Reals): void {
+  for (let i = 0; i < at; i++) for (let j = 0; j < w; j++) panel[i * w + j] = packed[i * n + at + j];
+  for (let i = at; i < at + w; i++) {
+    for (let j = 0; j < w; j++) panel[i * w + j] = at + j >= i ? packed[i * n + at + j] : 0;
+  }
+}
+
+/**
+ * `X R` of rows `[rows, n]` with the upper triangular factor, `||x R||² = x H xᵀ`, in the precision of X; what R does not
+ * have is skipped.
+ */
+export function timesFactor<T extends Reals>(x: T, rows: number, factor: HessianFactor, threads?: number): T {
   const { n, packed } = factor;
-  const product = new (x.constructor as { new (length: number): T })(rows * n);
-  const tile = new (x.constructor as { new (length: number): T })(TRIANGLE_TILE * TRIANGLE_TILE);
+  const make = (length: number): T => new (x.constructor as { new (length: number): T })(length);
+  const product = make(rows * n);
+  const panel = make(n * Math.min(n, TRIANGLE_TILE));
   for (let at = 0; at < n; at += TRIANGLE_TILE) {
     const w = Math.min(TRIANGLE_TILE, n - at);
-    const into = product.subarray(at) as T;
-    if (at > 0) {
-      multiply(
-        x,
-        packed.subarray(at) as T,
-        into,
-        { m: rows, n: w, k: at },
-        { strideA: n, strideB: n, strideC: n, threads },
-      );
-    }
-    // Below the diagonal the packed matrix holds something else.
-    for (let i = 0; i < w; i++) {
-      for (let j = 0; j < w; j++) tile[i * w + j] = j >= i ? packed[(at + i) * n + at + j] : 0;
-    }
-    multiply(
-      x.subarray(at) as T,
-      tile,
-      into,
-      { m: rows, n: w, k: w },
-      { strideA: n, strideC: n, beta: at > 0 ? 1 : 0, threads },
-    );
+    factorColumns(packed, n, at, w, panel);
+    multiply(x, panel, product.subarray(at) as T, { m: rows, n: w, k: at + w }, { strideA: n, strideC: n, threads });
   }
   return product;
 }
@@ -102,97 +92,23 @@ export function refitRowScales(weightsR: Reals, decodedR: Reals, rows: number, n
   return { factors, before, after };
 }
 
-/**
- * Joint least-squares gains of the groups of one row: `s = (B H Bᵀ)⁻¹ B H w`, with the group shapes of B at their
- * columns. Groups whose shape does not matter (zeros) keep gain 0.
- * @param shapes pulses of the row's groups, `[groups * D]`
- * @returns gains `[groups]`, so that a decoded group is `gain y`
- */
-export function jointGains(
-  weightsH: Float64Array,
-  shapes: Int16Array | Float64Array,
-  D: number,
-  factor: HessianFactor,
-): Float64Array {
-  const { n } = factor;
-  const groups = Math.ceil(n / D);
-  const normal = new Float64Array(groups * groups);
-  const right = new Float64Array(groups);
-  const shapeH = new Float64Array(n);
-  for (let a = 0; a < groups; a++) {
-    const to = Math.min(n, (a + 1) * D);
-    shapeH.fill(0, 0, to);
-    for (let i = a * D; i < to; i++) {
-      if (shapes[i] === 0) continue;
-      right[a] += shapes[i] * weightsH[i];
-      for (let j = 0; j < i; j++) shapeH[j] += shapes[i] * factor.packed[i * n + j];
-      shapeH[i] += shapes[i] * factor.diagonal[i];
-      for (let j = i + 1; j < to; j++) shapeH[j] += shapes[i] * factor.packed[j * n + i];
-    }
-    for (let b = 0; b <= a; b++) {
-      let sum = 0;
-      for (let j = b * D; j < Math.min(n, (b + 1) * D); j++) sum += shapeH[j] * shapes[j];
-      normal[a * groups + b] = sum;
-    }
-    if (normal[a * groups + a] === 0) normal[a * groups + a] = 1;
-  }
-  const lower = cholesky(normal, groups);
-  return lower === undefined ? new Float64Array(groups) : choleskySolve(lower, groups, right);
-}
-
-/** `W H` of rows `[rows, n]` with the damped Hessian, in f64: `(W R) Rᵀ`. */
-export function timesHessian(
-  weights: Float64Array,
-  rows: number,
-  factor: HessianFactor,
-  threads?: number,
-): Float64Array {
+/** `W H` of rows `[rows, n]` with the damped Hessian, `(W R) Rᵀ`, from `W R`, in its precision. */
+export function timesHessian<T extends Reals>(weightsR: T, rows: number, factor: HessianFactor, threads?: number): T {
   const { n, packed } = factor;
-  const half = timesFactor(weights, rows, factor, threads);
-  const product = new Float64Array(rows * n);
-  const tile = new Float64Array(TRIANGLE_TILE * TRIANGLE_TILE);
+  const make = (length: number): T => new (weightsR.constructor as { new (length: number): T })(length);
+  const product = make(rows * n);
+  const panel = make(n * Math.min(n, TRIANGLE_TILE));
   for (let at = 0; at < n; at += TRIANGLE_TILE) {
     const w = Math.min(TRIANGLE_TILE, n - at);
-    const into = product.subarray(at);
-    for (let i = 0; i < w; i++) {
-      for (let j = 0; j < w; j++) tile[i * w + j] = j >= i ? packed[(at + i) * n + at + j] : 0;
-    }
+    factorColumns(packed, n, at, w, panel);
+    const reached = weightsR.subarray(at) as T;
     multiply(
-      half.subarray(at),
-      tile,
-      into,
-      { m: rows, n: w, k: w },
-      { transposeB: true, strideA: n, strideC: n, threads },
+      reached,
+      panel,
+      product,
+      { m: rows, n: at + w, k: w },
+      { transposeB: true, strideA: n, strideC: n, beta: 1, threads },
     );
-    if (at + w < n) {
-      multiply(
-        half.subarray(at + w),
-        packed.subarray(at * n + at + w),
-        into,
-        { m: rows, n: w, k: n - at - w },
-        { transposeB: true, strideA: n, strideB: n, strideC: n, beta: 1, threads },
-      );
-    }
   }
   return product;
-}
-
-/** Losses of every row with the joint least-squares gains of its groups, unquantised. */
-export function gainRefitLosses(
-  weights: Float64Array,
-  rows: number,
-  pulses: Int16Array,
-  D: number,
-  factor: HessianFactor,
-): Float64Array {
-  const { n } = factor;
-  const stride = Math.ceil(n / D) * D;
-  const weightsH = timesHessian(weights, rows, factor);
-  const decoded = new Float64Array(rows * n);
-  for (let r = 0; r < rows; r++) {
-    const shapes = pulses.subarray(r * stride, (r + 1) * stride);
-    const gains = jointGains(weightsH.subarray(r * n, (r + 1) * n), shapes, D, factor);
-    for (let c = 0; c < n; c++) decoded[r * n + c] = gains[Math.floor(c / D)] * shapes[c];
-  }
-  return hessianLosses(weights, decoded, rows, factor);
 }

@@ -1,8 +1,9 @@
 import { feedbackCoupling } from '../../src/quantization/block-coupling.js';
 import { feedErrors, nearestBlocks } from '../../src/quantization/error-feedback.js';
+import { jointGainLosses } from '../../src/quantization/gain-refit.js';
 import { clearDeadInputs, factorHessian } from '../../src/quantization/hessian.js';
 import { pyramidQuantizer } from '../../src/quantization/pyramid-quantizer.js';
-import { gainRefitLosses, hessianLosses, refitRowScales, timesFactor } from '../../src/quantization/refits.js';
+import { hessianLosses, refitRowScales, timesFactor } from '../../src/quantization/refits.js';
 import type { Json } from './harness.js';
 import { float64, number, shapeOf, tensor } from './tensors.js';
 
@@ -18,7 +19,8 @@ export function run(inputs: { [key: string]: Json }): unknown {
   const quantizer = pyramidQuantizer<Float64Array>(rows, n, shape);
   const { decoded } = feedErrors(weights, rows, coupling, quantizer);
   const plain = nearestBlocks(weights, rows, n, pyramidQuantizer<Float64Array>(rows, n, shape));
-  const rowScale = refitRowScales(timesFactor(weights, rows, factor), timesFactor(decoded, rows, factor), rows, n);
+  const weightsR = timesFactor(weights, rows, factor);
+  const rowScale = refitRowScales(weightsR, timesFactor(decoded, rows, factor), rows, n);
   const groups = quantizer.gains.length / rows;
   return {
     pulses: tensor([rows, n], quantizer.pulses, 'int32'),
@@ -28,6 +30,6 @@ export function run(inputs: { [key: string]: Json }): unknown {
     loss_no_feedback: total(hessianLosses(weights, plain, rows, factor)),
     row_scale: tensor([rows], rowScale.factors),
     loss_row_scale: total(rowScale.after),
-    loss_group_gain_refit: total(gainRefitLosses(weights, rows, quantizer.pulses, shape.groupLength, factor)),
+    loss_group_gain_refit: total(jointGainLosses(weightsR, rows, quantizer.pulses, shape.groupLength, factor)),
   };
 }

@@ -15,6 +15,7 @@ interface Case {
   inMetric: boolean;
   descent: boolean;
   polishSteps: number;
+  cap?: number;
 }
 
 function makeStep(shape: Case): FeedbackStep {
@@ -54,7 +55,7 @@ function makeStep(shape: Case): FeedbackStep {
     metricScales: new Float64Array(blocks).map((_, b) => 1 + b),
     scales,
     levels: Float32Array.from({ length: levels }, (_, i) => (root * (i + 0.7)) / levels + 0.3 * root),
-    pulses: new Int16Array(rows * blocks * D),
+    pulses: new Int16Array(rows * blocks * D).fill(shape.descent ? 0 : 9),
     codes: new Uint8Array(rows * blocks),
     losses: new Float64Array(rows),
     rows,
@@ -63,6 +64,8 @@ function makeStep(shape: Case): FeedbackStep {
     to,
     blockColumns: D,
     pulseCount: K,
+    cap: shape.cap ?? K,
+    negativeCap: shape.cap === undefined ? K : shape.cap + 1,
     inMetric: shape.inMetric,
     descent: shape.descent,
     polishSteps: shape.polishSteps,
@@ -75,6 +78,7 @@ const cases: Case[] = [
   { rows: 5, n: 50, from: 16, to: 50, D: 8, K: 3, levels: 2, inMetric: true, descent: false, polishSteps: 0 },
   { rows: 20, n: 48, from: 0, to: 48, D: 24, K: 40, levels: 1, inMetric: true, descent: true, polishSteps: 8 },
   { rows: 20, n: 70, from: 32, to: 70, D: 32, K: 50, levels: 16, inMetric: false, descent: true, polishSteps: 2 },
+  { rows: 33, n: 64, from: 0, to: 64, D: 32, K: 75, levels: 4, inMetric: true, descent: false, polishSteps: 4, cap: 3 },
   { rows: 9, n: 6, from: 0, to: 6, D: 1, K: 5, levels: 16, inMetric: true, descent: false, polishSteps: 2 },
 ];
 
@@ -96,7 +100,7 @@ describe('step of error feedback', () => {
         expect(actual.decoded).toEqual(expected.decoded);
         expect(actual.change).toEqual(expected.change);
         expect(actual.losses).toEqual(expected.losses);
-        if (shape.descent) expect(actual.work).toEqual(expected.work);
+        expect(actual.work).toEqual(expected.work);
       }
     }
   });
@@ -115,6 +119,12 @@ describe('step of error feedback', () => {
         if (shape.descent && sum === 0) continue;
         taken++;
         expect(sum).toBe(K);
+        if (shape.cap !== undefined) {
+          for (const value of step.pulses.subarray(at, at + D)) {
+            expect(value).toBeLessThanOrEqual(shape.cap);
+            expect(value).toBeGreaterThanOrEqual(-shape.cap - 1);
+          }
+        }
         let norm = 0;
         for (const value of step.pulses.subarray(at, at + D)) norm += value * value;
         const gain = (step.scales[r] * step.levels[step.codes[r * blocks + b]]) / Math.sqrt(norm);
