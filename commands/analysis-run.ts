@@ -1,5 +1,5 @@
 import { createInputLedger, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
-import { type ComputeReference, startCompute } from '../src/kernels/compute-thread.js';
+import type { ComputeReference } from '../src/kernels/compute-thread.js';
 import type { Cell } from '../src/report/csv.js';
 import { buildReport, writeReport } from '../src/report/json.js';
 import type { Figure } from '../src/report/plots/figure.js';
@@ -8,9 +8,9 @@ import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
 import { type ReportValue, reportObject } from '../src/report/values.js';
 import { prepareAsserts } from './edge-asserts.js';
 import { openOutputs } from './edge-outputs.js';
-import { closeBeforeExit } from './edge-run.js';
 import { toolVersion } from './edge-version.js';
 import { noticeSlowKernels } from './kernel-notice.js';
+import { runInThread } from './run-in-thread.js';
 import { type RunTimings, startRunTimings } from './run-timings.js';
 import type { ANALYSIS_OPTIONS, SharedOptions } from './shared-options.js';
 
@@ -67,21 +67,6 @@ export interface AnalysisWork {
   measure(context: AnalysisContext): Promise<AnalysisOutcome>;
   /** Lines of `--dry-run`: what would be read, which path is taken, peak memory. */
   plan(context: AnalysisContext): Promise<readonly (readonly SummaryCell[])[]>;
-}
-
-async function runInThread<A, R>(
-  reference: ComputeReference<A, R>,
-  args: A,
-  onProgress?: (value: unknown) => void,
-  threads?: number,
-): Promise<R> {
-  const { result, ended } = startCompute(reference, args, onProgress, threads);
-  const closed = closeBeforeExit(() => ended);
-  try {
-    return await result;
-  } finally {
-    closed();
-  }
 }
 
 /**

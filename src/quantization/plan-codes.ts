@@ -214,7 +214,17 @@ function measureTensor(
   return total.outputEnergy > 0 ? total : { energy: total.energy, loss: null, outputEnergy: null };
 }
 
-/** The Hessian that matrix `m` of a tensor meets; undefined for an embedding. */
+/**
+ * The Hessian that matrix `m` of a tensor meets; undefined for an embedding, whose rows are looked up.
+ * @throws InputError when the file does not have it
+ */
 export function hessianInput(item: SelectedTensor, m: number, hessians: Hessians): string | undefined {
-  return hessians.inputOf(item.matrices > 1 ? `${item.name}#${m}` : item.name);
+  const input: string | undefined = item.inputs[m];
+  if (input !== undefined && !hessians.inputs.includes(input)) {
+    throw new InputError(
+      `${hessians.path}: no Hessian of ${input}, which tensor "${item.name}" reads: it was made for other tensors; ` +
+        'name another file, or delete it and it is made anew',
+    );
+  }
+  return input;
 }

@@ -1,0 +1,160 @@
+import { existsSync } from 'node:fs';
+import { InputError } from '../src/errors.js';
+import type { InputLedger } from '../src/formats/inputs.js';
+import type { ModelFiles } from '../src/models/model-files.js';
+import { calibrate, calibrationReserve } from '../src/quantization/calibration.js';
+import { calibrationWindows, hashWindows } from '../src/quantization/calibration-windows.js';
+import { hashModel, openHessians } from '../src/quantization/hessian-file.js';
+import type { SelectedTensor } from '../src/quantization/tensor-selection.js';
+import type { Progress } from '../src/report/progress.js';
+import { type ModelSession, openModelSession, type Precision } from './model-session.js';
+import type { RunTimings } from './run-timings.js';
+import { documentsOf, type ScoredTextOptions, windowOptions } from './scored-text.js';
+import type { SharedOptions } from './shared-options.js';
+
+/** Tokens that a model is calibrated on where `--calib-tokens` does not say. */
+export const MOST_CALIBRATION_TOKENS = 65_536;
+
+export interface CalibrationRequest {
+  /** The model as the user named it, and where it lies. */
+  readonly spec: string;
+  readonly path: string;
+  readonly files: ModelFiles;
+  readonly selected: readonly SelectedTensor[];
+  /** Texts; none where a file of Hessians is read. */
+  readonly data: readonly string[];
+  readonly options: Pick<
+    SharedOptions,
+    | 'threads'
+    | 'maxMemory'
+    | 'device'
+    | 'context'
+    | 'dataFormat'
+    | 'textSplit'
+    | 'textField'
+    | 'limit'
+    | 'seed'
+    | 'stride'
+  >;
+  readonly text: ScoredTextOptions;
+  readonly precision: Precision;
+  /** Tokens, and those of a window. */
+  readonly tokens?: number;
+  readonly length?: number;
+  /** The file of Hessians: taken when it is of the same model and text, and of any text without `data`. */
+  readonly file: string;
+  readonly ledger: InputLedger;
+  readonly progress: Progress;
+  readonly timings: RunTimings;
+  warn(message: string): void;
+}
+
+/** Hessians that lie ready. */
+export interface Calibration {
+  readonly path: string;
+  readonly modelSha256: string;
+  readonly tokens: number;
+  readonly windowTokens: number;
+  readonly textSha256: string;
+  /** Inputs (of experts) that no token reached. */
+  readonly unreached: readonly string[];
+}
+
+/**
+ * The Hessians of the inputs of the chosen tensors: those of `file` where it exists and fits, else made from the text and
+ * written there.
+ * @throws InputError for text that is shorter than asked, a file of another model, or neither text nor file
+ */
+export async function prepareHessians(request: CalibrationRequest): Promise<Calibration> {
+  const { files, path, file, data, options, precision, timings } = request;
+  timings.begin('hash the model');
+  const modelSha256 = await hashModel(path);
+  if (data.length === 0) {
+    if (!existsSync(file)) throw new InputError(`${file}: no such file of Hessians; give --data to make it`);
+    return describe(request, modelSha256);
+  }
+  timings.begin('calibrate');
+  const reserveBytes = calibrationReserve(files.description, {
+    tokens: request.tokens ?? MOST_CALIBRATION_TOKENS,
+    maxMemoryBytes: options.maxMemory,
+    precision,
+  });
+  const session = await openModelSession(request.spec, { ...options, precision, reserveBytes });
+  try {
+    const length = request.length ?? session.context;
+    if (session.host.info.maxPositions !== null && length > session.host.info.maxPositions) {
+      throw new InputError(
+        `--calib-length ${length} is longer than the ${session.host.info.maxPositions} positions of ${request.spec}; lower it`,
+      );
+    }
+    const windows = await windowsFor(request, session, length);
+    if (existsSync(file)) {
+      const hessians = openHessians(file, modelSha256);
+      const { textSha256, tokens } = hessians.header;
+      hessians.close();
+      const same = textSha256 === hashWindows(windows);
+      if (same) return describe(request, modelSha256);
+      throw new InputError(
+        `${file}: Hessians of another text or other windows (${tokens} tokens): name another file, delete it, or leave --data out to use it`,
+      );
+    }
+    const wanted = new Set(request.selected.flatMap(({ inputs }) => inputs));
+    const { unreached } = await calibrate(session.host, files, {
+      windows,
+      windowTokens: length,
+      path: file,
+      modelSha256,
+      memoryBytes: reserveBytes,
+      precision,
+      include: ({ name }) => wanted.has(name),
+      progress: (done, all) => {
+        request.progress.setTotal(all);
+        request.progress.update(done, 'calibrate');
+      },
+    });
+    if (unreached.length > 0) request.warn(`no calibration token reached ${unreached.join(', ')}`);
+    return { ...describe(request, modelSha256), unreached };
+  } finally {
+    await session.close();
+  }
+}
+
+function describe({ file }: CalibrationRequest, modelSha256: string): Calibration {
+  const hessians = openHessians(file, modelSha256);
+  const { tokens, windowTokens, textSha256 } = hessians.header;
+  hessians.close();
+  return { path: file, modelSha256, tokens, windowTokens, textSha256, unreached: [] };
+}
+
+/** Windows of the first tokens of the text: as many as were asked for, else all up to the limit. */
+async function windowsFor(request: CalibrationRequest, session: ModelSession, length: number): Promise<Int32Array[]> {
+  const { tokens } = request;
+  if (tokens !== undefined) return calibrationWindows(calibrationTexts(request, session), { tokens, length });
+  const texts: Int32Array[] = [];
+  let found = 0;
+  for await (const ids of calibrationTexts(request, session)) {
+    texts.push(ids);
+    found += ids.length;
+    if (found >= MOST_CALIBRATION_TOKENS) break;
+  }
+  if (found === 0)
+    throw new InputError(`${request.data.join(', ')}: no token to calibrate on: the documents are empty`);
+  return calibrationWindows(texts, { tokens: Math.min(found, MOST_CALIBRATION_TOKENS), length });
+}
+
+/** Token ids of the documents, each after the prefix that the model's windows have. */
+async function* calibrationTexts(request: CalibrationRequest, session: ModelSession): AsyncGenerator<Int32Array> {
+  const { options, text, data, ledger } = request;
+  const { host, tokenizer, context } = session;
+  const { prefixToken } = windowOptions(options, text, {
+    name: request.spec,
+    ...(tokenizer && { tokenizer }),
+    vocabularySize: host.info.vocabularySize,
+    maxPositions: host.info.maxPositions,
+    context,
+  });
+  const subject = { ...(tokenizer && { tokenizer }), vocabularySize: host.info.vocabularySize };
+  for await (const { tokens } of documentsOf(data, { ...options, shard: undefined }, text, ledger, subject)) {
+    yield prefixToken === undefined ? tokens : Int32Array.of(prefixToken, ...tokens);
+  }
+}
