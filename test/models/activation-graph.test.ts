@@ -41,7 +41,7 @@ function gaussian(count: number, precision: 'f32' | 'f64', salt: number): Floats
 
 function expectClose(found: Floats, expected: Floats, tolerance: number): void {
   expect(found.length).toBe(expected.length);
-  const scale = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-300);
+  const scale = Float64Array.from(expected).reduce((most, value) => Math.max(most, Math.abs(value)), 1e-300);
   found.forEach((value, i) => {
     expect(Math.abs(value - expected[i]), `entry ${i}`).toBeLessThanOrEqual(tolerance * scale);
   });
@@ -90,7 +90,7 @@ describe('the pyramid code of activations', () => {
     let noise = 0;
     let signal = 0;
     for (let from = 0; from < rows.length; from += 16) {
-      const group = found.subarray(from, from + 16);
+      const group = Float64Array.from(found.subarray(from, from + 16));
       const size = group.reduce((total, value) => total + Math.abs(value), 0);
       for (const value of group)
         expect(Math.abs((23 * value) / size - Math.round((23 * value) / size))).toBeLessThan(1e-9);
@@ -130,7 +130,7 @@ const window = (length: number, salt: number): Int32Array =>
 /** Median over positions of the relative error: a router that chooses another expert changes some of them wholly. */
 function relative(found: Floats, expected: Floats, positions: number): number {
   const width = expected.length / positions;
-  const squares = (values: Floats): number => values.reduce((sum, value) => sum + value * value, 0);
+  const squares = (values: Floats): number => Float64Array.from(values).reduce((sum, value) => sum + value * value, 0);
   const errors = Array.from({ length: positions }, (_, p) => {
     const own = expected.slice(p * width, (p + 1) * width);
     const difference = own.map((value, i) => value - found[p * width + i]);
