@@ -4,6 +4,8 @@ import { dequantizeRows } from '../kernels/pyramid-index.js';
 import type { Rotation } from '../linalg/hadamard.js';
 import { type EncodeStatistics, encodeRows } from './encode-rows.js';
 import { DATA_SAMPLE, dataLevels, gainLevels, type LevelPolicy } from './gain-levels.js';
+import { clearDeadInputs, factorHessian } from './hessian.js';
+import { planFeedback, quantizeWithHessian } from './hessian-encoding.js';
 import { energyOf } from './sensitivity.js';
 import type { QuantizeSettings } from './settings.js';
 
@@ -143,10 +145,81 @@ export function decodeMatrix(
 }
 
 function quantizeInMetric(
-  _weights: Float32Array,
-  _request: MatrixRequest,
-  _inputs: Extract<MatrixInputs, { kind: 'hessian' }>,
-  _turn: () => void,
+  weights: Float32Array,
+  request: MatrixRequest,
+  { H, tokens }: Extract<MatrixInputs, { kind: 'hessian' }>,
+  turn: () => void,
 ): QuantizedMatrix {
-  throw new Error('pending');
+  const { rows, columns, code, levels, rotation, settings, threads } = request;
+  const { feedback } = settings;
+  const factor = factorHessian(H, columns, {
+    tensor: request.tensor,
+    tokens,
+    damping: feedback.damping,
+    ...(rotation && { rotation }),
+    ...(feedback.actOrder && { orderGroups: code.groupLength }),
+    ...(threads !== undefined && { threads }),
+  });
+  clearDeadInputs(weights, rows, columns, factor.deadInputs);
+  turn();
+  const plan = planFeedback(factor, code.groupLength, threads);
+  const { encoded, decoded, statistics } = quantizeWithHessian(weights, rows, columns, plan, code, levels, {
+    mode: settings.search,
+    feedback: feedback.errorFeedback,
+    metricSearch: feedback.metricSearch,
+    rowRefit: feedback.rowRefit,
+    gainRefit: feedback.gainRefit,
+    passes: feedback.passes,
+    ...(settings.cap && { cap: settings.cap.positive, negativeCap: settings.cap.negative }),
+    ...(threads !== undefined && { threads }),
+  });
+  const { steps, signal, nearest, damping, deadInputs } = statistics;
+  return {
+    encoded,
+    statistics: { ...nearest, ...errorsOf(weights, decoded, columns, code.groupLength) },
+    hessian: {
+      loss: steps[steps.length - 1].loss,
+      plainLoss: steps[0].loss,
+      outputEnergy: signal,
+      tokens,
+      damping,
+      ridge: factor.ridge,
+      deadInputs,
+      warnings: factor.warnings,
+    },
+  };
+}
+
+type Errors = Omit<EncodeStatistics, 'rows' | 'weights' | 'groups' | 'zeroGroups' | 'singleScales'>;
+
+/** Errors of decoded rows; a group's shape error is that of its best gain. */
+function errorsOf(weights: Float32Array, decoded: Float32Array, columns: number, groupLength: number): Errors {
+  const sums = { weightEnergy: 0, squaredError: 0, crossEnergy: 0, decodedEnergy: 0, largestError: 0 };
+  let shapeErrors = 0;
+  let shapeSquaredError = 0;
+  let alive = 0;
+  for (let row = 0; row < weights.length; row += columns) {
+    for (let from = row; from < row + columns; from += groupLength) {
+      const end = Math.min(from + groupLength, row + columns);
+      let [ww, wd, dd] = [0, 0, 0];
+      for (let i = from; i < end; i++) {
+        ww += weights[i] * weights[i];
+        wd += weights[i] * decoded[i];
+        dd += decoded[i] * decoded[i];
+        const error = weights[i] - decoded[i];
+        sums.squaredError += error * error;
+        sums.largestError = Math.max(sums.largestError, Math.abs(error));
+      }
+      sums.weightEnergy += ww;
+      sums.crossEnergy += wd;
+      sums.decodedEnergy += dd;
+      if (ww === 0) continue;
+      const lost = dd > 0 ? Math.max(0, 1 - (wd * wd) / (ww * dd)) : 1;
+      shapeErrors += lost;
+      shapeSquaredError += lost * ww;
+      alive++;
+    }
+  }
+  const gainSquaredError = Math.max(0, sums.squaredError - shapeSquaredError);
+  return { ...sums, shapeError: alive > 0 ? shapeErrors / alive : 0, shapeSquaredError, gainSquaredError };
 }
