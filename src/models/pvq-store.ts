@@ -89,10 +89,10 @@ export function overlayStore(base: TensorStore, overlay: TensorStore): TensorSto
     }
     tensors.set(name, info);
   }
+  // What else the base has, such as the pairs of a GGUF file, stays reachable.
   const merged: TensorStore = {
-    path: base.path,
+    ...base,
     tensors,
-    metadata: base.metadata,
     readInto(tensor, start, length, target): void {
       (overlay.tensors.has(tensor.name) ? overlay : base).readInto(tensor, start, length, target);
     },

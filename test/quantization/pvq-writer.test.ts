@@ -41,7 +41,7 @@ function otherBytes(file: string, quantised: (name: string) => boolean): number 
 }
 
 describe('createPvqWriter', () => {
-  const choices = choose(LLAMA, /proj/);
+  const choices = choose(LLAMA, /layers\.[03].*proj/);
 
   it('writes exactly the bytes that the layout foretells', () => {
     const manifest = quantise(LLAMA, at('bytes'), choices);
@@ -66,7 +66,7 @@ describe('createPvqWriter', () => {
       const [a, b] = [new Uint8Array(info.byteLength), new Uint8Array(info.byteLength)];
       before.readInto(info, 0, a.length, a);
       if (stored) after.readInto(stored, 0, b.length, b);
-      expect(b).toEqual(a);
+      expect(Buffer.compare(a, b)).toBe(0);
     }
     before.close();
     after.close();
@@ -145,7 +145,8 @@ describe('createPvqWriter', () => {
     expect(Object.keys(index.weight_map)).toHaveLength(a.store.stored.tensors.size);
     for (const info of b.store.tensors.values()) {
       const other = a.store.tensors.get(info.name);
-      expect(other && readTensor(a, other)).toEqual(readTensor(b, info));
+      if (!other) throw new Error(info.name);
+      expect(Buffer.from(readTensor(a, other).buffer).equals(Buffer.from(readTensor(b, info).buffer))).toBe(true);
     }
     expect(sharded.weights).toBe(single.weights);
     a.store.close();
