@@ -1,7 +1,8 @@
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import fs, { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
+import { RunError } from '../../src/errors.js';
 import { openSafetensors } from '../../src/formats/safetensors.js';
 import { createSafetensorsWriter } from '../../src/formats/safetensors-writer.js';
 import type { DType } from '../../src/formats/tensor.js';
@@ -117,6 +118,32 @@ describe('createPvqWriter', () => {
     expect(names.filter((name) => second.writer.hasTensor(name))).toEqual([names[0], names[1], names[3]]);
     second.writer.abort(true);
     second.close();
+  });
+
+  it('keeps what is finished when the disk is full', () => {
+    quantise(LLAMA, at('roomy'), choices);
+    const out = at('full');
+    const names = [...choices.keys()];
+    const first = openRun(LLAMA, out, choices);
+    for (const name of names.slice(0, 3)) first.writer.writeTensor(name, first.encode(name));
+    const write = vi.spyOn(fs, 'writeSync').mockImplementation(() => {
+      throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+    });
+    try {
+      expect(() => first.writer.writeTensor(names[3], first.encode(names[3]))).toThrow(RunError);
+      expect(() => first.writer.commit()).toThrow(RunError);
+    } finally {
+      write.mockRestore();
+    }
+    first.writer.abort();
+    first.close();
+    expect(fs.existsSync(out)).toBe(false);
+    const second = openRun(LLAMA, out, choices, { resume: true });
+    expect(names.filter((name) => second.writer.hasTensor(name))).toEqual(names.slice(0, 3));
+    for (const name of names.slice(3)) second.writer.writeTensor(name, second.encode(name));
+    second.writer.commit();
+    second.close();
+    expect(filesOf(out)).toEqual(filesOf(at('roomy')));
   });
 
   it('knows a complete output, and refuses an existing one', async () => {
