@@ -16,7 +16,7 @@ import {
 } from '../formats/onnx_pb.js';
 
 /** Element types that graphs of this project use. */
-export type GraphType = 'f32' | 'f64' | 'i32' | 'i64' | 'bool';
+export type GraphType = 'f32' | 'f64' | 'i32' | 'i64' | 'u8' | 'bool';
 
 /** A dimension: an extent, a symbolic name, or unknown. */
 export type Dimension = number | string | null;
@@ -28,6 +28,7 @@ const DATA_TYPE: Readonly<Record<GraphType, TensorProto_DataType>> = {
   f64: TensorProto_DataType.DOUBLE,
   i32: TensorProto_DataType.INT32,
   i64: TensorProto_DataType.INT64,
+  u8: TensorProto_DataType.UINT8,
   bool: TensorProto_DataType.BOOL,
 };
 

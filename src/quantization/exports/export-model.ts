@@ -3,6 +3,7 @@ import { InputError } from '../../errors.js';
 import type { ModelFiles } from '../../models/model-files.js';
 import { carrierType, type ExportFormat } from './export-format.js';
 import { type EncodedTensors, type ExportOptions, type ExportReport, exportGguf } from './gguf-export.js';
+import { exportOnnx } from './onnx-export.js';
 
 export type { EncodedTensors, ExportedTensor, ExportOptions, ExportReport } from './gguf-export.js';
 
@@ -23,6 +24,7 @@ export async function exportModel(
   if (!options.force && existsSync(target)) {
     throw new InputError(`${target}: already exists: pass --force to replace it, or choose another path`);
   }
-  if (carrierType(format) !== undefined) return exportGguf(format, source, encoded, target, options);
-  throw new RangeError(`no exporter of ${format}`);
+  return carrierType(format) === undefined
+    ? exportOnnx(source, encoded, target, options)
+    : exportGguf(format, source, encoded, target, options);
 }

@@ -91,6 +91,9 @@ function checkLayers(model: ModelDescription, architecture: GgufArchitecture, re
   const { attention, mlp } = model.layers[0];
   if (attention.clip !== undefined)
     refuse('queries, keys and values are clamped (clip_qkv), which llama.cpp does not do');
+  if (architecture.name === 'olmoe' && attention.kvHeads !== attention.heads) {
+    refuse("it has fewer key/value heads than heads, which llama.cpp's olmoe does not have");
+  }
   if (attention.projection !== 'separate') refuse('queries, keys and values lie in one matrix');
   if (Math.abs(attention.scale * Math.sqrt(attention.headDim) - 1) > 1e-12) refuse('scores have a scale of their own');
   if (mlp.kind === 'dense') {

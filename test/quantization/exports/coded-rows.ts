@@ -1,4 +1,4 @@
-import { elementCount } from '../../../src/formats/tensor.js';
+import { elementCount, type TensorInfo, type TensorStore } from '../../../src/formats/tensor.js';
 import { searchPulses } from '../../../src/kernels/pulse-search.js';
 import { type EncodedRows, rowCodeBytes, rowGroups, rowIndexBytes } from '../../../src/kernels/pyramid.js';
 import { dequantizeRows, packCodes, packPulses } from '../../../src/kernels/pyramid-index.js';
@@ -90,10 +90,14 @@ export function encodeModel(
     }
   }
   for (const [name, weight] of stacks) {
-    const columns = weight.shape[weight.shape.length - 1];
-    const rows = elementCount(weight.shape) / columns;
-    const values = new Float32Array(rows * columns);
+    let columns = weight.shape[weight.shape.length - 1];
+    let rows = elementCount(weight.shape) / columns;
+    let values: Float32Array = new Float32Array(rows * columns);
     reader.read({ ...weight, shape: [rows, columns] }, values);
+    if (files.description.linearLayout === 'in-out') {
+      values = turned(values, columns, rows);
+      [rows, columns] = [columns, rows];
+    }
     const stepped = constraintsOf(format).gainPolicy === 'step';
     coded.set(
       name,
@@ -112,4 +116,44 @@ export function encodeModel(
     return rows;
   };
   return { coded, has: (name) => coded.has(name), get: find };
+}
+
+/** The source with its coded tensors replaced by what `decoder` gives for them. */
+export function decodedModel(
+  source: ModelFiles,
+  coded: ReadonlyMap<string, ExportRows>,
+  decoder: (rows: ExportRows) => Float32Array,
+): ModelFiles {
+  const { store, weights } = source;
+  const inOut = source.description.linearLayout === 'in-out';
+  const values = new Map<string, Uint8Array>();
+  const tensors = new Map<string, TensorInfo>(store.tensors);
+  for (const [name, rows] of coded) {
+    const info = store.tensors.get(name);
+    if (!info) throw new Error(`no ${name}`);
+    tensors.set(name, { ...info, dtype: 'F32', byteLength: 4 * elementCount(info.shape) });
+    const decoded = decoder(rows);
+    const stored = inOut ? turned(decoded, rows.rows, rows.columns) : decoded;
+    values.set(name, new Uint8Array(stored.buffer));
+  }
+  const changed: TensorStore = {
+    ...store,
+    tensors,
+    readInto(tensor, start, length, target) {
+      const bytes = values.get(tensor.name);
+      if (bytes) target.set(bytes.subarray(start, start + length));
+      else store.readInto(tensor, start, length, target);
+    },
+  };
+  const moved = (weight: StoredWeight): StoredWeight => {
+    const tensor = tensors.get(weight.tensor.name) ?? weight.tensor;
+    const scale = tensor.byteLength / weight.tensor.byteLength;
+    return { ...weight, store: changed, tensor, start: weight.start * scale, byteLength: weight.byteLength * scale };
+  };
+  const layers = weights.layers.map((layer) => new Map([...layer].map(([role, weight]) => [role, moved(weight)])));
+  return { ...source, weights: { ...weights, layers } };
+}
+
+function turned(values: Float32Array, rows: number, columns: number): Float32Array {
+  return values.map((_, i) => values[(i % rows) * columns + Math.floor(i / rows)]);
 }
