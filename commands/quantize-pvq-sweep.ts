@@ -105,7 +105,7 @@ export function configure(command: Command): void {
     .option('--choices <file...>', 'questions with choices, answered by the original and by every quantised model')
     .option('--tensors <patterns>', "tensors to quantise, such as '*proj*' (* any characters); of any size", several)
     .option('--keep <patterns>', 'tensors to leave as they are', several)
-    .option('--calib-tokens <n>', 'tokens of --data to calibrate on (default 65536)')
+    .option('--calib-tokens <n>', 'tokens of --data to calibrate on (default: all, at most 65536)')
     .option('--calib-length <n>', 'tokens of a calibration window (default --context)')
     .option('--hessians <file>', 'second moments of activations: read where the file exists, else kept there')
     .option('--damping <x>', 'first damping of a Hessian, relative to its mean diagonal (default 0.01)')
@@ -230,7 +230,7 @@ async function run(options: SweepShared, own: OwnOptions): Promise<number> {
       evalData,
       ...(own.evalTokens !== undefined && { evalTokens: parseInteger('--eval-tokens', own.evalTokens, 1) }),
       choices,
-      calibTokens: parseInteger('--calib-tokens', own.calibTokens ?? '65536', 1),
+      ...(own.calibTokens !== undefined && { calibTokens: parseInteger('--calib-tokens', own.calibTokens, 1) }),
       ...(own.calibLength !== undefined && { calibLength: parseInteger('--calib-length', own.calibLength, 1) }),
       ...(own.hessians !== undefined && { hessians: own.hessians }),
       damping: own.damping === undefined ? 0.01 : parseNumber('--damping', own.damping, 1e-8, 1),
@@ -307,7 +307,7 @@ function parametersOf(
     text_split: options.textSplit,
     text_field: options.textField,
     limit: options.limit ?? null,
-    calib_tokens: options.data.length > 0 ? Number(own.calibTokens ?? 65536) : null,
+    calib_tokens: own.calibTokens === undefined ? null : Number(own.calibTokens),
     calib_length: own.calibLength === undefined ? null : Number(own.calibLength),
     hessians: own.hessians ?? null,
     damping: own.damping === undefined ? 0.01 : Number(own.damping),

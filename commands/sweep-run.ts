@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { comparisonReserveBytes } from '../src/entropy/compare-scoring.js';
@@ -6,11 +6,7 @@ import type { TokenisedDocument } from '../src/entropy/tokenised-document.js';
 import type { WindowOptions } from '../src/entropy/windows.js';
 import { InputError } from '../src/errors.js';
 import { createInputLedger, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
-import { type ComputeReference, startCompute } from '../src/kernels/compute-thread.js';
 import { startEngine } from '../src/models/engine-host.js';
-import { calibrate, calibrationReserve } from '../src/quantization/calibration.js';
-import { calibrationWindows } from '../src/quantization/calibration-windows.js';
-import { hashModel, openHessians } from '../src/quantization/hessian-file.js';
 import { quantizeModel } from '../src/quantization/quantize-model.js';
 import { measureMethod } from '../src/quantization/rate-distortion.js';
 import type { LeftOut, SweepCandidate } from '../src/quantization/sweep-plan.js';
@@ -22,7 +18,9 @@ import type { Checkpoint } from './edge-checkpoint.js';
 import { closeBeforeExit } from './edge-run.js';
 import { toolVersion } from './edge-version.js';
 import { DEFAULT_CONTEXT, type ModelSession, openModelSession, type Precision } from './model-session.js';
+import { prepareHessians } from './quantize-calibration.js';
 import type { SweepShared, SweepSubject } from './quantize-pvq-sweep.js';
+import { runInThread } from './run-in-thread.js';
 import type { RunTimings } from './run-timings.js';
 import { describeConvention, documentsOf, type ScoredTextOptions, windowOptions } from './scored-text.js';
 import { answerChoices, compareWithOriginal, evaluationOf, firstTokens } from './sweep-evaluation.js';
@@ -46,7 +44,7 @@ export interface SweepWork {
   readonly evalData: readonly string[];
   readonly evalTokens?: number;
   readonly choices: readonly string[];
-  readonly calibTokens: number;
+  readonly calibTokens?: number;
   readonly calibLength?: number;
   readonly hessians?: string;
   readonly damping: number;
@@ -77,7 +75,11 @@ interface Prepared {
   readonly files: readonly string[];
 }
 
-type Moments = { readonly path: string; readonly modelSha256: string };
+/** A file of Hessians and the model it is of. */
+interface Moments {
+  readonly path: string;
+  readonly modelSha256: string;
+}
 
 /** Candidates that are tried beside one pass of the original, at most. */
 const MOST_TOGETHER = 4;
@@ -94,7 +96,7 @@ export async function runSweep(work: SweepWork): Promise<SweepOutcome> {
   const forget = closeBeforeExit(async () => rmSync(folder, { recursive: true, force: true }));
   let session: ModelSession | undefined;
   try {
-    const calibration = work.calibrated ? await prepareHessians(work, folder) : undefined;
+    const calibration = work.calibrated ? await calibrated(work, folder) : undefined;
     const evaluated = work.evalData.length > 0 || work.choices.length > 0;
     const together = evaluated ? candidatesTogether(work) : 1;
     timings.begin('open the model');
@@ -107,7 +109,7 @@ export async function runSweep(work: SweepWork): Promise<SweepOutcome> {
       const prepared: Prepared[] = [];
       for (const candidate of waiting.slice(first, first + together)) {
         timings.begin(`quantise ${candidate.id}`);
-        const ready = await prepare(work, candidate, folder, calibration?.moments);
+        const ready = await prepare(work, candidate, folder, calibration);
         if ('reason' in ready) state.leftOut.push(ready);
         else prepared.push(ready);
       }
@@ -129,6 +131,23 @@ export async function runSweep(work: SweepWork): Promise<SweepOutcome> {
     forget();
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** The Hessians of the run: of the file that is named, or made from `--data`. */
+async function calibrated(work: SweepWork, folder: string): Promise<Moments & { readonly tokens: number }> {
+  const { subject, calibTokens, calibLength } = work;
+  const { path, modelSha256, tokens } = await prepareHessians({
+    ...work,
+    spec: subject.spec,
+    path: subject.path,
+    files: subject.files,
+    selected: subject.selection.selected,
+    data: work.calibration,
+    ...(calibTokens !== undefined && { tokens: calibTokens }),
+    ...(calibLength !== undefined && { length: calibLength }),
+    file: work.hessians ?? join(folder, 'hessians.safetensors'),
+  });
+  return { path, modelSha256, tokens };
 }
 
 /** Engines that fit beside the original's. */
@@ -162,21 +181,6 @@ function windowsOf({ options, text }: SweepWork, { host, tokenizer, context }: M
 
 function readerOf({ options }: SweepWork, { tokenizer, context }: ModelSession) {
   return { tokenizer, context, seed: options.seed };
-}
-
-async function inThread<A, R>(
-  reference: ComputeReference<A, R>,
-  args: A,
-  work: SweepWork,
-  onProgress: (value: unknown) => void,
-): Promise<R> {
-  const { result, ended } = startCompute(reference, args, onProgress, work.options.threads);
-  const closed = closeBeforeExit(() => ended);
-  try {
-    return await result;
-  } finally {
-    closed();
-  }
 }
 
 const MEASURE_METHOD = {
@@ -226,7 +230,7 @@ async function prepareBaseline(
   const evaluated = work.evalData.length > 0 || work.choices.length > 0;
   const out = join(folder, `${candidate.id.replace(/[^\w.-]/g, '_')}.safetensors`);
   let weights = 0;
-  const { points, warnings } = await inThread(
+  const { points, warnings } = await runInThread(
     MEASURE_METHOD,
     {
       model: subject.path,
@@ -238,12 +242,12 @@ async function prepareBaseline(
       ...(evaluated && { out }),
       threads: options.threads,
     },
-    work,
     (value) => {
       const { rows, columns } = value as { rows: number; columns: number };
       weights += rows * columns;
       progress.update(weights, candidate.id);
     },
+    options.threads,
   );
   return {
     candidate,
@@ -263,7 +267,7 @@ async function preparePvq(
 ): Promise<Prepared> {
   const { subject, options, progress } = work;
   const out = join(folder, candidate.id.replace(/[^\w.-]/g, '_'));
-  const { body } = await inThread(
+  const { body } = await runInThread(
     QUANTIZE_MODEL,
     {
       source: subject.path,
@@ -282,8 +286,8 @@ async function preparePvq(
       resume: false,
       threads: options.threads,
     },
-    work,
     (value) => progress.update((value as { weights: number }).weights, candidate.id),
+    options.threads,
   );
   const points = pvqPoints(body, candidate.method);
   const totals = sweepTotals(points, subject.kept);
@@ -376,56 +380,4 @@ function textOf(work: SweepWork, { host, tokenizer }: ModelSession, windows: Win
       return firstTokens(all, evalTokens);
     },
   };
-}
-
-/** The file of Hessians: the one that is named, made from `--data` where it is not there. */
-async function prepareHessians(work: SweepWork, folder: string): Promise<{ moments: Moments; tokens: number }> {
-  const { options, subject, precision, timings } = work;
-  timings.begin('hash the model');
-  const modelSha256 = await hashModel(subject.path);
-  const path = work.hessians ?? join(folder, 'hessians.safetensors');
-  if (!existsSync(path)) {
-    if (work.calibration.length === 0)
-      throw new InputError(`${path}: no such file of Hessians; give --data to make it`);
-    timings.begin('calibrate');
-    const reserveBytes = calibrationReserve(subject.files.description, {
-      tokens: work.calibTokens,
-      maxMemoryBytes: options.maxMemory,
-      precision,
-    });
-    const session = await openModelSession(subject.spec, { ...options, precision, reserveBytes });
-    try {
-      const length = work.calibLength ?? session.context;
-      const windows = await calibrationWindows(calibrationTexts(work, session), { tokens: work.calibTokens, length });
-      const wanted = new Set(subject.selection.selected.flatMap(({ inputs }) => inputs));
-      const { unreached } = await calibrate(session.host, subject.files, {
-        windows,
-        windowTokens: length,
-        path,
-        modelSha256,
-        memoryBytes: reserveBytes,
-        precision,
-        include: ({ name }) => wanted.has(name),
-        progress: (done) => work.progress.update(done, 'calibrate'),
-      });
-      if (unreached.length > 0) work.warn(`no calibration token reached ${unreached.join(', ')}`);
-    } finally {
-      await session.close();
-    }
-  }
-  const hessians = openHessians(path, modelSha256);
-  const { tokens } = hessians.header;
-  hessians.close();
-  return { moments: { path, modelSha256 }, tokens };
-}
-
-/** Token ids of the calibration documents, each after the prefix that the model's windows have. */
-async function* calibrationTexts(work: SweepWork, session: ModelSession): AsyncGenerator<Int32Array> {
-  const { options, text, calibration, ledger } = work;
-  const { host, tokenizer } = session;
-  const { prefixToken } = windowsOf(work, session);
-  const subject = { ...(tokenizer && { tokenizer }), vocabularySize: host.info.vocabularySize };
-  for await (const { tokens } of documentsOf(calibration, { ...options, shard: undefined }, text, ledger, subject)) {
-    yield prefixToken === undefined ? tokens : Int32Array.of(prefixToken, ...tokens);
-  }
 }

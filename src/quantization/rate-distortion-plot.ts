@@ -122,6 +122,8 @@ async function tensorPanel(rows: readonly SweepRow[]): Promise<Panel> {
   });
 }
 
+/** Between the largest and the smallest bar, beyond which small ones cannot be seen. */
+const LARGE_RATIO = 100;
 /** Most settings whose losses stand side by side. */
 const MOST_BARS = 5;
 
@@ -150,12 +152,16 @@ async function lossPanel(families: readonly Family[]): Promise<Panel | undefined
     const own = row.tensors.filter((tensor) => tensor.layer === layer && tensor.hessian_loss !== null);
     return own.length === 0 ? Number.NaN : own.reduce((sum, tensor) => sum + (tensor.hessian_loss ?? 0), 0);
   };
+  const losses = rows.flatMap((row) => layers.map((layer) => lossOf(row, layer))).filter((loss) => loss > 0);
+  const most = Math.max(...losses);
+  const least = Math.min(...losses);
   return groupedBars({
     title: 'Error of the outputs by layer',
     note: 'Sum of tr(E H E^T) over the tensors of a layer, of settings of like rates.',
     xLabel: 'layer',
     yLabel: 'squared error of the outputs',
-    yScale: 'log',
+    // A logarithmic axis has no zero for bars to stand on: only where a linear one would hide layers.
+    ...(most > LARGE_RATIO * least && { yScale: 'log' as const }),
     width: FULL_WIDTH,
     height: 320,
     places: layers.map((layer) => (layer < 0 ? 'head' : String(layer))),

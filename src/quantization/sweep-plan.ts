@@ -7,6 +7,7 @@ import type { SelectedTensor } from './tensor-selection.js';
 
 /** How the pyramid quantiser of this tool is run in a sweep. */
 export interface PvqVariant {
+  readonly title: string;
   readonly rotation: 'stored' | 'none';
   /** Error feedback and refits from the Hessians of `--data`. */
   readonly hessian: boolean;
@@ -15,11 +16,21 @@ export interface PvqVariant {
 
 /** The variants by name. */
 export const PVQ_VARIANTS: Readonly<Record<string, PvqVariant>> = {
-  pvq: { rotation: 'stored', hessian: false, allocation: 'uniform' },
-  'pvq-unrotated': { rotation: 'none', hessian: false, allocation: 'uniform' },
-  'pvq-hessian': { rotation: 'stored', hessian: true, allocation: 'uniform' },
-  'pvq-unrotated-hessian': { rotation: 'none', hessian: true, allocation: 'uniform' },
-  'pvq-hessian-allocated': { rotation: 'stored', hessian: true, allocation: 'relative' },
+  pvq: { title: 'PVQ', rotation: 'stored', hessian: false, allocation: 'uniform' },
+  'pvq-unrotated': { title: 'PVQ, unrotated', rotation: 'none', hessian: false, allocation: 'uniform' },
+  'pvq-hessian': { title: 'PVQ + Hessian', rotation: 'stored', hessian: true, allocation: 'uniform' },
+  'pvq-unrotated-hessian': {
+    title: 'PVQ, unrotated + Hessian',
+    rotation: 'none',
+    hessian: true,
+    allocation: 'uniform',
+  },
+  'pvq-hessian-allocated': {
+    title: 'PVQ + Hessian + allocation',
+    rotation: 'stored',
+    hessian: true,
+    allocation: 'relative',
+  },
 };
 
 /** A method as it was asked for: `rtn`, or `rtn:bits=3:group=64` for one setting of it. */
@@ -152,7 +163,7 @@ function planPvq({ name }: AskedMethod, { rates, tensors }: SweepRequest): Sweep
   return rates.map((rate) => ({
     id: `${name}:bpw=${rate}`,
     method: name,
-    title: name.replace('pvq', 'PVQ').replaceAll('-', ' '),
+    title: PVQ_VARIANTS[name].title,
     askedBitsPerWeight: [rate],
     foreseenBits: rate * elementsOf(tensors),
     run: { kind: 'pvq', variant: PVQ_VARIANTS[name], bitsPerWeight: rate },
@@ -163,6 +174,16 @@ function planBaseline(asked: AskedMethod, { rates, tensors }: SweepRequest, left
   const { baseline, title } = findMethod(asked.name);
   const weights = elementsOf(tensors);
   const reachable: SweepCandidate[] = [];
+  const misfit = baseline.misfit;
+  if (misfit && tensors.every(({ columns }) => misfit({}, columns) !== undefined)) {
+    leftOut.push({
+      method: asked.name,
+      asked_bits_per_weight: null,
+      bits_per_weight: null,
+      reason: `no tensor fits: ${misfit({}, tensors[0].columns)}`,
+    });
+    return [];
+  }
   for (const settings of asked.fixed ? [asked.fixed] : baseline.settings) {
     try {
       reachable.push({
