@@ -1,6 +1,12 @@
-import { cholesky, choleskySolve } from '../linalg/cholesky.js';
+import { multiply } from '../kernels/gemm.js';
+import { choleskyInPlace } from '../linalg/blocked-cholesky.js';
 import type { HessianFactor } from './hessian.js';
-import { timesHessian } from './refits.js';
+import { rowProducts, timesHessian } from './refits.js';
+
+type Reals = Float32Array | Float64Array;
+
+/** Bytes of the normal matrices of the rows that are worked on together. */
+const BAND_BYTES = 64 * 2 ** 20;
 
 /** Rows whose pulses are kept and whose gains are chosen anew. */
 export interface GainRows {
@@ -23,46 +29,81 @@ export interface GainSystem {
 }
 
 /**
- * The normal equations of the gains of one row.
- * @param shapes pulses of the groups, `[groups * D]`
- * @param weightsH `w H`, `[n]`
+ * The normal equations of the gains of rows that share a Hessian: shapes of one group times what lies left of it in H is
+ * one product for all rows.
+ * @param weightsH `W H`, `[rows, n]`
+ * @param pulses `[rows, groups * D]`
  */
-export function gainSystem(
-  weightsH: Float32Array | Float64Array,
-  shapes: Int16Array,
+export function gainSystems(
+  weightsH: Reals,
+  pulses: Int16Array,
+  rows: number,
   D: number,
   factor: HessianFactor,
-): GainSystem {
+  threads?: number,
+): GainSystem[] {
   const { n, packed, diagonal } = factor;
   const groups = Math.ceil(n / D);
-  const normal = new Float64Array(groups * groups);
-  const right = new Float64Array(groups);
-  const shapeH = new Float64Array(n);
+  const stride = groups * D;
+  const systems = Array.from({ length: rows }, () => ({
+    normal: new Float64Array(groups * groups),
+    right: new Float64Array(groups),
+  }));
+  const shapes = new Float64Array(rows * D);
+  const shapesH = new Float64Array(rows * n);
+  const own = new Float64Array(D * D);
   for (let a = 0; a < groups; a++) {
-    const to = Math.min(n, (a + 1) * D);
-    shapeH.fill(0, 0, to);
-    for (let i = a * D; i < to; i++) {
-      const pulses = shapes[i];
-      if (pulses === 0) continue;
-      right[a] += pulses * weightsH[i];
-      for (let j = 0; j < i; j++) shapeH[j] += pulses * packed[i * n + j];
-      shapeH[i] += pulses * diagonal[i];
-      for (let j = i + 1; j < to; j++) shapeH[j] += pulses * packed[j * n + i];
+    const at = a * D;
+    const w = Math.min(D, n - at);
+    for (let r = 0; r < rows; r++) {
+      for (let i = 0; i < w; i++) {
+        shapes[r * w + i] = pulses[r * stride + at + i];
+        systems[r].right[a] += shapes[r * w + i] * weightsH[r * n + at + i];
+      }
     }
-    for (let b = 0; b <= a; b++) {
-      let sum = 0;
-      for (let j = b * D; j < Math.min(n, (b + 1) * D); j++) sum += shapeH[j] * shapes[j];
-      normal[a * groups + b] = sum;
-      normal[b * groups + a] = sum;
+    if (at > 0) {
+      multiply(shapes, packed.subarray(at * n), shapesH, { m: rows, n: at, k: w }, { strideB: n, strideC: n, threads });
+    }
+    for (let i = 0; i < w; i++) {
+      own[i * w + i] = diagonal[at + i];
+      for (let j = 0; j < i; j++) {
+        own[i * w + j] = packed[(at + i) * n + at + j];
+        own[j * w + i] = own[i * w + j];
+      }
+    }
+    multiply(shapes, own, shapesH.subarray(at), { m: rows, n: w, k: w }, { strideC: n, threads });
+    for (let r = 0; r < rows; r++) {
+      const { normal } = systems[r];
+      for (let b = 0; b <= a; b++) {
+        let sum = 0;
+        for (let j = b * D; j < Math.min(n, (b + 1) * D); j++) sum += shapesH[r * n + j] * pulses[r * stride + j];
+        normal[a * groups + b] = sum;
+        normal[b * groups + a] = sum;
+      }
     }
   }
-  return { normal, right };
+  return systems;
 }
 
-/** Joint least-squares gains `N⁻¹ c` of one row, so that a decoded group is `gain y`. */
-export function jointGains({ normal, right }: GainSystem): Float64Array {
-  const lower = cholesky(normal, right.length);
-  return lower === undefined ? new Float64Array(right.length) : choleskySolve(lower, right.length, right);
+/** R upper triangular with `N = R Rᵀ`, or undefined where N is not positive definite. */
+function upperRoot({ normal, right }: GainSystem): Float64Array | undefined {
+  const root = normal.slice().reverse();
+  return choleskyInPlace(root, right.length, { threads: 1 }) ? root.reverse() : undefined;
+}
+
+/** Joint least-squares gains `N⁻¹ c` of one row, so that a decoded group is `gain y`; N = R Rᵀ. */
+function jointGains(root: Float64Array, right: Float64Array): Float64Array {
+  const groups = right.length;
+  const gains = right.slice();
+  for (let i = groups - 1; i >= 0; i--) {
+    for (let j = i + 1; j < groups; j++) gains[i] -= root[i * groups + j] * gains[j];
+    gains[i] /= root[i * groups + i];
+  }
+  for (let i = 0; i < groups; i++) {
+    gains[i] /= root[i * groups + i];
+    for (let j = i + 1; j < groups; j++) gains[j] -= root[i * groups + j] * gains[i];
+  }
+  return gains;
 }
 
 /** `sNs - 2cs`: the loss but for `wHw`. */
@@ -88,10 +129,9 @@ function quantiseGains(
   levels: Float32Array,
 ): { codes: Uint8Array; gains: Float64Array } | undefined {
   const groups = system.right.length;
-  const reversed = system.normal.slice().reverse();
-  const root = cholesky(reversed, groups)?.reverse();
+  const root = upperRoot(system);
   if (root === undefined) return undefined;
-  const best = jointGains(system);
+  const best = jointGains(root, system.right);
   const codes = new Uint8Array(groups);
   const gains = new Float64Array(groups);
   const carried = new Float64Array(groups);
@@ -126,7 +166,14 @@ export function refitGains(
   const weightsH = timesHessian(weightsR, rows, factor, threads);
   const after = losses.slice();
   let changed = 0;
+  const band = Math.max(1, Math.min(64, Math.floor(BAND_BYTES / (8 * groups * groups))));
+  let systems: GainSystem[] = [];
   for (let r = 0; r < rows; r++) {
+    if (r % band === 0) {
+      const last = Math.min(rows, r + band);
+      const own = pulses.subarray(r * groups * D, last * groups * D);
+      systems = gainSystems(weightsH.subarray(r * n, last * n), own, last - r, D, factor, threads);
+    }
     if (!(scales[r] > 0)) continue;
     const shapes = pulses.subarray(r * groups * D, (r + 1) * groups * D);
     const steps = new Float64Array(groups);
@@ -137,7 +184,7 @@ export function refitGains(
       steps[g] = scales[r] / Math.sqrt(squares);
       had[g] = steps[g] * levels[codes[r * groups + g]];
     }
-    const system = gainSystem(weightsH.subarray(r * n, (r + 1) * n), shapes, D, factor);
+    const system = systems[r % band];
     const chosen = quantiseGains(system, steps, levels);
     if (chosen === undefined) continue;
     const gained = systemLoss(system, chosen.gains) - systemLoss(system, had);
@@ -159,19 +206,11 @@ export function jointGainLosses(
   factor: HessianFactor,
 ): Float64Array {
   const { n } = factor;
-  const stride = Math.ceil(n / D) * D;
   const weightsH = timesHessian(weightsR, rows, factor);
-  const losses = new Float64Array(rows);
-  for (let r = 0; r < rows; r++) {
-    const system = gainSystem(
-      weightsH.subarray(r * n, (r + 1) * n),
-      pulses.subarray(r * stride, (r + 1) * stride),
-      D,
-      factor,
-    );
-    let energy = 0;
-    for (let c = r * n; c < (r + 1) * n; c++) energy += weightsR[c] ** 2;
-    losses[r] = energy + systemLoss(system, jointGains(system));
-  }
+  const losses = rowProducts(weightsR, weightsR, rows, n);
+  gainSystems(weightsH, pulses, rows, D, factor).forEach((system, r) => {
+    const root = upperRoot(system);
+    if (root !== undefined) losses[r] += systemLoss(system, jointGains(root, system.right));
+  });
   return losses;
 }

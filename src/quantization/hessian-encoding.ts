@@ -8,7 +8,7 @@ import { type EncodeOptions, type EncodeStatistics, encodeRows } from './encode-
 import { lazyColumns } from './error-feedback.js';
 import { refitGains } from './gain-refit.js';
 import { type HessianFactor, orderColumns } from './hessian.js';
-import { refitRowScales, rowProducts, timesFactor } from './refits.js';
+import { refitRowScales, rowProducts, scaledLoss, timesFactor } from './refits.js';
 
 export interface HessianEncodingOptions extends Pick<EncodeOptions, 'mode' | 'cap' | 'negativeCap' | 'threads'> {
   /** Errors of a block move the targets of the blocks behind it. Default true. */
@@ -204,29 +204,25 @@ function reachOf({ weights, decoded, rows }: Encoding, factor: HessianFactor, th
 
 /** New row scales, rounded as they are stored; a row keeps its own where rounding makes that the better one. */
 function refitRows(
-  state: Encoding,
+  { rows, n, scales, decoded }: Encoding,
   weightsR: Float32Array,
   reach: Float32Array,
 ): { losses: Float64Array; changed: number } {
-  const { rows, n, scales, decoded } = state;
-  const decodedR = new Float32Array(reach.length);
-  for (let i = 0; i < reach.length; i++) decodedR[i] = weightsR[i] - reach[i];
-  const { factors, before } = refitRowScales(weightsR, decodedR, rows, n);
+  const { factors, before } = refitRowScales(weightsR, reach, rows, n);
   const losses = before.slice();
   let changed = 0;
   for (let r = 0; r < rows; r++) {
     const scale = storedScale(scales[r] * factors[r]);
     if (!(scale > 0) || scale === scales[r]) continue;
     const ratio = scale / scales[r];
-    let loss = 0;
-    for (let c = r * n; c < (r + 1) * n; c++) loss += (weightsR[c] - ratio * decodedR[c]) ** 2;
+    const loss = scaledLoss(weightsR, reach, r, n, ratio);
     if (!(loss < before[r])) continue;
     losses[r] = loss;
     changed++;
     scales[r] = scale;
     for (let c = r * n; c < (r + 1) * n; c++) {
       decoded[c] *= ratio;
-      reach[c] = weightsR[c] - ratio * decodedR[c];
+      reach[c] = weightsR[c] - ratio * (weightsR[c] - reach[c]);
     }
   }
   return { losses, changed };

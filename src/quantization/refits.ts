@@ -66,9 +66,11 @@ export interface RowRefit {
 }
 
 /**
- * Least-squares scale of every row in the metric of the Hessian, from `W R` and `Ŵ R` `[rows, n]`.
+ * Least-squares scale of every row in the metric of the Hessian.
+ * @param weightsR `W R`, `[rows, n]`
+ * @param reach `(W - Ŵ) R`, `[rows, n]`
  */
-export function refitRowScales(weightsR: Reals, decodedR: Reals, rows: number, n: number): RowRefit {
+export function refitRowScales(weightsR: Reals, reach: Reals, rows: number, n: number): RowRefit {
   const factors = new Float64Array(rows).fill(1);
   const before = new Float64Array(rows);
   const after = new Float64Array(rows);
@@ -76,20 +78,22 @@ export function refitRowScales(weightsR: Reals, decodedR: Reals, rows: number, n
     let cross = 0;
     let square = 0;
     for (let c = r * n; c < (r + 1) * n; c++) {
-      cross += decodedR[c] * weightsR[c];
-      square += decodedR[c] * decodedR[c];
+      const decoded = weightsR[c] - reach[c];
+      cross += decoded * weightsR[c];
+      square += decoded * decoded;
+      before[r] += reach[c] * reach[c];
     }
     if (square > 0) factors[r] = cross / square;
-    let kept = 0;
-    let refitted = 0;
-    for (let c = r * n; c < (r + 1) * n; c++) {
-      kept += (weightsR[c] - decodedR[c]) ** 2;
-      refitted += (weightsR[c] - factors[r] * decodedR[c]) ** 2;
-    }
-    before[r] = kept;
-    after[r] = refitted;
+    after[r] = scaledLoss(weightsR, reach, r, n, factors[r]);
   }
   return { factors, before, after };
+}
+
+/** Loss of row r when its decoded weights are multiplied by `factor`. */
+export function scaledLoss(weightsR: Reals, reach: Reals, r: number, n: number, factor: number): number {
+  let loss = 0;
+  for (let c = r * n; c < (r + 1) * n; c++) loss += (weightsR[c] - factor * (weightsR[c] - reach[c])) ** 2;
+  return loss;
 }
 
 /** `W H` of rows `[rows, n]` with the damped Hessian, `(W R) Rᵀ`, from `W R`, in its precision. */

@@ -20,7 +20,16 @@ export function run(inputs: { [key: string]: Json }): unknown {
   const { decoded } = feedErrors(weights, rows, coupling, quantizer);
   const plain = nearestBlocks(weights, rows, n, pyramidQuantizer<Float64Array>(rows, n, shape));
   const weightsR = timesFactor(weights, rows, factor);
-  const rowScale = refitRowScales(weightsR, timesFactor(decoded, rows, factor), rows, n);
+  const rowScale = refitRowScales(
+    weightsR,
+    timesFactor(
+      weights.map((w, i) => w - decoded[i]),
+      rows,
+      factor,
+    ),
+    rows,
+    n,
+  );
   const groups = quantizer.gains.length / rows;
   return {
     pulses: tensor([rows, n], quantizer.pulses, 'int32'),
