@@ -19,6 +19,11 @@ const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./analyze-entropy.js'),
   },
   {
+    name: 'quantize-pvq',
+    summary: 'quantise the weights of a model by pyramid vectors; verify and dequantise what was quantised',
+    load: () => import('./quantize-pvq.js'),
+  },
+  {
     name: 'merge-reports',
     summary: 'unite the partial reports and tables of a run with --shard',
     load: () => import('./merge-reports.js'),

@@ -36,6 +36,7 @@ const COLUMNS = [
   'groups',
   'zero_groups',
   'crc32',
+  'mean_square',
   'mse',
   'sqnr_db',
   'cosine',
@@ -47,7 +48,7 @@ const COLUMNS = [
 
 function tableRow(tensor: VerifiedTensor): (string | number | boolean | null)[] {
   const { error, shape: _, ...fields } = tensor;
-  const flat = { ...fields, mse: null, sqnr_db: null, cosine: null, max_abs_error: null, ...error };
+  const flat = { ...fields, mean_square: null, mse: null, sqnr_db: null, cosine: null, max_abs_error: null, ...error };
   return COLUMNS.map((column) => flat[column]);
 }
 
@@ -129,7 +130,10 @@ function show(verified: Verification): string {
   ]);
   const total: SummaryCell[] = ['all', undefined, undefined, undefined, verified.bits_per_weight];
   const holds = verified.problems.length === 0 ? 'yes' : 'NO';
-  return summaryTable(header, [...rows, [...total, ...(measured ? [undefined, undefined] : []), holds]]);
+  return summaryTable(header, [
+    ...rows,
+    [...total, ...(measured ? [verified.sqnr_db ?? undefined, undefined] : []), holds],
+  ]);
 }
 
 /** The first problem, and how many more there are. */

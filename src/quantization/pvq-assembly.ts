@@ -125,9 +125,11 @@ export function writeCompanions(
     written.push(writeGguf(place, options));
     return written;
   }
+  // Without "quant_method": transformers skips one that it does not know, and would draw the missing weights at random;
+  // where there is none it refuses.
   const config = changedConfig(sourcePath, {
     ...options.config,
-    quantization_config: { quant_method: 'pvq', format: PVQ_VERSION },
+    quantization_config: { format: PVQ_VERSION, reader: 'surprisal' },
   });
   if (config !== undefined) written.push(writeHashed(place, 'config.json', config));
   written.push(...copySmallFiles(sourcePath, place));

@@ -30,6 +30,8 @@ export interface Problem {
 
 /** Errors of a decoded tensor against its source, in f64. */
 export interface DecodingError {
+  /** Mean of the squared weights of the source. */
+  readonly mean_square: number;
   /** Mean squared error. */
   readonly mse: number;
   /** 10 log10(sum w^2 / sum (w - what)^2). */
@@ -69,6 +71,8 @@ export interface Verification {
   readonly bytes: number;
   readonly bits_per_weight: number;
   readonly reported_bits_per_weight: number | null;
+  /** Of all weights together; null where a tensor was not compared with its source. */
+  readonly sqnr_db: number | null;
   /** Files whose hash is not that of the manifest; null without a manifest. */
   readonly changed_files: readonly string[] | null;
   readonly problems: readonly Problem[];
@@ -190,6 +194,7 @@ function measureErrors(store: TensorStore, source: TensorStore, name: string): D
     }
   }
   return {
+    mean_square: energy / elements,
     mse: error / elements,
     sqnr_db: 10 * Math.log10(energy / error),
     cosine: product / Math.sqrt(energy * decodedEnergy),
@@ -351,9 +356,20 @@ async function verifyOpened(opened: Opened, options: VerifyOptions): Promise<Ver
     bytes,
     bits_per_weight: bits,
     reported_bits_per_weight: reported,
+    sqnr_db: totalSqnr(tensors),
     changed_files: changed,
     problems,
   };
+}
+
+function totalSqnr(tensors: readonly VerifiedTensor[]): number | null {
+  let [energy, error] = [0, 0];
+  for (const tensor of tensors) {
+    if (tensor.error === null) return null;
+    energy += tensor.error.mean_square * tensor.weights;
+    error += tensor.error.mse * tensor.weights;
+  }
+  return 10 * Math.log10(energy / error);
 }
 
 function verifyTensor(

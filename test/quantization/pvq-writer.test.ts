@@ -42,7 +42,7 @@ function otherBytes(file: string, quantised: (name: string) => boolean): number 
 }
 
 describe('createPvqWriter', () => {
-  const choices = choose(LLAMA, /layers\.[03].*proj/);
+  const choices = choose(LLAMA, /layers\.0.*proj/);
 
   it('writes exactly the bytes that the layout foretells', () => {
     const manifest = quantise(LLAMA, at('bytes'), choices);
@@ -73,7 +73,7 @@ describe('createPvqWriter', () => {
     after.close();
     expect(readFileSync(join(at('copies'), 'tokenizer.json'))).toEqual(readFileSync(join(LLAMA, 'tokenizer.json')));
     const config = JSON.parse(readFileSync(join(at('copies'), 'config.json'), 'utf8'));
-    expect(config.quantization_config).toEqual({ quant_method: 'pvq', format: 'pvq-1' });
+    expect(config.quantization_config).toEqual({ format: 'pvq-1', reader: 'surprisal' });
   });
 
   it('gives the same bytes in another order, and after a kill at any tensor', () => {
