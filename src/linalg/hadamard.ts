@@ -142,11 +142,11 @@ const cores = new Map<number, Int8Array>();
  */
 export function hadamardCore(plan: CorePlan): Int8Array {
   const { kind, core } = plan;
-  const known = cores.get(core);
-  if (known !== undefined) return known;
   if (kind === 'sylvester' ? core !== 1 : paleyKind(core) !== kind) {
     throw new RangeError(`there is no ${kind} core of order ${core}`);
   }
+  const known = cores.get(core);
+  if (known !== undefined) return known;
   const matrix = kind === 'sylvester' ? Int8Array.of(1) : kind === 'paley1' ? paleyFirst(core) : paleySecond(core);
   if (!isHadamard(matrix, core)) throw new RangeError(`the ${kind} core of order ${core} is no Hadamard matrix`);
   cores.set(core, matrix);

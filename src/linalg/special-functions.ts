@@ -219,6 +219,16 @@ function acklam(p: number): number {
   return (horner(a, r) * q) / horner(b, r);
 }
 
+/** Γ(x + 1/2) / Γ(x), x > 0, to the last digits where the logarithms of both gammas are large. */
+export function gammaHalfStep(x: number): number {
+  if (!(x > 0)) return Number.NaN;
+  let shifted = x;
+  let product = 1;
+  for (; shifted < ASYMPTOTIC; shifted++) product *= shifted / (shifted + 0.5);
+  const exponent = shifted * Math.log1p(0.5 / shifted) - 0.5 + stirlingTail(shifted + 0.5) - stirlingTail(shifted);
+  return product * Math.sqrt(shifted) * Math.exp(exponent);
+}
+
 /** ln B(a, b) = ln Γ(a) + ln Γ(b) - ln Γ(a + b), a, b > 0, also where the gammas are far larger than the result. */
 export function logBeta(a: number, b: number): number {
   if (!(a > 0 && b > 0)) return Number.NaN;

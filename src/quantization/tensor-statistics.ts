@@ -1,6 +1,6 @@
 import { rowMoments } from '../kernels/row-moments.js';
 import { normalLloydMax } from '../linalg/lloyd-max.js';
-import { betaDensity, betaRatio, logBeta } from '../linalg/special-functions.js';
+import { betaDensity, betaRatio, gammaHalfStep } from '../linalg/special-functions.js';
 
 /** Knots of the table that a law's distribution function is interpolated from, and bins between two of them. */
 const KNOTS = 2048;
@@ -67,7 +67,7 @@ function gainTable(groupLength: number, columns: number): GainTable {
   if (lastTable?.key === key) return lastTable.table;
   const a = groupLength / 2;
   const b = (columns - groupLength) / 2;
-  const mean = Math.exp(logBeta(a + 0.5, b) - logBeta(a, b));
+  const mean = gammaHalfStep(a) / gammaHalfStep(a + b);
   const deviation = Math.sqrt(Math.max(0, groupLength / columns - mean * mean));
   const low = Math.max(0, mean - REACH * deviation);
   const step = (Math.min(1, mean + REACH * deviation) - low) / KNOTS;

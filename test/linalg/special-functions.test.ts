@@ -1,9 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { roundedLog } from '../../src/linalg/rounded-log.js';
 import {
+  betaDensity,
+  betaQuantile,
+  betaRatio,
   chiSquareSurvival,
   digamma,
   EULER_GAMMA,
+  gammaHalfStep,
+  logBeta,
   logGamma,
   logRisingFactorial,
   normalCdf,
@@ -77,6 +82,78 @@ describe('gamma functions', () => {
     close(normalQuantile(1e-20), -9.262340089798407);
     for (const p of [1e-300, 0.02, 0.3, 0.7, 0.999]) close(normalCdf(normalQuantile(p)), p, 1e-11);
     expect(normalQuantile(0)).toBe(Number.NEGATIVE_INFINITY);
+  });
+});
+
+describe('beta functions', () => {
+  it('half a step of Γ', () => {
+    close(gammaHalfStep(0.5), 1 / Math.sqrt(Math.PI), 1e-15);
+    close(gammaHalfStep(0.01), 0.017483353835975518, 1e-15);
+    close(gammaHalfStep(8), 2.7846046217228992, 1e-15);
+    close(gammaHalfStep(127.5), 11.280525057701663, 1e-15);
+    close(gammaHalfStep(14336), 119.73199239209153, 1e-15);
+    expect(gammaHalfStep(0)).toBeNaN();
+  });
+
+  it('ln B', () => {
+    close(logBeta(8, 2040), -52.45418803409829, 1e-15);
+    close(logBeta(128, 14208), -732.8966598118853, 1e-15);
+    close(logBeta(43, 0.67), -2.218663449721471);
+    close(logBeta(2.5, 3), -2.979983916585852);
+    close(logBeta(0.5, 0.5), Math.log(Math.PI));
+    expect(logBeta(3, 70)).toBe(logBeta(70, 3));
+    expect(logBeta(0, 1)).toBeNaN();
+  });
+
+  it('the regularised incomplete beta function and its complement', () => {
+    const cases: readonly (readonly [x: number, a: number, b: number, lower: number, upper: number])[] = [
+      [0.0039, 8, 2040, 0.544974464217035, 0.45502553578296506],
+      [0.006, 8, 2040, 0.9227252796340945, 0.07727472036590557],
+      [0.3, 2.5, 3, 0.2412375539211816, 0.7587624460788184],
+      [0.01, 128, 14208, 0.9101961371335392, 0.08980386286646082],
+      [0.9, 43, 0.67, 0.004656568506001588, 0.9953434314939984],
+      [0.002, 0.5, 2040, 0.9957344593620651, 0.004265540637934993],
+    ];
+    for (const [x, a, b, lower, upper] of cases) {
+      const found = betaRatio(x, a, b);
+      close(found.lower, lower);
+      close(found.upper, upper);
+      const turned = betaRatio(1 - x, b, a, x);
+      close(turned.lower, upper);
+      close(turned.upper, lower);
+    }
+    // Closed forms: a power, and the arcsine law.
+    close(betaRatio(0.2, 3, 1).lower, 0.008, 1e-14);
+    close(betaRatio(1e-8, 0.5, 0.5).lower, (2 / Math.PI) * Math.asin(1e-4), 1e-14);
+    close(betaRatio(1, 7.5, 0.5, 0).lower, 1);
+    expect(betaRatio(0, 2, 3)).toEqual({ lower: 0, upper: 1 });
+    expect(betaRatio(0.5, -1, 3).lower).toBeNaN();
+  });
+
+  it('its density and its inverse', () => {
+    close(betaDensity(0.25, 2, 3), 12 * 0.25 * 0.75 ** 2, 1e-14);
+    close(betaDensity(0.5, 0.5, 0.5), 2 / Math.PI, 1e-14);
+    expect(betaDensity(0, 1, 4)).toBe(4);
+    expect(betaDensity(1, 3, 1)).toBe(3);
+    expect(betaDensity(0, 0.5, 4)).toBe(Number.POSITIVE_INFINITY);
+    close(betaQuantile(0.008, 3, 1), 0.2, 1e-14);
+    close(betaQuantile(0.5, 40, 40), 0.5, 1e-14);
+    for (const [a, b] of [
+      [0.5, 0.5],
+      [0.5, 2040],
+      [8, 2040],
+      [43, 0.67],
+      [128, 14208],
+      [200, 1],
+    ]) {
+      for (const p of [1e-12, 0.001, 0.3, 0.5, 0.9, 0.999]) {
+        const x = betaQuantile(p, a, b);
+        if (p <= 0.5) close(betaRatio(x, a, b).lower, p, 1e-11);
+        else expect(Math.abs(betaRatio(x, a, b).lower - p)).toBeLessThan(1e-8);
+      }
+    }
+    expect([betaQuantile(0, 2, 3), betaQuantile(1, 2, 3)]).toEqual([0, 1]);
+    expect(betaQuantile(1.1, 2, 3)).toBeNaN();
   });
 });
 
