@@ -2,7 +2,7 @@ import { didYouMean, InputError } from '../../errors.js';
 import { GGML_BLOCKS } from '../../formats/ggml-blocks.js';
 import type { GgmlBlockType } from '../../formats/tensor.js';
 import { searchPulses } from '../../kernels/pulse-search.js';
-import type { PyramidShape } from '../../kernels/pyramid.js';
+import type { PyramidCode, PyramidShape } from '../../kernels/pyramid.js';
 import { createRandom } from '../../random.js';
 
 /** Formats of other programs into which a code goes without a second quantisation of its pulses. */
@@ -138,6 +138,9 @@ const SAMPLE_GROUPS = 256;
 const SAMPLE_STREAM = 1;
 const RATIO = 1.06;
 
+/** Most bits of a gain's code. */
+const FINE_GAIN_BITS = 8;
+
 const chosenPulses = new Map<string, number>();
 
 /**
@@ -182,4 +185,17 @@ function shapeError(x: Float64Array, y: Int16Array, D: number): number {
     sum += 1 - (xy * xy) / (xx * yy);
   }
   return sum / (x.length / D);
+}
+
+/** Length of groups where none is asked for: the shortest that the format's block allows, 32 for ONNX. */
+export function exportGroupLength(format: ExportFormat): number {
+  return format === 'onnx-nbits' ? 32 : constraintsOf(format).groupMultiple;
+}
+
+/**
+ * The code for a format: files of one format are of one size whatever K and the gain's bits are, so K is the best under
+ * the caps and gains are as fine as codes allow. Of policy `step` D and K alone count.
+ */
+export function exportCode(format: ExportFormat, D = exportGroupLength(format)): PyramidCode {
+  return { groupLength: D, pulses: exportPulses(format, D), superGroup: 1, gainBits: FINE_GAIN_BITS };
 }

@@ -1,5 +1,5 @@
 import { narrowFromF32, widenToF32 } from '../../kernels/dtypes.js';
-import { searchPulses } from '../../kernels/pulse-search.js';
+import { type SearchMode, searchPulses } from '../../kernels/pulse-search.js';
 import { constraintsOf, type ExportFormat } from './export-format.js';
 
 /**
@@ -25,7 +25,7 @@ export interface StepRows {
 export interface StepOptions {
   readonly groupLength: number;
   readonly pulses: number;
-  readonly mode?: 'greedy' | 'best';
+  readonly mode?: SearchMode;
   /** Importance of each column, [columns]: weighs search, codes and bases. */
   readonly importance?: Float64Array;
   readonly threads?: number;
