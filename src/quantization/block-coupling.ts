@@ -80,7 +80,7 @@ function hessianEntry(factor: HessianFactor, i: number, j: number): number {
 }
 
 /** Inverse of a symmetric positive definite block `[w, w]`, rows `stride` apart, by Gauss-Jordan without pivots. */
-function invertBlock(block: Float64Array, stride: number, w: number): Float64Array {
+export function invertBlock(block: Float64Array, stride: number, w: number): Float64Array {
   const a = new Float64Array(w * w);
   for (let i = 0; i < w; i++) for (let j = 0; j < w; j++) a[i * w + j] = block[i * stride + j];
   for (let p = 0; p < w; p++) {

@@ -3,12 +3,12 @@ import { multiply } from '../kernels/gemm.js';
 import { storedScale } from '../kernels/pulse-encode-reference.js';
 import { type EncodedRows, type PyramidCode, rowCodeBytes, rowGroups, rowIndexBytes } from '../kernels/pyramid.js';
 import { dequantizeRows, packCodes, packPulses, unpackCodes, unpackPulses } from '../kernels/pyramid-index.js';
-import { type BlockCoupling, descentCoupling, feedbackCoupling } from './block-coupling.js';
+import { type BlockCoupling, descentCoupling, feedbackCoupling, invertBlock } from './block-coupling.js';
 import { type EncodeOptions, type EncodeStatistics, encodeRows } from './encode-rows.js';
 import { lazyColumns } from './error-feedback.js';
 import { refitGains } from './gain-refit.js';
 import { type HessianFactor, orderColumns } from './hessian.js';
-import { refitRowScales, rowProducts, scaledLoss, timesFactor } from './refits.js';
+import { refitRowScales, rowProducts, scaledLoss, timesFactor, timesHessian } from './refits.js';
 
 export interface HessianEncodingOptions extends Pick<EncodeOptions, 'mode' | 'cap' | 'negativeCap' | 'threads'> {
   /** Errors of a block move the targets of the blocks behind it. Default true. */
@@ -108,7 +108,7 @@ function squaredError({ weights, decoded }: Encoding): number {
   return total;
 }
 
-/** Runs all lazy blocks; `outside` says whether columns before the block move as well. */
+/** Runs all lazy blocks; in a descent columns before a block move as well. */
 function runSteps(
   state: Encoding,
   work: Float32Array,
@@ -228,12 +228,29 @@ function refitRows(
   return { losses, changed };
 }
 
-/** `V = (W - Ŵ) C` of the descent. */
-function descentTargets(state: Encoding, single: SingleCoupling, threads?: number): Float32Array {
-  const { weights, decoded, rows, n } = state;
-  const difference = new Float32Array(weights.length);
-  for (let i = 0; i < weights.length; i++) difference[i] = weights[i] - decoded[i];
-  return multiply(difference, single.coupling.matrix, new Float32Array(rows * n), { m: rows, n, k: n }, { threads });
+/** `V = (W - Ŵ) C` of the descent: `(W - Ŵ) H = reach Rᵀ`, block b times H_bb⁻¹. */
+function descentTargets(
+  { rows, n, code }: Encoding,
+  reach: Float32Array,
+  factor: HessianFactor,
+  metrics: Float64Array,
+  threads?: number,
+): Float32Array {
+  const D = code.groupLength;
+  const gradient = timesHessian(reach, rows, factor, threads);
+  const targets = new Float32Array(rows * n);
+  for (let at = 0; at < n; at += D) {
+    const w = Math.min(D, n - at);
+    const inverse = Float32Array.from(invertBlock(metrics.subarray(at * D), D, w));
+    multiply(
+      gradient.subarray(at),
+      inverse,
+      targets.subarray(at),
+      { m: rows, n: w, k: w },
+      { strideA: n, strideC: n, threads },
+    );
+  }
+  return targets;
 }
 
 /** Groups of a row in the order of the factor's columns. */
@@ -363,7 +380,7 @@ function improve(
   const passes = options.passes ?? 0;
   if (passes > 0) {
     const single = singleMetrics(descentCoupling(factor, code.groupLength, new Float32Array(n * n), threads));
-    const work = descentTargets(state, single, threads);
+    const work = descentTargets(state, reach, factor, single.coupling.metrics, threads);
     let loss = sum(rowProducts(reach, reach, rows, n));
     for (let pass = 0; pass < passes; pass++) {
       const gained = runSteps(state, work, single, options, true);

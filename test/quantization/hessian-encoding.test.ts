@@ -19,18 +19,27 @@ interface Sizes {
   K: number;
   gainBits: number;
   orderGroups?: boolean;
+  /** One input a thousand times as large as the others, as models have them. */
+  massive?: boolean;
 }
 
 const sizes: Sizes = { rows: 40, n: 160, D: 16, K: 23, gainBits: 3 };
 
-function prepare({ rows, n, D, K, gainBits, orderGroups = false }: Sizes) {
+function hessianOf({ n, massive = false }: Sizes): Float64Array {
   const H = correlatedHessian(n, 2 * n, 21);
+  const factor = (i: number): number => (massive && i === 33 ? 1000 : 1);
+  return H.map((value, at) => value * factor(at % n) * factor(Math.floor(at / n)));
+}
+
+function prepare(shape: Sizes) {
+  const { rows, n, D, K, gainBits, orderGroups = false } = shape;
+  const H = hessianOf(shape);
   const weights = Float32Array.from(normals(rows * n, 22));
   // A row of zeros and one of tiny weights.
   weights.fill(0, n, 2 * n);
   for (let c = 2 * n; c < 3 * n; c++) weights[c] *= 1e-7;
   const factor = factorHessian(H, n, { tensor: 'w', ...(orderGroups && { orderGroups: D }) });
-  const plain = factorHessian(correlatedHessian(n, 2 * n, 21), n, { tensor: 'w' });
+  const plain = factorHessian(hessianOf(shape), n, { tensor: 'w' });
   const levels = Float32Array.from(gainLevels('lloyd', D, n, 2 ** gainBits));
   const code = { groupLength: D, pulses: K, superGroup: 1, gainBits };
   const plan = planFeedback(factor, D);
@@ -60,6 +69,7 @@ describe('encoding with a Hessian', () => {
     ['a shorter last group', { ...sizes, n: 150 }, { passes: 1, gainRefit: true }],
     ['groups in order', { ...sizes, orderGroups: true }, { passes: 1, gainRefit: true }],
     ['groups in order with a shorter last one', { ...sizes, n: 150, orderGroups: true }, {}],
+    ['a massive input', { ...sizes, massive: true }, { passes: 1, gainRefit: true }],
     ['no gain bits', { ...sizes, gainBits: 0 }, { passes: 1, gainRefit: true }],
     ['groups longer than the lazy block', { ...sizes, D: 80, K: 100 }, {}],
   ])('reports the loss of what is stored: %s', (_name, shape, options) => {
