@@ -44,16 +44,23 @@ class Levels {
   double operator[](int code) const { return levels_[code]; }
 
   int nearest(double value) const {
-    const int count = static_cast<int>(thresholds_.size());
-    if (count <= 16) {
-      int below = 0;
-      for (int j = 0; j < count; j++) below += value > thresholds_[j];
-      return below;
-    }
     return static_cast<int>(std::lower_bound(thresholds_.begin(), thresholds_.end(), value) - thresholds_.begin());
   }
 
+  // The nearest levels of values[g] / scale.
+  void nearest(const double* values, int64_t groups, double scale, uint8_t* codes) const {
+    if (thresholds_.size() <= kMostCompared) {
+      const int count = static_cast<int>(thresholds_.size());
+      tile_search().nearest_codes(values, groups, scale, thresholds_.data(), count, codes);
+      return;
+    }
+    for (int64_t g = 0; g < groups; g++) codes[g] = static_cast<uint8_t>(nearest(values[g] / scale));
+  }
+
  private:
+  // Up to here comparing with every threshold is quicker than halving.
+  static constexpr size_t kMostCompared = 31;
+
   const float* levels_;
   std::vector<double> thresholds_;
 };
@@ -116,7 +123,7 @@ void choose_codes(const RowGains& row, const Levels& levels, double scale, uint8
     std::memset(codes, 0, static_cast<size_t>(row.groups));
     return;
   }
-  for (int64_t g = 0; g < row.groups; g++) codes[g] = static_cast<uint8_t>(levels.nearest(row.amplitudes[g] / scale));
+  levels.nearest(row.amplitudes, row.groups, scale, codes);
 }
 
 // Codes, scale and statistics (but for the largest error) of one row; `factors` [groups] is what pulses decode by.

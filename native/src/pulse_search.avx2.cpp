@@ -9,6 +9,6 @@ constexpr int kUnits = 2;
 #include "pulse_search_kernel.hpp"
 
 namespace surprisal {
-const TileSearch kTileSearchAvx2 = {kTile, tile_floats, search, largest_error};
+const TileSearch kTileSearchAvx2 = {kTile, tile_floats, search, largest_error, nearest_codes};
 }  // namespace surprisal
 #endif

@@ -8,5 +8,5 @@ constexpr int kUnits = 2;
 #include "pulse_search_kernel.hpp"
 
 namespace surprisal {
-const TileSearch kTileSearchBaseline = {kTile, tile_floats, search, largest_error};
+const TileSearch kTileSearchBaseline = {kTile, tile_floats, search, largest_error, nearest_codes};
 }  // namespace surprisal

@@ -45,6 +45,9 @@ struct TileSearch {
   bool (*search)(const SearchSettings& settings, const SearchGroup* groups, int count, float* memory);
   // Largest |x - factor y|, y [ceil(columns / length), length] and a factor for every group.
   float (*largest_error)(const float* x, int64_t columns, const int16_t* y, int length, const float* factors);
+  // How many of `count` thresholds lie below values[g] / scale, for every g.
+  void (*nearest_codes)(const double* values, int64_t groups, double scale, const double* thresholds, int count,
+                        uint8_t* codes);
 };
 
 extern const TileSearch kTileSearchBaseline;

@@ -7,6 +7,9 @@
 #pragma once
 #include <stdint.h>
 #include <string.h>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 #include "pulse_search.hpp"
 
@@ -19,6 +22,7 @@ typedef int32_t I __attribute__((vector_size(kBytes)));
 typedef float HalfF __attribute__((vector_size(kBytes / 2)));
 typedef int32_t HalfI __attribute__((vector_size(kBytes / 2)));
 typedef double D __attribute__((vector_size(kBytes)));
+typedef int64_t Long __attribute__((vector_size(kBytes)));
 
 constexpr int kTile = kUnits * kLanes;
 static_assert(kTile <= kMostSearchLanes, "tiles are larger than the callers expect");
@@ -36,10 +40,17 @@ constexpr float kLeastImportance = 0x1p-20f;
 static inline F splat(float value) { return F{} + value; }
 static inline F larger(F a, F b) { return a > b ? a : b; }
 static inline F smaller(F a, F b) { return a < b ? a : b; }
+// Correctly rounded on every path.
 static inline F square_root(F v) {
+#if defined(__AVX512F__)
+  return (F)_mm512_sqrt_ps((__m512)v);
+#elif defined(__AVX2__)
+  return (F)_mm256_sqrt_ps((__m256)v);
+#else
   F root;
   for (int l = 0; l < kLanes; l++) root[l] = __builtin_sqrtf(v[l]);
   return root;
+#endif
 }
 // Of numbers in [0, 2^31).
 static inline F ceiling(F v) {
@@ -47,11 +58,17 @@ static inline F ceiling(F v) {
   return whole < v ? whole + 1.0f : whole;
 }
 static inline bool any(I mask) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(__AVX2__)
+  return _mm256_testz_si256((__m256i)mask, (__m256i)mask) == 0;
+#else
   int64_t words[kBytes / 8];
   memcpy(words, &mask, kBytes);
   int64_t all = 0;
   for (int64_t word : words) all |= word;
   return all != 0;
+#endif
 }
 
 // Arrays [D] of a tile.
@@ -344,110 +361,116 @@ static void alpha_range(const Tile& t, Row& low, Row& high) {
   }
 }
 
-// Walks the transfers from near(low) to `high`. Every lane is at a step of its own: one that found a pair looks for a
-// better one at that pair's alpha, one that has its transfer makes it in the next pass, one that has none rests.
+// What a pass of the walk finds in one vector of lanes: where a pulse is best added and best taken away at alpha.
+struct Candidates {
+  F most, to, to_u, to_y, to_h;
+  F least, from, from_u, from_y, from_h;
+};
+
+// One pass: first the transfers of `make_from` and `make_to` are made; then, with kKeep, the lanes of `keep` copy their
+// point to y.
+template <bool kWeighted, bool kCapped, bool kKeep>
+static inline void walk_pass(const Tile& t, int k, F alpha, F make_from, F make_to, I keep, Row* y, Row* trial,
+                             Candidates& found) {
+  const F none = splat(-1.0f);
+  F most = splat(-__builtin_inff()), to = none, to_u{}, to_y{}, to_h{};
+  F least = splat(__builtin_inff()), from = none, from_u{}, from_y{}, from_h{};
+  const int length = t.length;
+  for (int j = 0; j < length; j++) {
+    const F index = splat(static_cast<float>(j));
+    F v = trial[j].at[k];
+    v = make_from == index ? v - 1.0f : v;
+    v = make_to == index ? v + 1.0f : v;
+    trial[j].at[k] = v;
+    if constexpr (kKeep) y[j].at[k] = keep ? v : y[j].at[k];
+    const F u = weighted_u<kWeighted>(t, j, k);
+    F gain, loss;
+    if constexpr (kWeighted) {
+      const F residual = alpha * u - t.h[j].at[k] * v;
+      const F half = 0.5f * t.h[j].at[k];
+      gain = residual - half;
+      loss = residual + half;
+    } else {
+      gain = loss = alpha * u - v;
+    }
+    I more = gain > most;
+    if constexpr (kCapped) more &= v < t.caps[j].at[k];
+    most = more ? gain : most;
+    to = more ? index : to;
+    to_u = more ? u : to_u;
+    to_y = more ? v : to_y;
+    const I less = (loss < least) & (v > 0.0f);
+    least = less ? loss : least;
+    from = less ? index : from;
+    from_u = less ? u : from_u;
+    from_y = less ? v : from_y;
+    if constexpr (kWeighted) {
+      to_h = more ? t.h[j].at[k] : to_h;
+      from_h = less ? t.h[j].at[k] : from_h;
+    }
+  }
+  found = {most, to, to_u, to_y, to_h, least, from, from_u, from_y, from_h};
+}
+
+// Walks the transfers from the point of `trial`, near(low), to `high` in the lanes of vector k, and leaves the best point
+// in y. Every lane is at a step of its own: one that found a pair looks for a better one at that pair's alpha, one that
+// has its transfer makes it in the next pass, one that has none rests.
+template <bool kWeighted, bool kCapped>
+static void walk(const Tile& t, int k, F high, F best_xy, F best_yy, Row* y, Row* trial) {
+  const F none = splat(-1.0f);
+  F xy = t.xy.at[k], yy = t.yy.at[k];
+  F from = none, to = none, make_from = none, make_to = none, growth{}, cost{};
+  F alpha = high;
+  I keep = exceeds(xy, yy, best_xy, best_yy);
+  best_xy = keep ? xy : best_xy;
+  best_yy = keep ? yy : best_yy;
+  for (;;) {
+    Candidates next;
+    if (any(keep)) {
+      walk_pass<kWeighted, kCapped, true>(t, k, alpha, make_from, make_to, keep, y, trial, next);
+    } else {
+      walk_pass<kWeighted, kCapped, false>(t, k, alpha, make_from, make_to, keep, y, trial, next);
+    }
+    const F span = next.to_u - next.from_u;
+    F price, change;
+    if constexpr (kWeighted) {
+      price = next.to_h * (next.to_y + 0.5f) - next.from_h * (next.from_y - 0.5f);
+      change = next.to_h * (2.0f * next.to_y + 1.0f) - next.from_h * (2.0f * next.from_y - 1.0f);
+    } else {
+      price = (next.to_y - next.from_y) + 1.0f;
+      change = 2.0f * price;
+    }
+    const F ratio = price / span;
+    const F gap = splat(kWeighted ? 0.0f : 1.0f);
+    const I pair = (next.most - next.least > gap) & (span > 0.0f) & (ratio < alpha);
+    const I make = ~pair & (to >= 0.0f);
+    if (!any(pair | make)) return;
+    make_from = make ? from : none;
+    make_to = make ? to : none;
+    xy = make ? xy + growth : xy;
+    yy = make ? yy + cost : yy;
+    keep = make & exceeds(xy, yy, best_xy, best_yy);
+    best_xy = keep ? xy : best_xy;
+    best_yy = keep ? yy : best_yy;
+    from = pair ? next.from : none;
+    to = pair ? next.to : none;
+    growth = span;
+    cost = change;
+    alpha = pair ? ratio : high;
+  }
+}
+
 template <bool kWeighted, bool kCapped>
 static void exact(Tile& t, Row* y, Row* trial) {
-  const int length = t.length;
   Row low, high, alpha;
   for (int k = 0; k < kUnits; k++) alpha.at[k] = t.pulses / t.l1.at[k];
   near<kWeighted, kCapped>(t, alpha, y);
-  Row best_xy = t.xy, best_yy = t.yy;
+  const Row xy = t.xy, yy = t.yy;
   alpha_range(t, low, high);
   near<kWeighted, kCapped>(t, low, trial);
-  Row from, to, keep, growth, cost;
-  const F none = splat(-1.0f);
-  alpha = high;
   for (int k = 0; k < kUnits; k++) {
-    const I better = exceeds(t.xy.at[k], t.yy.at[k], best_xy.at[k], best_yy.at[k]);
-    keep.at[k] = better ? splat(1.0f) : F{};
-    best_xy.at[k] = better ? t.xy.at[k] : best_xy.at[k];
-    best_yy.at[k] = better ? t.yy.at[k] : best_yy.at[k];
-    from.at[k] = to.at[k] = none;
-    growth.at[k] = cost.at[k] = F{};
+    walk<kWeighted, kCapped>(t, k, high.at[k], xy.at[k], yy.at[k], y, trial);
   }
-  // The transfer to make in this pass, and the one found so far.
-  Row make_from = from, make_to = to;
-  for (;;) {
-    Row most, least, next_to, next_from, to_u, to_y, from_u, from_y, to_h, from_h;
-    for (int k = 0; k < kUnits; k++) {
-      most.at[k] = splat(-__builtin_inff());
-      least.at[k] = splat(__builtin_inff());
-      next_to.at[k] = next_from.at[k] = none;
-      to_u.at[k] = to_y.at[k] = from_u.at[k] = from_y.at[k] = F{};
-      to_h.at[k] = from_h.at[k] = F{};
-    }
-    for (int j = 0; j < length; j++) {
-      const float index = static_cast<float>(j);
-      for (int k = 0; k < kUnits; k++) {
-        F v = trial[j].at[k];
-        v = make_from.at[k] == index ? v - 1.0f : v;
-        v = make_to.at[k] == index ? v + 1.0f : v;
-        trial[j].at[k] = v;
-        y[j].at[k] = keep.at[k] > 0.0f ? v : y[j].at[k];
-        const F u = weighted_u<kWeighted>(t, j, k);
-        F gain, loss;
-        if constexpr (kWeighted) {
-          const F residual = alpha.at[k] * u - t.h[j].at[k] * v;
-          const F half = 0.5f * t.h[j].at[k];
-          gain = residual - half;
-          loss = residual + half;
-        } else {
-          gain = loss = alpha.at[k] * u - v;
-        }
-        I more = gain > most.at[k];
-        if constexpr (kCapped) more &= v < t.caps[j].at[k];
-        most.at[k] = more ? gain : most.at[k];
-        next_to.at[k] = more ? splat(index) : next_to.at[k];
-        to_u.at[k] = more ? u : to_u.at[k];
-        to_y.at[k] = more ? v : to_y.at[k];
-        const I less = (loss < least.at[k]) & (v > 0.0f);
-        least.at[k] = less ? loss : least.at[k];
-        next_from.at[k] = less ? splat(index) : next_from.at[k];
-        from_u.at[k] = less ? u : from_u.at[k];
-        from_y.at[k] = less ? v : from_y.at[k];
-        if constexpr (kWeighted) {
-          to_h.at[k] = more ? t.h[j].at[k] : to_h.at[k];
-          from_h.at[k] = less ? t.h[j].at[k] : from_h.at[k];
-        }
-      }
-    }
-    I busy{};
-    for (int k = 0; k < kUnits; k++) {
-      const F span = to_u.at[k] - from_u.at[k];
-      F price, change;
-      if constexpr (kWeighted) {
-        price = to_h.at[k] * (to_y.at[k] + 0.5f) - from_h.at[k] * (from_y.at[k] - 0.5f);
-        change = to_h.at[k] * (2.0f * to_y.at[k] + 1.0f) - from_h.at[k] * (2.0f * from_y.at[k] - 1.0f);
-      } else {
-        price = (to_y.at[k] - from_y.at[k]) + 1.0f;
-        change = 2.0f * price;
-      }
-      const F ratio = price / span;
-      const F gap = splat(kWeighted ? 0.0f : 1.0f);
-      const I pair = (most.at[k] - least.at[k] > gap) & (span > 0.0f) & (ratio < alpha.at[k]);
-      const I make = ~pair & (to.at[k] >= 0.0f);
-      make_from.at[k] = make ? from.at[k] : none;
-      make_to.at[k] = make ? to.at[k] : none;
-      const F xy = t.xy.at[k] + growth.at[k];
-      const F yy = t.yy.at[k] + cost.at[k];
-      t.xy.at[k] = make ? xy : t.xy.at[k];
-      t.yy.at[k] = make ? yy : t.yy.at[k];
-      const I better = make & exceeds(xy, yy, best_xy.at[k], best_yy.at[k]);
-      keep.at[k] = better ? splat(1.0f) : F{};
-      best_xy.at[k] = better ? xy : best_xy.at[k];
-      best_yy.at[k] = better ? yy : best_yy.at[k];
-      from.at[k] = pair ? next_from.at[k] : none;
-      to.at[k] = pair ? next_to.at[k] : none;
-      growth.at[k] = span;
-      cost.at[k] = change;
-      alpha.at[k] = pair ? ratio : high.at[k];
-      busy |= pair | make;
-    }
-    if (!any(busy)) break;
-  }
-  // No lane made a transfer in the last pass, so every best point has been kept.
-  products<kWeighted>(t, y);
 }
 
 template <bool kWeighted, bool kCapped>
@@ -648,6 +671,28 @@ static float largest_error(const float* x, int64_t columns, const int16_t* y, in
   float result;
   memcpy(&result, &most, 4);
   return result;
+}
+
+// How many of `count` thresholds lie below values[g] / scale, for every g: the code of the nearest level.
+static void nearest_codes(const double* values, int64_t groups, double scale, const double* thresholds, int count,
+                          uint8_t* codes) {
+  constexpr int kDoubles = kLanes / 2;
+  int64_t g = 0;
+  for (; g + kDoubles <= groups; g += kDoubles) {
+    D value;
+    memcpy(&value, values + g, sizeof value);
+    value = value / scale;
+    Long below{};
+    // A comparison is -1 where it holds.
+    for (int j = 0; j < count; j++) below -= value > thresholds[j];
+    for (int l = 0; l < kDoubles; l++) codes[g + l] = static_cast<uint8_t>(below[l]);
+  }
+  for (; g < groups; g++) {
+    const double value = values[g] / scale;
+    int below = 0;
+    for (int j = 0; j < count; j++) below += value > thresholds[j];
+    codes[g] = static_cast<uint8_t>(below);
+  }
 }
 
 static int64_t tile_floats(int length) { return static_cast<int64_t>(8) * length * kTile; }
