@@ -75,7 +75,9 @@ export function weightsReading(model: ModelDescription, input: LinearInput, weig
   const names = new Set<string>();
   for (const role of input.roles) {
     if (role === 'head') {
-      for (const table of tables) for (const name of model.tiedHead ? table.embedding : table.head) names.add(name);
+      for (const table of tables) {
+        for (const name of [...table.head, ...(model.tiedHead ? table.embedding : [])]) names.add(name);
+      }
       if (weights) names.add(storedName(weights.head));
       continue;
     }

@@ -156,6 +156,8 @@ describe.each(MODELS)('Hessians of %s', (path) => {
     });
     expect(hessians.inputOf('blk.0.attn_output.weight')).toBe('layers.0.attention_mixed');
     expect(hessians.inputOf('blk.0.attn_norm.weight')).toBeUndefined();
+    expect(hessians.inputOf('lm_head.weight')).toBe('head_input');
+    expect(hessians.inputOf('token_embd.weight')).toBe(model.tiedHead ? 'head_input' : undefined);
   });
 });
 
