@@ -11,9 +11,9 @@ export interface Panel {
 }
 
 /** Panels of a triangle of n columns, from the top. */
-export function panelsOf(n: number): Panel[] {
+export function panelsOf(n: number, rows = PANEL_ROWS): Panel[] {
   const panels: Panel[] = [];
-  for (let from = 0; from < n; from += PANEL_ROWS) panels.push({ from, to: Math.min(from + PANEL_ROWS, n) });
+  for (let from = 0; from < n; from += rows) panels.push({ from, to: Math.min(from + rows, n) });
   return panels;
 }
 
