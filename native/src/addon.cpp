@@ -15,6 +15,7 @@
 
 namespace surprisal {
 void register_attention_scores(napi_env env, napi_value exports);
+void register_ggml_encode(napi_env env, napi_value exports);
 void register_kernel_tiles(napi_env env, napi_value exports);
 void register_column_information(napi_env env, napi_value exports);
 void register_neighbours(napi_env env, napi_value exports);
@@ -238,6 +239,7 @@ void stay_loaded() {
 NAPI_MODULE_INIT() {
   stay_loaded();
   register_attention_scores(env, exports);
+  register_ggml_encode(env, exports);
   register_kernel_tiles(env, exports);
   register_column_information(env, exports);
   register_neighbours(env, exports);

@@ -1,7 +1,9 @@
 import { InputError } from '../errors.js';
 import { GGML_BLOCKS } from '../formats/ggml-blocks.js';
 import type { GgmlBlockType } from '../formats/tensor.js';
+import { GGML_CODES } from './ggml.js';
 import { BLOCK_ENCODERS } from './ggml-encode-reference.js';
+import { kernelThreads, nativeKernels } from './native.js';
 
 /**
  * How squared errors are weighed in the search of scales: alike, or by sqrt(mean x^2) + |x| of the block, which spares
@@ -17,7 +19,8 @@ export interface GgmlEncodeOptions {
 }
 
 /**
- * Rows [rows, columns] as blocks of a GGUF type, for {@link dequantizeGgml} to read back.
+ * Rows [rows, columns] as blocks of a GGUF type, for {@link dequantizeGgml} to read back. Scales are searched for the
+ * smallest weighted squared error.
  * @throws InputError when a row is not a whole number of blocks
  */
 export function encodeGgml(
@@ -35,6 +38,14 @@ export function encodeGgml(
   }
   if (source.length < rows * columns || target.length < rows * blocks * blockBytes) {
     throw new RangeError(`an array does not fit ${rows} rows of ${columns} elements`);
+  }
+  const native = nativeKernels();
+  if (typeof native?.encodeGgml === 'function') {
+    const { weighting, importance = null, threads } = options;
+    const code = GGML_CODES.indexOf(type);
+    const magnitude = weighting === 'magnitude' ? 1 : 0;
+    native.encodeGgml(source, rows, columns, code, magnitude, importance, target, kernelThreads(threads));
+    return;
   }
   target.fill(0, 0, rows * blocks * blockBytes);
   const encode = BLOCK_ENCODERS[type];

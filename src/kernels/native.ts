@@ -55,6 +55,16 @@ export interface NativeKernels {
   widenToF64(source: Uint8Array, dtype: number, target: Float64Array, threads: number): void;
   narrowFromF32(source: Float32Array, dtype: number, target: Uint8Array, threads: number): void;
   dequantizeGgml(source: Uint8Array, type: number, target: Float32Array, threads: number): void;
+  encodeGgml(
+    source: Float32Array,
+    rows: number,
+    columns: number,
+    type: number,
+    byMagnitude: number,
+    importance: Float64Array | null,
+    target: Uint8Array,
+    threads: number,
+  ): void;
   /** `slidingWindow` and `softcap` are 0 for none; sums [heads, queryCount, 5]. */
   attentionScoresF32(
     queries: Float32Array,
