@@ -16,6 +16,7 @@ const FILES = [
   ['diffusion-entropy.mjs', true],
   ['ksg.mjs', true],
   ['attention-entropy-32k.mjs', true],
+  ['pvq-decode.mjs', true],
 ];
 
 for (const [file, hasPeer] of FILES) {
