@@ -20,7 +20,7 @@ const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'quantize-pvq',
-    summary: 'quantise the weights of a model by pyramid vectors; verify and dequantise what was quantised',
+    summary: 'quantise weights by pyramid codes at any rate; verify, dequantise and compare quantisers',
     load: () => import('./quantize-pvq.js'),
   },
   {

@@ -1,11 +1,14 @@
 import { cpus, hostname, platform, release, totalmem } from 'node:os';
 import type { AtomicFile } from '../src/formats/atomic.js';
 import { createTimings } from '../src/report/timings.js';
+import type { ReportObject } from '../src/report/values.js';
 
 /** Stages of one run, for `--timings`. The clock and the machine are read here, at the edge. */
 export interface RunTimings {
   begin(stage: string): void;
   count(name: string, amount: number): void;
+  /** Times of parts of the work, one record each. */
+  list(name: string, records: readonly ReportObject[]): void;
   write(file: AtomicFile, options: { readonly threads: number; readonly maxMemory: number }): void;
 }
 
@@ -14,6 +17,7 @@ export function startRunTimings(command: string): RunTimings {
   return {
     begin: (stage) => timings.begin(stage),
     count: (name, amount) => timings.count(name, amount),
+    list: (name, records) => timings.list(name, records),
     write(file, options) {
       timings.write(file, command, {
         name: hostname(),

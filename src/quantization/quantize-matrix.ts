@@ -190,10 +190,15 @@ function quantizeInMetric(
   };
 }
 
-type Errors = Omit<EncodeStatistics, 'rows' | 'weights' | 'groups' | 'zeroGroups' | 'singleScales'>;
+export type RowErrors = Omit<EncodeStatistics, 'rows' | 'weights' | 'groups' | 'zeroGroups' | 'singleScales'>;
 
 /** Errors of decoded rows; a group's shape error is that of its best gain. */
-function errorsOf(weights: Float32Array, decoded: Float32Array, columns: number, groupLength: number): Errors {
+export function errorsOf(
+  weights: Float32Array,
+  decoded: Float32Array,
+  columns: number,
+  groupLength: number,
+): RowErrors {
   const sums = { weightEnergy: 0, squaredError: 0, crossEnergy: 0, decodedEnergy: 0, largestError: 0 };
   let shapeErrors = 0;
   let shapeSquaredError = 0;

@@ -63,7 +63,7 @@ export interface QuantizeModelArguments {
 export interface QuantizeModelResult {
   readonly body: QuantizeBody;
   /** Wall time of each tensor; those of an earlier run are missing. */
-  readonly seconds: readonly { readonly name: string; readonly seconds: number }[];
+  readonly seconds: readonly { readonly name: string; readonly weights: number; readonly seconds: number }[];
 }
 
 /** What a job reports while it works: weights done, and the tensor at hand. */
@@ -135,7 +135,7 @@ export async function quantizeModel(
       warnings: new Set(),
       spectra: new Map(),
     };
-    const seconds: { name: string; seconds: number }[] = [];
+    const seconds: { name: string; weights: number; seconds: number }[] = [];
     let done = 0;
     for (const item of selected) {
       progress({ phase: 'quantise', name: item.name, weights: done });
@@ -143,7 +143,11 @@ export async function quantizeModel(
         const begun = performance.now();
         const { encoded, record } = quantizeTensor(run, item);
         writer.writeTensor(item.name, encoded, { record: storedRecordToJson(record) });
-        seconds.push({ name: item.name, seconds: (performance.now() - begun) / 1000 });
+        seconds.push({
+          name: item.name,
+          weights: item.rows * item.columns,
+          seconds: (performance.now() - begun) / 1000,
+        });
       }
       done += item.rows * item.columns;
     }
@@ -230,7 +234,12 @@ function quantizeTensor(run: Run, item: SelectedTensor): Quantized {
     for (const warning of quantized.hessian?.warnings ?? []) run.warnings.add(warning);
     parts.push(quantized.encoded);
     const bound = spectrum && damped(spectrum, quantized.hessian?.ridge ?? 0);
-    addFigures(sums, quantized, bound && hessianBound(bound, payloadBits(item.columns, code)));
+    addFigures(
+      sums,
+      quantized.statistics,
+      quantized.hessian,
+      bound && hessianBound(bound, payloadBits(item.columns, code)),
+    );
   }
   const record = tensorRecord(item, code, sums, tensorFigures(before), tensorFigures(after), rotation);
   return { encoded: concatenateRows(parts), record };
@@ -291,6 +300,9 @@ function bodyOf(run: Run, selection: TensorSelection, writer: PvqWriter): Quanti
     ),
     ...summarizeTensors(tensors, stored),
     expected_sqnr_db: -10 * Math.log10(plan.expectedError),
+    calibration: null,
+    evaluation: null,
+    exported: null,
     warnings: [...run.warnings],
     tensors,
   };

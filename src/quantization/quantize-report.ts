@@ -3,7 +3,8 @@ import type { Rotation } from '../linalg/hadamard.js';
 import type { Cell } from '../report/csv.js';
 import { numberOfReport, type ReportObject, toJsonValue } from '../report/values.js';
 import { payloadBits } from './code-choices.js';
-import type { QuantizedMatrix } from './quantize-matrix.js';
+import type { EncodeStatistics } from './encode-rows.js';
+import type { HessianFigures } from './quantize-matrix.js';
 import type { SelectedTensor } from './tensor-selection.js';
 import type { TensorFigures } from './tensor-statistics.js';
 
@@ -126,7 +127,62 @@ export interface SizeRecord {
   readonly bits_per_weight: number;
 }
 
-/** Body of the report, evaluation aside. */
+/** What the model was calibrated on. */
+export interface CalibrationRecord {
+  readonly tokens: number;
+  readonly window_tokens: number;
+  /** Of the token ids, window after window, as little-endian int32. */
+  readonly text_sha256: string;
+  /** Inputs (of experts) that no token reached. */
+  readonly unreached_inputs: readonly string[];
+}
+
+/** Predictions of the quantised model beside those of the original. */
+export interface PredictionRecord {
+  readonly tokens: number;
+  readonly base_perplexity: number;
+  readonly base_perplexity_se: number;
+  readonly perplexity: number;
+  readonly perplexity_se: number;
+  readonly perplexity_ratio: number;
+  readonly perplexity_ratio_se: number;
+  readonly mean_kl_nats: number;
+  readonly mean_kl_nats_se: number;
+  readonly p99_kl_nats: number;
+  readonly top1_agreement: number;
+  readonly top1_agreement_se: number;
+}
+
+/** Accuracy on questions with choices. */
+export interface AccuracyRecord {
+  readonly questions: number;
+  readonly accuracy: number;
+  readonly accuracy_se: number;
+}
+
+export interface EvaluationRecord {
+  /** Tokens of a window: perplexities of other windows cannot be compared. */
+  readonly context_tokens: number;
+  readonly convention: ReportObject | null;
+  /** How activations were quantised on the way; `none`. */
+  readonly activations: string;
+  readonly documents: number;
+  readonly predictions: PredictionRecord | null;
+  readonly choices: { readonly before: AccuracyRecord; readonly after: AccuracyRecord } | null;
+}
+
+/** How coded tensors lie in a file of another program. */
+export interface ExportRecord {
+  readonly format: string;
+  /** Bytes of all tensors of the file. */
+  readonly bytes: number;
+  readonly bits_per_weight: number;
+  readonly notes: readonly string[];
+  /** Decoded from the file's blocks, beside what was coded. */
+  readonly tensors: readonly ReportObject[];
+}
+
+/** Body of the report. */
 export interface QuantizeBody {
   readonly model: { readonly path: string; readonly format: string; readonly type: string };
   readonly quantized: SizeRecord & {
@@ -142,8 +198,11 @@ export interface QuantizeBody {
   readonly hessian_loss_relative: number | null;
   readonly mean_below_shannon_db: number;
   /** What the plan expected of rows of uniform direction, without a Hessian. */
-  readonly expected_sqnr_db: number;
+  readonly expected_sqnr_db: number | null;
   readonly zero_groups: number;
+  readonly calibration: CalibrationRecord | null;
+  readonly evaluation: EvaluationRecord | null;
+  readonly exported: ExportRecord | null;
   readonly warnings: readonly string[];
   readonly tensors: readonly TensorRecord[];
 }
@@ -206,7 +265,8 @@ export function createFigureSums(): FigureSums {
 /** Adds a matrix; `bound` is the least part of its output energy that can be lost. */
 export function addFigures(
   sums: FigureSums,
-  { statistics, hessian }: QuantizedMatrix,
+  statistics: EncodeStatistics,
+  hessian: HessianFigures | undefined,
   bound: number | undefined,
 ): void {
   const alive = statistics.groups - statistics.zeroGroups;

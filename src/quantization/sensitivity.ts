@@ -60,8 +60,7 @@ export function measureSensitivity(
   clearDeadInputs(weights, rows, n, factor.deadInputs);
   if (rotation) rotateRows(weights, rows, rotation, 'forward', threads);
   const energy = energyOf(weights);
-  const single = Float32Array.from(factor.packed);
-  const outputs = timesFactor(weights, rows, { n, packed: single }, threads);
+  const outputs = timesFactor(weights, rows, factor, threads);
   const meanCost = options.errorFeedback
     ? meanBlockTrace(factor.packed, n, options.blockColumns)
     : factor.diagonal.reduce((sum, value) => sum + value, 0) / n;

@@ -1,0 +1,569 @@
+import { existsSync, rmSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { InputError } from '../src/errors.js';
+import { sha256Files } from '../src/formats/hash.js';
+import { resolveModelPath } from '../src/formats/hub.js';
+import { createInputLedger, expandSources, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
+import { type ModelFiles, openModelFiles } from '../src/models/model-files.js';
+import { dequantizeModel } from '../src/quantization/dequantize.js';
+import { exportQuantized } from '../src/quantization/export-quantized.js';
+import { EXPORT_FORMATS, type ExportFormat } from '../src/quantization/exports/export-format.js';
+import { foresee } from '../src/quantization/foresee.js';
+import {
+  type QuantizeModelArguments,
+  type QuantizeProgress,
+  quantizeModel,
+} from '../src/quantization/quantize-model.js';
+import {
+  type EvaluationRecord,
+  QUANTIZE_SCHEMA,
+  type QuantizeBody,
+  TENSOR_COLUMNS,
+  tensorRow,
+} from '../src/quantization/quantize-report.js';
+import type { QuantizeSettings } from '../src/quantization/settings.js';
+import { sourceBits } from '../src/quantization/source-bits.js';
+import { parsePatterns, selectTensors, type TensorSelection } from '../src/quantization/tensor-selection.js';
+import { buildReport, writeReport } from '../src/report/json.js';
+import { createProgress, type Progress } from '../src/report/progress.js';
+import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
+import { type ReportValue, reportObject } from '../src/report/values.js';
+import { prepareAsserts } from './edge-asserts.js';
+import { openOutputs } from './edge-outputs.js';
+import { parseChoice, parseInteger } from './edge-values.js';
+import { toolVersion } from './edge-version.js';
+import { noticeSlowKernels } from './kernel-notice.js';
+import { PRECISION_OPTION, parsePrecision } from './model-session.js';
+import { type Calibration, prepareHessians } from './quantize-calibration.js';
+import { evaluateQuantized } from './quantize-evaluation.js';
+import {
+  addCodeOptions,
+  addSubjectOptions,
+  type CodeOptions,
+  parseSettings,
+  type RotationOption,
+  type SubjectOptions,
+} from './quantize-pvq-options.js';
+import { runInThread } from './run-in-thread.js';
+import { type RunTimings, startRunTimings } from './run-timings.js';
+import { addScoredTextOptions, type ScoredTextOptions } from './scored-text.js';
+import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
+
+const SHARED = [
+  'model',
+  'data',
+  'dataFormat',
+  'textSplit',
+  'textField',
+  'limit',
+  'out',
+  'report',
+  'table',
+  'plot',
+  'seed',
+  'threads',
+  'maxMemory',
+  'device',
+  'context',
+  'stride',
+  'assert',
+  'baseline',
+  'timings',
+  'quiet',
+  'dryRun',
+  'force',
+  'resume',
+] as const satisfies readonly (keyof SharedOptions)[];
+
+export type QuantizeShared = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
+
+const FORMATS = ['pvq', 'dequantized', ...EXPORT_FORMATS] as const;
+type OutputFormat = (typeof FORMATS)[number];
+const DTYPES = ['bf16', 'f16', 'f32'] as const;
+
+/** Options of this command alone, as commander gives them. */
+export interface QuantizeOptions extends CodeOptions, SubjectOptions, ScoredTextOptions {
+  format?: string;
+  dtype?: string;
+  evalData?: string[];
+  evalTokens?: string;
+  choices?: string[];
+  activations?: string;
+  precision?: string;
+}
+
+/** Declares `surprisal quantize-pvq`. */
+export function configure(command: Command): void {
+  const read = attachShared(command, SHARED);
+  addCodeOptions(addSubjectOptions(command))
+    .option('--format <kind>', `what is written: ${FORMATS.join(', ')} (default pvq)`)
+    .option('--dtype <type>', `of --format dequantized: ${DTYPES.join(', ')} (default bf16)`)
+    .option('--eval-data <file...>', 'text on which the quantised and the original model predict')
+    .option('--eval-tokens <n>', 'use only the first n tokens of it')
+    .option('--choices <file...>', 'questions with choices, answered before and after')
+    .option('--activations <code>', 'evaluate with quantised activations: int8, int4:0.9:rotated, pvq:16:48:4:rotated');
+  addScoredTextOptions(command)
+    .option(...PRECISION_OPTION)
+    .action(async () => {
+      process.exitCode = await run(await read(), command.opts<QuantizeOptions>());
+    });
+}
+
+/** Everything that is known before a tensor is read. */
+interface Subject {
+  readonly spec: string;
+  readonly path: string;
+  readonly out: string;
+  readonly format: OutputFormat;
+  readonly files: ModelFiles;
+  readonly selection: TensorSelection;
+  readonly patterns: { readonly tensors: readonly string[]; readonly keep: readonly string[] };
+  readonly settings: QuantizeSettings;
+  readonly rotation: RotationOption;
+  /** Calibration texts; Hessians may come from a file alone. */
+  readonly data: readonly string[];
+  readonly calibrated: boolean;
+}
+
+async function run(options: QuantizeShared, own: QuantizeOptions): Promise<number> {
+  const asserts = await prepareAsserts(options.assert, options.baseline);
+  const timings = startRunTimings('quantize-pvq');
+  const subject = await openSubject(options, own);
+  const evaluated = await evaluationSources(options, own);
+  const outputs = openOutputs([...subject.data, ...evaluated.data, ...evaluated.choices], {
+    force: options.force || options.resume,
+  });
+  const folder = dirname(resolve(subject.out));
+  const beside = (kind: string): string => join(folder, `.${basename(subject.out)}.${kind}`);
+  try {
+    const table = outputs.table('--table', options.table, TENSOR_COLUMNS);
+    const reportFile = outputs.file('--report', options.report);
+    const plotFile = outputs.file('--plot', options.plot);
+    const timingsFile = outputs.file('--timings', options.timings);
+    if (plotFile) (await import('../src/report/plots/figure.js')).plotExtension(options.plot as string);
+    if (options.dryRun) {
+      process.stdout.write(summaryTable(['plan', 'value'], planRows(subject, options, own)));
+      return 0;
+    }
+    checkTarget(subject.out, options);
+    noticeSlowKernels();
+    const ledger = createInputLedger();
+    const progress = await createProgress({
+      stream: process.stderr,
+      quiet: options.quiet,
+      unit: 'weights',
+      now: () => performance.now(),
+    });
+    const context: RunContext = { options, own, subject, ledger, progress, timings, beside };
+    timings.begin('hash the inputs');
+    const modelDigests = await digestsOf(subject.spec, subject.path);
+    const { body, calibration } = await quantize(context, modelDigests);
+    const evaluation = await evaluate(context, evaluated);
+    progress.stop();
+    timings.begin('summarise and write');
+    const whole: QuantizeBody = { ...body, ...calibrationBody(calibration), evaluation };
+    const report = buildReport(
+      {
+        name: QUANTIZE_SCHEMA,
+        tool: { name: 'surprisal', version: toolVersion() },
+        command: 'quantize-pvq',
+        parameters: { ...parametersOf(subject, options, own), ...evaluationParameters(own) },
+        inputs: [...modelDigests, ...(await ledger.digests())],
+      },
+      reportObject(whole),
+    );
+    if (table) for (const tensor of body.tensors) table.write(tensorRow(tensor));
+    if (reportFile) writeReport(report, reportFile);
+    if (plotFile) {
+      const { quantizeFigure } = await import('../src/quantization/quantize-plot.js');
+      const { plotBytes } = await import('../src/report/plots/figure.js');
+      plotFile.write(await plotBytes(await quantizeFigure(whole), options.plot as string));
+    }
+    if (timingsFile) timings.write(timingsFile, options);
+    outputs.commit();
+    for (const kind of WORK_KINDS) rmSync(beside(kind), { recursive: true, force: true });
+    if (!options.quiet) process.stdout.write(summary(whole, subject.out));
+    return asserts.check(report);
+  } finally {
+    outputs.abort();
+    subject.files.store.close();
+  }
+}
+
+/** What a run leaves beside its output while it works. */
+const WORK_KINDS = ['fused', 'hessians', 'pvq'] as const;
+
+async function openSubject(options: QuantizeShared, own: QuantizeOptions): Promise<Subject> {
+  const spec = requireOption(options.model, '--model', 'a model directory or a .gguf file');
+  const out = requireOption(options.out, '--out', 'the directory (or file) to write');
+  const format = parseChoice('--format', own.format ?? 'pvq', FORMATS);
+  const location = resolveModelPath(spec, process.env);
+  if (location.kind === 'onnx') {
+    throw new InputError(`${spec}: the weights of an ONNX export are not read; name a model directory or a .gguf file`);
+  }
+  const data = options.data.length > 0 ? await expandSources(options.data) : [];
+  const hessiansGiven = own.hessians !== undefined && existsSync(own.hessians);
+  if (own.hessians !== undefined && !hessiansGiven && data.length === 0) {
+    throw new InputError(`${own.hessians}: no such file of Hessians; give --data to make it`);
+  }
+  const calibrated = data.length > 0 || hessiansGiven;
+  if (own.imatrix !== undefined && calibrated) {
+    throw new InputError('--imatrix stands for calibration text: leave out --data and --hessians');
+  }
+  for (const [flag, value] of [
+    ['--calib-tokens', own.calibTokens],
+    ['--calib-length', own.calibLength],
+  ] as const) {
+    if (value !== undefined && data.length === 0) throw new InputError(`${flag} needs --data`);
+  }
+  if (own.dtype !== undefined && format !== 'dequantized') throw new InputError('--dtype needs --format dequantized');
+  const { settings, rotation } = parseSettings(own, {
+    seed: options.seed,
+    calibrated,
+    weighted: own.imatrix !== undefined,
+    ...(isExport(format) && { exported: format }),
+  });
+  const files = openModelFiles(location.path);
+  try {
+    const patterns = { tensors: parsePatterns(own.tensors ?? []), keep: parsePatterns(own.keep ?? []) };
+    const selection = selectTensors(files, patterns);
+    checkSource(spec, files, selection, settings, own);
+    return { spec, path: location.path, out, format, files, selection, patterns, settings, rotation, data, calibrated };
+  } catch (error) {
+    files.store.close();
+    throw error;
+  }
+}
+
+/** A source that has lost bits already is taken only when it is asked for, and never at its own rate or above. */
+function checkSource(
+  spec: string,
+  files: ModelFiles,
+  { selected }: TensorSelection,
+  { rate }: QuantizeSettings,
+  own: QuantizeOptions,
+): void {
+  const source = sourceBits(files, selected);
+  if (!source.quantized) return;
+  const what = `${spec}: is quantised already (${source.types.join(', ')}, ${source.bitsPerWeight.toFixed(3)} bits per weight)`;
+  if (own.allowRequantize !== true) {
+    throw new InputError(`${what}: errors would come on top of errors; --allow-requantize takes it all the same`);
+  }
+  if (rate.kind === 'bpw' && rate.bitsPerWeight >= source.bitsPerWeight) {
+    throw new InputError(`${what}: --bpw ${rate.bitsPerWeight} is not below that; ask for fewer bits`);
+  }
+}
+
+function checkTarget(out: string, options: QuantizeShared): void {
+  if (existsSync(out) && !options.force && !options.resume) {
+    throw new InputError(`${out}: exists; pass --force to replace it, --resume to continue it, or choose another path`);
+  }
+}
+
+async function digestsOf(spec: string, path: string): Promise<InputDigest[]> {
+  const files = await sha256Files(path);
+  return files.map(({ name, bytes, sha256 }) => ({
+    path: name === '' ? spec : `${spec.replace(/\/$/, '')}/${name}`,
+    bytes,
+    sha256,
+  }));
+}
+
+/** What the steps of a run share. */
+interface RunContext {
+  readonly options: QuantizeShared;
+  readonly own: QuantizeOptions;
+  readonly subject: Subject;
+  readonly ledger: InputLedger;
+  readonly progress: Progress;
+  readonly timings: RunTimings;
+  /** A working file beside the output. */
+  beside(kind: (typeof WORK_KINDS)[number]): string;
+}
+
+const job = <J>(file: string, run: J): { readonly module: string; readonly job: J } => ({
+  module: new URL(`../src/quantization/${file}`, import.meta.url).href,
+  job: run,
+});
+
+/** The source itself, or its rotated copy. */
+async function fusedSource(context: RunContext): Promise<{ path: string; files: ModelFiles }> {
+  const { subject, options, timings, beside } = context;
+  if (subject.rotation !== 'fused') return subject;
+  timings.begin('fuse rotations');
+  const path = beside('fused');
+  if (!(options.resume && existsSync(join(path, 'config.json')))) {
+    await runInThread(
+      job('fuse-job.js', (await import('../src/quantization/fuse-job.js')).fuseIntoDirectory),
+      { source: subject.path, target: path, seed: subject.settings.seed },
+      undefined,
+      options.threads,
+    );
+  }
+  return { path, files: openModelFiles(path) };
+}
+
+async function quantize(
+  context: RunContext,
+  modelDigests: readonly InputDigest[],
+): Promise<{ body: QuantizeBody; calibration: Calibration | undefined }> {
+  const { options, own, subject, ledger, progress, timings, beside } = context;
+  const source = await fusedSource(context);
+  let calibration: Calibration | undefined;
+  try {
+    if (subject.calibrated) {
+      const selection = source === subject ? subject.selection : selectTensors(source.files, subject.patterns);
+      calibration = await prepareHessians({
+        spec: source === subject ? subject.spec : source.path,
+        path: source.path,
+        files: source.files,
+        selected: selection.selected,
+        data: subject.data,
+        options,
+        text: own,
+        precision: parsePrecision(own.precision),
+        ...(own.calibTokens !== undefined && { tokens: parseInteger('--calib-tokens', own.calibTokens, 1) }),
+        ...(own.calibLength !== undefined && { length: parseInteger('--calib-length', own.calibLength, 1) }),
+        file: own.hessians ?? `${beside('hessians')}/hessians.safetensors`,
+        ledger,
+        progress,
+        timings,
+        warn(message) {
+          if (!options.quiet) process.stderr.write(`warning: ${message}\n`);
+        },
+      });
+      if (subject.data.length === 0) ledger.note(calibration.path);
+    }
+    if (own.imatrix !== undefined) ledger.note(own.imatrix);
+  } finally {
+    if (source.files !== subject.files) source.files.store.close();
+  }
+  timings.begin('quantise');
+  const args: QuantizeModelArguments = {
+    source: source.path,
+    shown: subject.spec,
+    out: subject.format === 'pvq' ? subject.out : beside('pvq'),
+    selection: subject.patterns,
+    settings: subject.settings,
+    ...(calibration && { hessians: { path: calibration.path, modelSha256: calibration.modelSha256 } }),
+    ...(own.imatrix !== undefined && { imatrix: own.imatrix }),
+    head: {
+      tool: { name: 'surprisal', version: toolVersion() },
+      command: 'quantize-pvq',
+      parameters: parametersOf(subject, options, own),
+      inputs: [...modelDigests, ...(await ledger.digests())],
+    },
+    force: subject.format === 'pvq' ? options.force : true,
+    resume: options.resume,
+    threads: options.threads,
+  };
+  const onProgress = (value: unknown): void => {
+    const { phase, name, weights } = value as QuantizeProgress;
+    progress.setTotal(subject.selection.selected.reduce((sum, { rows, columns }) => sum + rows * columns, 0));
+    progress.update(weights, phase === 'measure' ? `measure ${name}` : name);
+  };
+  const { format } = subject;
+  const result = isExport(format)
+    ? await runInThread(
+        job('export-quantized.js', exportQuantized),
+        { ...args, target: subject.out, format, forceTarget: options.force },
+        onProgress,
+        options.threads,
+      )
+    : await runInThread(job('quantize-model.js', quantizeModel), args, onProgress, options.threads);
+  timings.list(
+    'tensors',
+    result.seconds.map(({ name, seconds, weights }) => ({ name, seconds, weights_per_second: weights / seconds })),
+  );
+  timings.count('weights', result.body.quantized.weights);
+  if (subject.format === 'dequantized') {
+    timings.begin('dequantise');
+    await dequantizeModel({
+      model: args.out,
+      out: subject.out,
+      dtype: parseChoice('--dtype', own.dtype ?? 'bf16', DTYPES),
+      threads: options.threads,
+      force: options.force,
+      head: args.head,
+    });
+  }
+  return { body: result.body, calibration };
+}
+
+function isExport(format: OutputFormat): format is ExportFormat {
+  return format !== 'pvq' && format !== 'dequantized';
+}
+
+interface EvaluationSources {
+  readonly data: readonly string[];
+  readonly choices: readonly string[];
+}
+
+async function evaluationSources(options: QuantizeShared, own: QuantizeOptions): Promise<EvaluationSources> {
+  const data = own.evalData ? await expandSources(own.evalData) : [];
+  const choices = own.choices ? await expandSources(own.choices) : [];
+  if (own.evalTokens !== undefined && data.length === 0) throw new InputError('--eval-tokens needs --eval-data');
+  if (own.activations !== undefined && data.length + choices.length === 0) {
+    throw new InputError('--activations is evaluated, not stored: it needs --eval-data or --choices');
+  }
+  if ([...data, ...choices].includes('-') || options.data.includes('-')) {
+    throw new InputError('texts are read more than once: name files, not standard input (-)');
+  }
+  return { data, choices };
+}
+
+async function evaluate(context: RunContext, sources: EvaluationSources): Promise<EvaluationRecord | null> {
+  if (sources.data.length + sources.choices.length === 0) return null;
+  const { options, own, subject, ledger, progress, timings } = context;
+  timings.begin('evaluate');
+  return evaluateQuantized({
+    spec: subject.spec,
+    path: subject.out,
+    options,
+    text: own,
+    data: sources.data,
+    ...(own.evalTokens !== undefined && { tokens: parseInteger('--eval-tokens', own.evalTokens, 1) }),
+    choices: sources.choices,
+    ...(own.activations !== undefined && { activations: own.activations }),
+    precision: parsePrecision(own.precision),
+    ledger,
+    onTokens: (tokens) => progress.update(tokens, 'evaluate'),
+  });
+}
+
+function calibrationBody(calibration: Calibration | undefined): Pick<QuantizeBody, 'calibration'> {
+  return {
+    calibration: calibration
+      ? {
+          tokens: calibration.tokens,
+          window_tokens: calibration.windowTokens,
+          text_sha256: calibration.textSha256,
+          unreached_inputs: calibration.unreached,
+        }
+      : null,
+  };
+}
+
+/** Options that decide the bytes of the output. */
+function parametersOf(
+  { spec, settings, rotation, patterns, format }: Subject,
+  options: QuantizeShared,
+  own: QuantizeOptions,
+): Record<string, ReportValue> {
+  const { rate, feedback, cap, seed: _, rotation: __, ...rest } = settings;
+  return {
+    model: spec,
+    format,
+    dtype: format === 'dequantized' ? (own.dtype ?? 'bf16') : null,
+    bpw: rate.kind === 'bpw' ? rate.bitsPerWeight : null,
+    pulses: rate.kind === 'code' ? rate.pulses : null,
+    gain_bits: rate.kind === 'code' ? rate.gainBits : null,
+    group_lengths: [...settings.groupLengths],
+    super_group: settings.superGroup,
+    rotation,
+    levels: rest.levels,
+    gain: rest.gain,
+    search: rest.search,
+    cap: cap?.positive ?? null,
+    zero_groups: rest.zeroGroups,
+    allocation: rest.allocation,
+    error_feedback: feedback.errorFeedback,
+    metric_search: feedback.metricSearch,
+    row_refit: feedback.rowRefit,
+    gain_refit: feedback.gainRefit,
+    passes: feedback.passes,
+    damping: feedback.damping,
+    act_order: feedback.actOrder,
+    tensors: [...patterns.tensors],
+    keep: [...patterns.keep],
+    data: [...options.data],
+    data_format: options.dataFormat ?? null,
+    text_split: options.textSplit,
+    text_field: options.textField,
+    limit: options.limit ?? null,
+    calib_tokens: own.calibTokens === undefined ? null : Number(own.calibTokens),
+    calib_length: own.calibLength === undefined ? null : Number(own.calibLength),
+    hessians: own.hessians ?? null,
+    imatrix: own.imatrix ?? null,
+    context: options.context ?? null,
+    precision: own.precision ?? 'f32',
+    device: options.device,
+    seed: options.seed,
+  };
+}
+
+function evaluationParameters(own: QuantizeOptions): Record<string, ReportValue> {
+  return {
+    eval_data: [...(own.evalData ?? [])],
+    eval_tokens: own.evalTokens === undefined ? null : Number(own.evalTokens),
+    choices: [...(own.choices ?? [])],
+    activations: own.activations ?? null,
+    convention: own.convention ?? null,
+  };
+}
+
+/** Lines of `--dry-run`: what would be read and written, and the memory that it takes. */
+function planRows(
+  { files, selection, settings, rotation, calibrated, format }: Subject,
+  options: QuantizeShared,
+  own: QuantizeOptions,
+): SummaryCell[][] {
+  const foreseen = foresee(files, selection, settings);
+  return [
+    ['tensors to quantise', selection.selected.length],
+    ['their weights', foreseen.weights],
+    ['tensors kept', selection.kept.length],
+    ['bytes read', foreseen.sourceBytes],
+    ['format', format],
+    ['rotation', rotation],
+    ['bits per quantised weight, files', foreseen.bitsPerWeight],
+    ['bytes of quantised tensors', foreseen.quantizedBytes],
+    ['bytes of the whole model', foreseen.modelBytes],
+    ['SQNR expected of white rows, dB', foreseen.expectedSqnrDb],
+    [
+      'allocation',
+      foreseen.measured ? settings.allocation : `${settings.allocation} (measured first; plan by weights)`,
+    ],
+    ['calibration tokens', calibrated ? (own.calibTokens ?? 'all, at most 65536') : 'none'],
+    ['largest tensor, weights', foreseen.largestTensor],
+    ['peak memory of quantising in bytes, about', foreseen.peakBytes],
+    ['memory limit in bytes', options.maxMemory],
+  ];
+}
+
+function summary(body: QuantizeBody, out: string): string {
+  const { quantized, kept, whole_model: whole, evaluation } = body;
+  const rows: SummaryCell[][] = [
+    ['quantised', quantized.tensors, quantized.weights, quantized.bytes, quantized.bits_per_weight],
+    ['kept', kept.tensors, kept.weights, kept.bytes, kept.bits_per_weight],
+    ['whole model', whole.tensors, whole.weights, whole.bytes, whole.bits_per_weight],
+  ];
+  const figures: SummaryCell[][] = [
+    ['SQNR, dB', body.sqnr_db],
+    ['below the Shannon bound of its payload, dB', body.mean_below_shannon_db],
+  ];
+  if (body.hessian_loss_relative !== null) figures.push(['relative output error', body.hessian_loss_relative]);
+  if (evaluation?.predictions) {
+    const { predictions } = evaluation;
+    figures.push(
+      [`perplexity before (${evaluation.context_tokens} tokens of context)`, predictions.base_perplexity],
+      ['perplexity after', predictions.perplexity],
+      ['mean KL to the original, nats', predictions.mean_kl_nats],
+      ['same most likely token', predictions.top1_agreement],
+    );
+  }
+  if (evaluation?.choices) {
+    figures.push(
+      ['choices: accuracy before', evaluation.choices.before.accuracy],
+      ['choices: accuracy after', evaluation.choices.after.accuracy],
+    );
+  }
+  figures.push(['written to', out]);
+  const warnings = body.warnings.map((warning) => `warning: ${warning}\n`).join('');
+  return (
+    summaryTable(['part', 'tensors', 'weights', 'bytes', 'bits/weight'], rows) +
+    summaryTable(['figure', 'value'], figures) +
+    warnings
+  );
+}
