@@ -31,6 +31,20 @@ export interface FusedStoreOptions {
   readonly threads?: number;
 }
 
+/**
+ * Types for a fused model that is quantised next: matrices of layers as F32, so that nothing is lost before the codes;
+ * what stays as it is (embeddings, head, norms, biases, routers) in the type of the source, so that it does not grow.
+ */
+export function workingTypes({ weights }: ModelFiles): (tensor: TensorInfo) => FusedDType {
+  const matrices = new Set<string>();
+  for (const layer of weights.layers) {
+    for (const [role, { tensor, shape }] of layer) {
+      if (shape.length === 2 && !role.endsWith('router')) matrices.add(tensor.name);
+    }
+  }
+  return ({ name }) => (matrices.has(name) ? 'F32' : 'source');
+}
+
 /** Elements of f64 scratch that one pass works on. */
 const PASS_ELEMENTS = 1 << 19;
 const SLICE_BYTES = 4 << 20;

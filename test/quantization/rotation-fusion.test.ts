@@ -7,7 +7,7 @@ import { elementCount, type TensorInfo, type TensorStore } from '../../src/forma
 import { locateHuggingFace, type ModelFiles, openModelFiles } from '../../src/models/model-files.js';
 import { createWeightReader } from '../../src/models/weights.js';
 import { writeFusedModel } from '../../src/quantization/fused-model-writer.js';
-import { fuseModel } from '../../src/quantization/fused-store.js';
+import { fuseModel, workingTypes } from '../../src/quantization/fused-store.js';
 import { type FusionOptions, planFusion } from '../../src/quantization/rotation-fusion.js';
 import { logitsOf, relative } from './model-logits.js';
 
@@ -192,6 +192,14 @@ describe('a fused model as a directory', () => {
     valuesOf(fused.store, name).forEach((value, i) => {
       expect(Math.abs(value - exact[i])).toBeLessThanOrEqual(Math.abs(exact[i]) * 2 ** -8);
     });
+  });
+
+  it('keeps what will not be quantised in the type of the source', () => {
+    const files = openModelFiles('fixtures/models/mixtral-sotu-moby');
+    const fused = fuseModel(files, planFusion(files, SEED), { dtype: workingTypes(files) });
+    for (const { name, dtype } of fused.store.tensors.values()) {
+      expect(dtype, name).toBe(/_proj|experts/.test(name) ? 'F32' : 'BF16');
+    }
   });
 
   it('refuses what a GGUF file cannot give', () => {

@@ -93,18 +93,35 @@ export function startCheck(): CarrierCheck {
   return { weights: 0, largestRelativeError: 0, squaredError: 0, squaredWeights: 0, subnormalFactors: 0 };
 }
 
+/** What decides whether a coded matrix goes into a format. */
+export interface ExportShape {
+  readonly rows: number;
+  readonly columns: number;
+  readonly groupLength: number;
+  readonly pulses: number;
+  readonly gainPolicy: 'any' | 'step';
+}
+
+export function describeRows(coded: ExportRows): ExportShape {
+  const { rows, columns } = coded;
+  const { groupLength, pulses } = isStepRows(coded) ? coded : coded.code;
+  return { rows, columns, groupLength, pulses, gainPolicy: isStepRows(coded) ? 'step' : 'any' };
+}
+
 /** @throws InputError naming the tensor and what does not fit the format */
-export function checkExportable(name: string, coded: ExportRows, format: ExportFormat): void {
+export function checkExportable(name: string, shape: ExportShape, format: ExportFormat): void {
   const { gainPolicy } = constraintsOf(format);
-  const shape = isStepRows(coded) ? coded : coded.code;
   const byPolicy =
-    gainPolicy === 'step' && !isStepRows(coded)
+    gainPolicy === 'step' && shape.gainPolicy === 'any'
       ? 'its gains are not whole multiples of a base (gain policy step)'
-      : undefined;
-  const wrong = exportObstacle(format, coded.columns, shape) ?? byPolicy;
+      : gainPolicy === 'any' && shape.gainPolicy === 'step'
+        ? 'its gains are whole multiples of a base (gain policy step)'
+        : undefined;
+  const wrong = exportObstacle(format, shape.columns, shape) ?? byPolicy;
   if (wrong === undefined) return;
   throw new InputError(
-    `tensor "${name}" cannot be stored exactly as ${format}: ${wrong}; keep it as it is with --keep, or choose another format`,
+    `tensor "${name}" cannot be stored exactly as ${format}: ${wrong}; keep it as it is with --keep, or choose another ` +
+      'format',
   );
 }
 

@@ -5,6 +5,7 @@ import { carrierType, type ExportFormat } from './export-format.js';
 import { type EncodedTensors, type ExportOptions, type ExportReport, exportGguf } from './gguf-export.js';
 import { exportOnnx } from './onnx-export.js';
 
+export type { ExportShape } from './carriers.js';
 export type { EncodedTensors, ExportedTensor, ExportOptions, ExportReport } from './gguf-export.js';
 
 /**

@@ -12,7 +12,9 @@ import { createWeightReader, type StoredWeight } from '../../models/weights.js';
 import {
   type CarrierCheck,
   checkExportable,
+  describeRows,
   type ExportRows,
+  type ExportShape,
   startCheck,
   wholeRows,
   writeCarrier,
@@ -23,8 +25,10 @@ import { ggufMetadata } from './gguf-metadata.js';
 /** Coded matrices by the name of the source's tensor; a stack of matrices is one, all its rows together. */
 export interface EncodedTensors {
   has(name: string): boolean;
-  /** Called once or more for each name that `has`; may decode or read then. */
+  /** Called once or more for each name that `has`; may decode, read or encode then. */
   get(name: string): ExportRows;
+  /** What `get` will give, where that is known without doing the work; planning asks for it. */
+  describe?(name: string): ExportShape;
 }
 
 export interface ExportOptions extends AtomicOptions {
@@ -145,7 +149,7 @@ function planFromGguf(
   const { store } = source;
   const tensors = [...store.tensors.values()].map((tensor): FileTensor => {
     const coded = encoded.has(tensor.name);
-    if (coded) checkExportable(tensor.name, encoded.get(tensor.name), format);
+    if (coded) checkExportable(tensor.name, shapeOf(encoded, tensor.name), format);
     return {
       planned: { name: tensor.name, dtype: coded ? type : tensor.dtype, shape: tensor.shape },
       parts: [{ weight: { store, tensor, start: 0, byteLength: tensor.byteLength, shape: tensor.shape } }],
@@ -216,12 +220,11 @@ function fileTensor(
     );
   }
   for (const { weight } of coded) {
-    const rows = encoded.get(weight.tensor.name);
-    checkExportable(weight.tensor.name, rows, format);
-    if (rows.rows * rows.columns !== elementCount(weight.shape)) {
-      throw new RangeError(
-        `"${weight.tensor.name}" is coded as [${rows.rows}, ${rows.columns}], not [${weight.shape}]`,
-      );
+    const { name: tensor } = weight.tensor;
+    const shape = shapeOf(encoded, tensor);
+    checkExportable(tensor, shape, format);
+    if (shape.rows * shape.columns !== elementCount(weight.shape)) {
+      throw new RangeError(`"${tensor}" is coded as [${shape.rows}, ${shape.columns}], not [${weight.shape}]`);
     }
   }
   // llama.cpp adds and multiplies by vectors in f32 only.
@@ -239,6 +242,11 @@ function fileTensor(
 function plainType({ tensor }: StoredWeight): DType | GgmlBlockType {
   if (isBlockType(tensor.dtype) || ['F32', 'F16', 'BF16'].includes(tensor.dtype)) return tensor.dtype;
   return tensor.dtype === 'F64' ? 'F32' : 'F16';
+}
+
+/** The shape and code of a coded tensor, without its codes where they need not exist yet. */
+export function shapeOf(encoded: EncodedTensors, name: string): ExportShape {
+  return encoded.describe?.(name) ?? describeRows(encoded.get(name));
 }
 
 interface Sink {

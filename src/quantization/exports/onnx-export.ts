@@ -23,7 +23,13 @@ import { createWeightReader, type StoredWeight, type WeightReader } from '../../
 import { changedConfig, copySmallFiles } from '../model-directory.js';
 import { checkExportable, type ExportRows, isStepRows, startCheck, wholeRows } from './carriers.js';
 import { nbitsBlock } from './export-format.js';
-import type { EncodedTensors, ExportedTensor, ExportOptions, ExportReport } from './gguf-export.js';
+import {
+  type EncodedTensors,
+  type ExportedTensor,
+  type ExportOptions,
+  type ExportReport,
+  shapeOf,
+} from './gguf-export.js';
 import { type PackedNbits, packNbits, runNbitsCheck } from './nbits.js';
 import { composeDecoder, isFed } from './onnx-graph.js';
 
@@ -98,7 +104,7 @@ function checkModel(source: ModelFiles, encoded: EncodedTensors): void {
   }
   const all = [...weights.layers.flatMap((layer) => [...layer.values()]), weights.head];
   for (const { tensor } of all) {
-    if (encoded.has(tensor.name)) checkExportable(tensor.name, encoded.get(tensor.name), 'onnx-nbits');
+    if (encoded.has(tensor.name)) checkExportable(tensor.name, shapeOf(encoded, tensor.name), 'onnx-nbits');
   }
 }
 

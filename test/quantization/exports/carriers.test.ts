@@ -2,7 +2,13 @@ import { describe, expect, it } from 'vitest';
 import { InputError } from '../../../src/errors.js';
 import { GGML_BLOCKS } from '../../../src/formats/ggml-blocks.js';
 import { dequantizeGgml } from '../../../src/kernels/ggml.js';
-import { checkExportable, startCheck, wholeRows, writeCarrier } from '../../../src/quantization/exports/carriers.js';
+import {
+  checkExportable,
+  describeRows,
+  startCheck,
+  wholeRows,
+  writeCarrier,
+} from '../../../src/quantization/exports/carriers.js';
 import {
   carrierType,
   constraintsOf,
@@ -168,7 +174,7 @@ describe('constraints', () => {
   it('are refused by name', () => {
     expect(refusal(() => parseExportFormat('gguf-q8_O'))).toMatch(/"gguf-q8_O" is no export format.*gguf-q8_0/);
     const coded = encodePlain(WEIGHTS, ROWS, COLUMNS, 'gguf-q8_0', 32, 200);
-    expect(refusal(() => checkExportable('a.weight', coded, 'gguf-q6_k'))).toMatch(
+    expect(refusal(() => checkExportable('a.weight', describeRows(coded), 'gguf-q6_k'))).toMatch(
       /tensor "a.weight" cannot be stored exactly as gguf-q6_k: .*\(gain policy step\)/,
     );
     expect(refusal(() => writeCarrier('a.weight', wholeRows(coded, 0, ROWS), 'gguf-q4_0', startCheck()))).toMatch(
