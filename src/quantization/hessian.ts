@@ -58,23 +58,35 @@ export function listRanges(indices: ArrayLike<number>, most = 20): string {
   return ranges.join(', ');
 }
 
-/** @throws InputError when an entry is not finite, a diagonal entry is negative or mirrored entries differ */
-function checkHessian(hessian: Float64Array, n: number, tensor: string): void {
-  for (let i = 0; i < n; i++) {
-    if (!(hessian[i * n + i] >= 0)) {
-      throw new InputError(`Hessian of ${tensor}: entry ${hessian[i * n + i]} on the diagonal, input ${i}`);
-    }
-    for (let j = 0; j < i; j++) {
-      const lower = hessian[i * n + j];
-      const upper = hessian[j * n + i];
-      if (!Number.isFinite(lower) || !Number.isFinite(upper)) {
-        throw new InputError(`Hessian of ${tensor}: entry that is not finite for inputs ${j} and ${i}`);
-      }
-      if (lower !== upper && Math.abs(lower - upper) > ASYMMETRY * Math.sqrt(hessian[i * n + i] * hessian[j * n + j])) {
-        throw new InputError(`Hessian of ${tensor} is not symmetric for inputs ${j} and ${i}`);
+/** Calls `visit(i, j)` for all j < i, by tiles whose mirror images stay in a cache. */
+function forEachBelow(n: number, visit: (i: number, j: number) => void): void {
+  const tile = 32;
+  for (let i0 = 0; i0 < n; i0 += tile) {
+    for (let j0 = 0; j0 <= i0; j0 += tile) {
+      for (let i = i0; i < Math.min(i0 + tile, n); i++) {
+        for (let j = j0; j < Math.min(j0 + tile, i); j++) visit(i, j);
       }
     }
   }
+}
+
+/** @throws InputError when an entry is not finite, a diagonal entry is negative or mirrored entries differ */
+function checkHessian(hessian: Float64Array, n: number, tensor: string): void {
+  for (let i = 0; i < n; i++) {
+    if (hessian[i * n + i] >= 0 && hessian[i * n + i] < Number.POSITIVE_INFINITY) continue;
+    throw new InputError(`Hessian of ${tensor}: entry ${hessian[i * n + i]} on the diagonal, input ${i}`);
+  }
+  forEachBelow(n, (i, j) => {
+    const lower = hessian[i * n + j];
+    const upper = hessian[j * n + i];
+    if (!Number.isFinite(lower) || !Number.isFinite(upper)) {
+      throw new InputError(`Hessian of ${tensor}: entry that is not finite for inputs ${j} and ${i}`);
+    }
+    if (lower === upper) return;
+    if (Math.abs(lower - upper) > ASYMMETRY * Math.sqrt(hessian[i * n + i] * hessian[j * n + j])) {
+      throw new InputError(`Hessian of ${tensor} is not symmetric for inputs ${j} and ${i}`);
+    }
+  });
 }
 
 /** Inputs whose diagonal entry is zero. Their entries become 1. @throws InputError when all are */
@@ -98,32 +110,19 @@ export function clearDeadInputs(weights: Float32Array | Float64Array, rows: numb
   for (let r = 0; r < rows; r++) for (const input of dead) weights[r * n + input] = 0;
 }
 
-/** In place, by tiles that stay in a cache. */
 function transposeInPlace(a: Float64Array, n: number): void {
-  const tile = 32;
-  for (let i0 = 0; i0 < n; i0 += tile) {
-    for (let j0 = 0; j0 <= i0; j0 += tile) {
-      for (let i = i0; i < Math.min(i0 + tile, n); i++) {
-        for (let j = j0; j < Math.min(j0 + tile, i); j++) {
-          const kept = a[i * n + j];
-          a[i * n + j] = a[j * n + i];
-          a[j * n + i] = kept;
-        }
-      }
-    }
-  }
+  forEachBelow(n, (i, j) => {
+    const kept = a[i * n + j];
+    a[i * n + j] = a[j * n + i];
+    a[j * n + i] = kept;
+  });
 }
 
 /** The upper triangle becomes the mirror of the lower one. */
 function mirrorLower(a: Float64Array, n: number): void {
-  const tile = 32;
-  for (let i0 = 0; i0 < n; i0 += tile) {
-    for (let j0 = 0; j0 <= i0; j0 += tile) {
-      for (let i = i0; i < Math.min(i0 + tile, n); i++) {
-        for (let j = j0; j < Math.min(j0 + tile, i); j++) a[j * n + i] = a[i * n + j];
-      }
-    }
-  }
+  forEachBelow(n, (i, j) => {
+    a[j * n + i] = a[i * n + j];
+  });
 }
 
 /**
@@ -187,7 +186,9 @@ function factorDamped(
       return { damping, ridge, diagonal: diagonal.map((value) => value + ridge), tried };
     }
     if (damping >= MOST_DAMPING) return undefined;
-    for (let i = 0; i < n; i++) for (let j = 0; j < i; j++) hessian[i * n + j] = hessian[j * n + i];
+    forEachBelow(n, (i, j) => {
+      hessian[i * n + j] = hessian[j * n + i];
+    });
   }
 }
 
