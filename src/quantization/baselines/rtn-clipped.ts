@@ -4,10 +4,11 @@ import { symmetricBits, symmetricQuantizer } from './symmetric-codes.js';
 
 /** Fractions of the absmax scale that are tried, from `lowest` to 1. */
 const CANDIDATES = 32;
+const REFITS = 2;
 
 /**
- * The scale with the smallest squared error of a group, among fractions of max|w| / (2^(bits-1) - 1), refined by
- * least squares on the codes of the best.
+ * The scale with the smallest squared error of a group: fractions of max|w| / (2^(bits-1) - 1) propose codes, and for
+ * each of them the scale is that of least squares.
  * @param lowest smallest fraction
  */
 export function clippedScale(weights: Float32Array, from: number, to: number, bits: number, lowest = 0.25): number {
@@ -16,32 +17,26 @@ export function clippedScale(weights: Float32Array, from: number, to: number, bi
   const full = largestMagnitude(weights, from, to) / high;
   if (full === 0) return 0;
   let best = full;
-  let least = Number.POSITIVE_INFINITY;
-  const squaredError = (scale: number): number => {
-    let error = 0;
+  let most = 0;
+  const propose = (scale: number): void => {
+    const inverse = 1 / scale;
+    let products = 0;
+    let squares = 0;
     for (let i = from; i < to; i++) {
-      const d = weights[i] - Math.min(high, Math.max(low, Math.round(weights[i] / scale))) * scale;
-      error += d * d;
+      const nearest = Math.floor(weights[i] * inverse + 0.5);
+      const code = nearest < low ? low : Math.min(nearest, high);
+      products += code * weights[i];
+      squares += code * code;
     }
-    return error;
+    // The error of the least-squares scale is that of zeros less this gain.
+    if (products * products > most * squares) {
+      most = (products * products) / squares;
+      best = products / squares;
+    }
   };
-  for (let c = 0; c < CANDIDATES; c++) {
-    const scale = full * (1 - ((1 - lowest) * c) / (CANDIDATES - 1));
-    const error = squaredError(scale);
-    if (error < least) {
-      least = error;
-      best = scale;
-    }
-  }
-  let products = 0;
-  let squares = 0;
-  for (let i = from; i < to; i++) {
-    const code = Math.min(high, Math.max(low, Math.round(weights[i] / best)));
-    products += code * weights[i];
-    squares += code * code;
-  }
-  const refined = squares > 0 ? products / squares : best;
-  return squaredError(refined) < least ? refined : best;
+  for (let c = 0; c < CANDIDATES; c++) propose(full * (1 - ((1 - lowest) * c) / (CANDIDATES - 1)));
+  for (let pass = 0; pass < REFITS; pass++) propose(best);
+  return best;
 }
 
 /** Round to nearest with the scale of smallest squared error in each group, stored as f16. */
