@@ -3,6 +3,7 @@ import { GGML_BLOCKS } from '../../formats/ggml-blocks.js';
 import type { GgmlBlockType } from '../../formats/tensor.js';
 import { narrowFromF32, widenToF32 } from '../../kernels/dtypes.js';
 import { dequantizeGgml } from '../../kernels/ggml.js';
+import { encodeGgml } from '../../kernels/ggml-encode.js';
 import { type EncodedRows, rowCodeBytes, rowGroups, rowIndexBytes } from '../../kernels/pyramid.js';
 import { groupFactor, unpackCodes, unpackPulses } from '../../kernels/pyramid-index.js';
 import { carrierType, constraintsOf, type ExportFormat, exportObstacle } from './export-format.js';
@@ -293,4 +294,32 @@ function verifyBlocks(
     }
   }
   check.weights += rows * columns;
+}
+
+/**
+ * Quantises the decoded weights of a band a second time, as blocks of a type that holds no pyramid.
+ * @returns the blocks; `check` takes the error that this adds to that of the codes
+ */
+export function requantize(band: WholeRows, type: GgmlBlockType, check: CarrierCheck, threads?: number): Uint8Array {
+  const { rows, columns, numbers, unit, factors } = band;
+  const units = Math.ceil(columns / unit);
+  const coded = new Float32Array(rows * columns);
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0; c < columns; c++) {
+      coded[r * columns + c] = factors[r * units + Math.floor(c / unit)] * numbers[r * columns + c];
+    }
+  }
+  const { blockElements, blockBytes } = GGML_BLOCKS[type];
+  const bytes = new Uint8Array((coded.length / blockElements) * blockBytes);
+  encodeGgml(coded, rows, columns, type, bytes);
+  const decoded = new Float32Array(coded.length);
+  dequantizeGgml(bytes, type, decoded, threads);
+  for (let i = 0; i < coded.length; i++) {
+    const error = Math.abs(decoded[i] - coded[i]);
+    check.squaredError += error * error;
+    check.squaredWeights += coded[i] * coded[i];
+    if (coded[i] !== 0) check.largestRelativeError = Math.max(check.largestRelativeError, error / Math.abs(coded[i]));
+  }
+  check.weights += coded.length;
+  return bytes;
 }

@@ -9,6 +9,26 @@ import { createRandom } from '../../random.js';
 export const EXPORT_FORMATS = ['gguf-q8_0', 'gguf-q4_0', 'gguf-q6_k', 'gguf-q3_k', 'gguf-q2_k', 'onnx-nbits'] as const;
 export type ExportFormat = (typeof EXPORT_FORMATS)[number];
 
+/**
+ * Block types whose levels hold no pyramid: decoded weights are quantised a second time, which adds an error of its own.
+ * Reports say so.
+ */
+export const LOSSY_FORMATS = ['gguf-q4_1', 'gguf-q5_0', 'gguf-q5_1', 'gguf-q4_k', 'gguf-q5_k', 'gguf-iq4_nl'] as const;
+export type LossyFormat = (typeof LOSSY_FORMATS)[number];
+
+const LOSSY_TYPES: Readonly<Record<LossyFormat, GgmlBlockType>> = {
+  'gguf-q4_1': 'Q4_1',
+  'gguf-q5_0': 'Q5_0',
+  'gguf-q5_1': 'Q5_1',
+  'gguf-q4_k': 'Q4_K',
+  'gguf-q5_k': 'Q5_K',
+  'gguf-iq4_nl': 'IQ4_NL',
+};
+
+export function isLossy(format: ExportFormat | LossyFormat): format is LossyFormat {
+  return Object.hasOwn(LOSSY_TYPES, format);
+}
+
 /** What a quantiser must obey for its codes to be stored exactly. */
 export interface ExportConstraints {
   readonly format: ExportFormat;
@@ -86,9 +106,9 @@ export function parseExportFormat(name: string): ExportFormat {
   );
 }
 
-/** The GGUF type that carries a format; undefined for ONNX. */
-export function carrierType(format: ExportFormat): GgmlBlockType | undefined {
-  return CARRIERS[format]?.type;
+/** The GGUF type of a format; undefined for ONNX. */
+export function carrierType(format: ExportFormat | LossyFormat): GgmlBlockType | undefined {
+  return isLossy(format) ? LOSSY_TYPES[format] : CARRIERS[format]?.type;
 }
 
 /** What codes must obey to be stored exactly in a format. */

@@ -1,6 +1,6 @@
 import { InputError } from '../../errors.js';
 import type { AtomicOptions } from '../../formats/atomic.js';
-import { byteLengthOf, isBlockType } from '../../formats/ggml-blocks.js';
+import { byteLengthOf, GGML_BLOCKS, isBlockType } from '../../formats/ggml-blocks.js';
 import type { GgufEntry } from '../../formats/ggml-types.js';
 import { openGguf } from '../../formats/gguf.js';
 import { createGgufWriter, type PlannedGgufTensor } from '../../formats/gguf-writer.js';
@@ -15,11 +15,12 @@ import {
   describeRows,
   type ExportRows,
   type ExportShape,
+  requantize,
   startCheck,
   wholeRows,
   writeCarrier,
 } from './carriers.js';
-import { carrierType, type ExportFormat } from './export-format.js';
+import { carrierType, type ExportFormat, isLossy, type LossyFormat } from './export-format.js';
 import { ggufMetadata } from './gguf-metadata.js';
 
 /** Coded matrices by the name of the source's tensor; a stack of matrices is one, all its rows together. */
@@ -45,11 +46,13 @@ export interface ExportedTensor {
   readonly rows: number;
   readonly columns: number;
   readonly bytes: number;
+  /** Quantised a second time: `check` holds the error that this added. */
+  readonly lossy: boolean;
   readonly check: CarrierCheck;
 }
 
 export interface ExportReport {
-  readonly format: ExportFormat;
+  readonly format: ExportFormat | LossyFormat;
   readonly path: string;
   readonly tensors: readonly ExportedTensor[];
   /** Bytes of all tensors, coded and not. */
@@ -60,7 +63,13 @@ export interface ExportReport {
 }
 
 /** `general.file_type` of llama.cpp (`llama_ftype`). */
-const FILE_TYPES: Readonly<Partial<Record<ExportFormat, number>>> = {
+const FILE_TYPES: Readonly<Partial<Record<ExportFormat | LossyFormat, number>>> = {
+  'gguf-q4_1': 3,
+  'gguf-q5_0': 8,
+  'gguf-q5_1': 9,
+  'gguf-q4_k': 14,
+  'gguf-q5_k': 16,
+  'gguf-iq4_nl': 25,
   'gguf-q4_0': 2,
   'gguf-q8_0': 7,
   'gguf-q2_k': 10,
@@ -90,7 +99,7 @@ interface FilePart {
  * @throws InputError for what GGUF or the format cannot hold, by name, before anything is written
  */
 export function exportGguf(
-  format: ExportFormat,
+  format: ExportFormat | LossyFormat,
   source: ModelFiles,
   encoded: EncodedTensors,
   target: string,
@@ -133,7 +142,7 @@ interface FilePlan {
 /** A GGUF source keeps names, order and metadata; only the type of most tensors is another. */
 function planFromGguf(
   source: ModelFiles,
-  format: ExportFormat,
+  format: ExportFormat | LossyFormat,
   encoded: EncodedTensors,
   type: GgmlBlockType,
 ): FilePlan {
@@ -149,7 +158,7 @@ function planFromGguf(
   const { store } = source;
   const tensors = [...store.tensors.values()].map((tensor): FileTensor => {
     const coded = encoded.has(tensor.name);
-    if (coded) checkExportable(tensor.name, shapeOf(encoded, tensor.name), format);
+    if (coded) checkFits(tensor.name, shapeOf(encoded, tensor.name), format);
     return {
       planned: { name: tensor.name, dtype: coded ? type : tensor.dtype, shape: tensor.shape },
       parts: [{ weight: { store, tensor, start: 0, byteLength: tensor.byteLength, shape: tensor.shape } }],
@@ -161,7 +170,7 @@ function planFromGguf(
 
 function planFromDirectory(
   source: ModelFiles,
-  format: ExportFormat,
+  format: ExportFormat | LossyFormat,
   encoded: EncodedTensors,
   type: GgmlBlockType,
 ): FilePlan {
@@ -208,7 +217,11 @@ function fileTensor(
   parts: readonly FilePart[],
   stacked: boolean,
   plain: DType | undefined,
-  settings: { readonly format: ExportFormat; readonly encoded: EncodedTensors; readonly type: GgmlBlockType },
+  settings: {
+    readonly format: ExportFormat | LossyFormat;
+    readonly encoded: EncodedTensors;
+    readonly type: GgmlBlockType;
+  },
 ): FileTensor {
   const { format, encoded, type } = settings;
   const coded = parts.filter(({ weight }) => encoded.has(weight.tensor.name));
@@ -222,7 +235,7 @@ function fileTensor(
   for (const { weight } of coded) {
     const { name: tensor } = weight.tensor;
     const shape = shapeOf(encoded, tensor);
-    checkExportable(tensor, shape, format);
+    checkFits(tensor, shape, format);
     if (shape.rows * shape.columns !== elementCount(weight.shape)) {
       throw new RangeError(`"${tensor}" is coded as [${shape.rows}, ${shape.columns}], not [${weight.shape}]`);
     }
@@ -247,6 +260,20 @@ function plainType({ tensor }: StoredWeight): DType | GgmlBlockType {
 /** The shape and code of a coded tensor, without its codes where they need not exist yet. */
 export function shapeOf(encoded: EncodedTensors, name: string): ExportShape {
   return encoded.describe?.(name) ?? describeRows(encoded.get(name));
+}
+
+function checkFits(name: string, shape: ExportShape, format: ExportFormat | LossyFormat): void {
+  if (!isLossy(format)) {
+    checkExportable(name, shape, format);
+    return;
+  }
+  const type = carrierType(format) as GgmlBlockType;
+  const { blockElements } = GGML_BLOCKS[type];
+  if (shape.columns % blockElements === 0) return;
+  throw new InputError(
+    `tensor "${name}" cannot be stored as ${format}: rows of ${shape.columns} weights are not a whole number of blocks ` +
+      `of ${blockElements}; keep it as it is with --keep, or choose another format`,
+  );
 }
 
 interface Sink {
@@ -279,7 +306,7 @@ function interleaveRows<T extends Float32Array | Int16Array | Uint8Array>(values
 function writeCoded(
   writer: Sink,
   { planned, parts }: FileTensor,
-  format: ExportFormat,
+  format: ExportFormat | LossyFormat,
   encoded: EncodedTensors,
   { threads }: ExportOptions,
 ): ExportedTensor[] {
@@ -301,12 +328,14 @@ function writeCoded(
           ...(steps && { steps: { ...steps, codes: turn(steps.codes), bases: turn(steps.bases) } }),
         };
       }
-      const blocks = writeCarrier(name, band, format, check, threads);
+      const blocks = isLossy(format)
+        ? requantize(band, planned.dtype as GgmlBlockType, check, threads)
+        : writeCarrier(name, band, format, check, threads);
       writer.write(planned.name, blocks);
       bytes += blocks.length;
     }
     const { rows, columns } = coded;
-    return { name, storedName: planned.name, type: planned.dtype, rows, columns, bytes, check };
+    return { name, storedName: planned.name, type: planned.dtype, rows, columns, bytes, lossy: isLossy(format), check };
   });
 }
 

@@ -253,7 +253,7 @@ async function packMatrix(
   await runNbitsCheck(weight.tensor.name, packed, threads);
   const bytes = packed.codes.length + 4 * packed.scales.length;
   const tensor = { name: weight.tensor.name, storedName: name, type: `int4 blocks of ${block}`, rows: outputs };
-  return { packed, tensor: { ...tensor, columns, bytes, check } };
+  return { packed, tensor: { ...tensor, columns, bytes, lossy: false, check } };
 }
 
 /** Where row `r` of the interleaved layout of GGUF stands in that of the graph. */

@@ -4,14 +4,16 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { InputError } from '../../../src/errors.js';
 import { openGguf } from '../../../src/formats/gguf.js';
+import { elementCount } from '../../../src/formats/tensor.js';
 import { openModelFiles } from '../../../src/models/model-files.js';
 import { openModelTokenizer } from '../../../src/models/model-tokenizer.js';
+import { createWeightReader } from '../../../src/models/weights.js';
 import type { ExportFormat } from '../../../src/quantization/exports/export-format.js';
 import { type EncodedTensors, exportModel } from '../../../src/quantization/exports/export-model.js';
 import { fuseModel } from '../../../src/quantization/fused-store.js';
 import { planFusion } from '../../../src/quantization/rotation-fusion.js';
 import { logitsOf, relative } from '../model-logits.js';
-import { decodedModel, decodeRounded, encodeModel } from './coded-rows.js';
+import { decode, decodedModel, decodeRounded, encodeModel } from './coded-rows.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'surprisal-export-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -108,7 +110,8 @@ describe('coded tensors', () => {
     expect(error).toBeLessThan(2e-6);
     // Steps are exact; elsewhere factors are rounded to 11 bits.
     const stepped = format.endsWith('_k');
-    for (const { check, bytes, rows, columns } of report.tensors) {
+    for (const { check, bytes, rows, columns, lossy } of report.tensors) {
+      expect(lossy).toBe(false);
       expect(check.weights).toBe(rows * columns);
       expect(check.largestRelativeError).toBeLessThanOrEqual(stepped ? 0 : 2 ** -11);
       expect(bytes).toBeLessThan(rows * columns * 1.1);
@@ -116,6 +119,32 @@ describe('coded tensors', () => {
     expect(report.tensorBytes).toBe([...exported.store.tensors.values()].reduce((sum, t) => sum + t.byteLength, 0));
     exported.store.close();
   });
+
+  it.each(['gguf-q5_0', 'gguf-iq4_nl', 'gguf-q4_k'] as const)(
+    '%s is a second quantisation, and said to be',
+    async (format) => {
+      const source = openModelFiles(join(MODELS, 'qwen2-moby'));
+      const encoded = encodeModel(source, 'gguf-q8_0', 32, (name) => name.includes('layers.0.mlp.down_proj'));
+      const target = fresh();
+      const { tensors } = await exportModel(format, source, encoded, target);
+      expect(tensors.map(({ lossy }) => lossy)).toEqual([true]);
+      const [{ check, storedName, name }] = tensors;
+      const decibels = 10 * Math.log10(check.squaredWeights / check.squaredError);
+      expect(decibels).toBeGreaterThan(15);
+      expect(decibels).toBeLessThan(40);
+      // The error that is reported is that of what is in the file.
+      const store = openGguf(target);
+      const tensor = store.tensors.get(storedName);
+      if (!tensor) throw new Error(storedName);
+      const read = new Float32Array(elementCount(tensor.shape));
+      const weight = { store, tensor, start: 0, byteLength: tensor.byteLength, shape: tensor.shape };
+      createWeightReader(1).read(weight, read);
+      const meant = decode(encoded.get(name));
+      const added = read.reduce((sum, value, i) => sum + (value - meant[i]) ** 2, 0);
+      expect(check.squaredError / added).toBeCloseTo(1, 5);
+      store.close();
+    },
+  );
 
   it('of a fused model', async () => {
     const original = openModelFiles(join(MODELS, 'llama-sotu'));
