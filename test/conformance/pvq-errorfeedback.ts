@@ -32,7 +32,7 @@ export function run(inputs: { [key: string]: Json }): unknown {
   );
   const groups = quantizer.gains.length / rows;
   return {
-    pulses: tensor([rows, n], quantizer.pulses, 'int32'),
+    pulses: tensor([rows, quantizer.pulses.length / rows], quantizer.pulses, 'int32'),
     gains: tensor([rows, groups], quantizer.gains),
     W_hat: tensor([rows, n], decoded),
     loss_feedback: total(hessianLosses(weights, decoded, rows, factor)),
