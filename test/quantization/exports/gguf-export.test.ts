@@ -164,6 +164,24 @@ describe('coded tensors', () => {
     exported.store.close();
   });
 
+  it('of a fused GGUF source', async () => {
+    const original = openModelFiles('fixtures/gguf/llama-llama3.f16.gguf');
+    const source = fuseModel(original, planFusion(original, { seed: 2n }));
+    const target = fresh();
+    await exportModel(
+      'gguf-q8_0',
+      source,
+      encodeModel(source, 'gguf-q8_0', 32, (name) => name.includes('blk.0.attn_q.')),
+      target,
+    );
+    const exported = openModelFiles(target);
+    expect(relative(await logitsOf(exported, 'f32'), await logitsOf(original, 'f32'))).toBeLessThan(0.1);
+    await exportModel('gguf-q8_0', source, NOTHING, target, { force: true });
+    const plain = openModelFiles(target);
+    expect(relative(await logitsOf(plain, 'f32'), await logitsOf(original, 'f32'))).toBeLessThan(1e-5);
+    for (const files of [exported, plain]) files.store.close();
+  });
+
   it('of a GGUF source, which keeps its metadata', async () => {
     const path = 'fixtures/gguf/qwen2-moe.f32.gguf';
     const source = openModelFiles(path);
