@@ -115,6 +115,26 @@ function decodedInfo({ tensor, file, parts }: StoredPvqTensor): TensorInfo {
   };
 }
 
+/** Edge of the squares in which a matrix is turned: both sides of one stay in the cache. */
+const TILE = 32;
+
+/** target[c, firstRow + r] = source[r, c] for r and c of one tile. */
+function turnTile(
+  source: Float32Array,
+  columns: number,
+  fromRow: number,
+  toRow: number,
+  fromColumn: number,
+  toColumn: number,
+  target: Float32Array,
+  height: number,
+  firstRow: number,
+): void {
+  for (let c = fromColumn; c < toColumn; c++) {
+    for (let r = fromRow; r < toRow; r++) target[c * height + firstRow + r] = source[r * columns + c];
+  }
+}
+
 type Read = (stored: StoredPvqTensor, start: number, target: Uint8Array) => void;
 
 function createReader(store: TensorStore, threads: number | undefined): Read {
@@ -132,8 +152,19 @@ function createReader(store: TensorStore, threads: number | undefined): Read {
     for (let first = 0; first < height; first += band) {
       const count = Math.min(band, height - first);
       decoder.decode(stored, m * height + first, count, scratch.subarray(0, count * columns));
-      for (let c = 0; c < columns; c++) {
-        for (let r = 0; r < count; r++) target[c * height + first + r] = scratch[r * columns + c];
+      for (let c = 0; c < columns; c += TILE) {
+        for (let r = 0; r < count; r += TILE)
+          turnTile(
+            scratch,
+            columns,
+            r,
+            Math.min(r + TILE, count),
+            c,
+            Math.min(c + TILE, columns),
+            target,
+            height,
+            first,
+          );
       }
     }
   };

@@ -139,6 +139,9 @@ export interface PvqDecoder {
   decode(stored: StoredPvqTensor, firstRow: number, rowCount: number, target: Float32Array): void;
 }
 
+/** Fewer weights than this are decoded by the calling thread. */
+const FEW_WEIGHTS = 1 << 16;
+
 interface Whole {
   readonly levels: Float32Array;
   readonly rotation: Rotation | undefined;
@@ -201,13 +204,15 @@ export function createPvqDecoder(store: TensorStore, threads?: number): PvqDecod
     rotation: (stored) => wholeOf(stored).rotation,
     decode(stored, firstRow, rowCount, target): void {
       const rows = encoded(stored, firstRow, rowCount);
+      // A row of an embedding is decoded sooner than other threads are woken.
+      const wanted = target.length < FEW_WEIGHTS ? 1 : threads;
       try {
-        dequantizeRows(rows, target, threads === undefined ? {} : { threads });
+        dequantizeRows(rows, target, wanted === undefined ? {} : { threads: wanted });
       } catch (error) {
         throw atRow(error, stored, firstRow);
       }
       const { rotation } = wholeOf(stored);
-      if (rotation !== undefined) rotateRows(target, rowCount, rotation, 'inverse', threads);
+      if (rotation !== undefined) rotateRows(target, rowCount, rotation, 'inverse', wanted);
     },
   };
 }
