@@ -192,7 +192,7 @@ async function run(options: QuantizeShared, own: QuantizeOptions): Promise<numbe
 }
 
 /** What a run leaves beside its output while it works. */
-const WORK_KINDS = ['fused', 'hessians', 'pvq'] as const;
+const WORK_KINDS = ['fused', 'hessians.safetensors', 'pvq'] as const;
 
 async function openSubject(options: QuantizeShared, own: QuantizeOptions): Promise<Subject> {
   const spec = requireOption(options.model, '--model', 'a model directory or a .gguf file');
@@ -325,7 +325,7 @@ async function quantize(
         precision: parsePrecision(own.precision),
         ...(own.calibTokens !== undefined && { tokens: parseInteger('--calib-tokens', own.calibTokens, 1) }),
         ...(own.calibLength !== undefined && { length: parseInteger('--calib-length', own.calibLength, 1) }),
-        file: own.hessians ?? `${beside('hessians')}/hessians.safetensors`,
+        file: own.hessians ?? beside('hessians.safetensors'),
         ledger,
         progress,
         timings,

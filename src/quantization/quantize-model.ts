@@ -1,7 +1,7 @@
 import type { GgufStore } from '../formats/gguf.js';
 import { elementCount } from '../formats/tensor.js';
 import { rotateRows } from '../kernels/hadamard.js';
-import type { EncodedRows } from '../kernels/pyramid.js';
+import type { EncodedRows, PyramidCode } from '../kernels/pyramid.js';
 import { symmetricSpectrum } from '../kernels/symmetric-spectrum.js';
 import { type ModelFiles, openModelFiles } from '../models/model-files.js';
 import { createWeightReader, type WeightReader } from '../models/weights.js';
@@ -15,7 +15,7 @@ import { type CodePlan, hessianInput, planCodes } from './plan-codes.js';
 import { rowSizes } from './pvq-layout.js';
 import type { FlatRecord } from './pvq-parts.js';
 import { createPvqWriter, type PvqWriter } from './pvq-writer.js';
-import { levelsFor, type MatrixInputs, quantizeMatrix } from './quantize-matrix.js';
+import { levelsFor, type MatrixInputs, type QuantizedMatrix, quantizeMatrix } from './quantize-matrix.js';
 import {
   addFigures,
   createFigureSums,
@@ -233,12 +233,11 @@ function quantizeTensor(run: Run, item: SelectedTensor): Quantized {
     });
     for (const warning of quantized.hessian?.warnings ?? []) run.warnings.add(warning);
     parts.push(quantized.encoded);
-    const bound = spectrum && damped(spectrum, quantized.hessian?.ridge ?? 0);
     addFigures(
       sums,
       quantized.statistics,
       quantized.hessian,
-      bound && hessianBound(bound, payloadBits(item.columns, code)),
+      spectrum && leastLoss(spectrum, quantized, item.columns, code),
     );
   }
   const record = tensorRecord(item, code, sums, tensorFigures(before), tensorFigures(after), rotation);
@@ -260,8 +259,17 @@ function spectrumOf(run: Run, item: SelectedTensor, m: number, H: Float64Array):
   return spectrum;
 }
 
-function damped(spectrum: Float64Array, ridge: number): Float64Array {
-  return spectrum.map((value) => Math.max(0, value) + ridge);
+/** What white Gaussian rows of this energy lose at least at this payload, in the damped metric of the inputs. */
+function leastLoss(
+  spectrum: Float64Array,
+  { statistics, hessian }: QuantizedMatrix,
+  columns: number,
+  code: PyramidCode,
+): number {
+  const ridge = hessian?.ridge ?? 0;
+  const damped = spectrum.map((value) => Math.max(0, value) + ridge);
+  const mean = damped.reduce((sum, value) => sum + value, 0) / damped.length;
+  return hessianBound(damped, payloadBits(columns, code)) * statistics.weightEnergy * mean;
 }
 
 /** The report's body: sizes from what was written, figures from the records, also those of an earlier run. */

@@ -50,7 +50,7 @@ export interface TensorRecord {
   /** SQNR that no code of this payload can exceed on Gaussian weights, and how far below it the tensor is. */
   readonly shannon_sqnr_db: number;
   readonly below_shannon_db: number;
-  /** The least part of tr(W H W^T) at this payload for Gaussian weights, by reverse water-filling over the spectrum of H. */
+  /** What white Gaussian rows of the same energy lose at least at this payload (reverse water-filling over the spectrum of H), as a part of tr(W H W^T). */
   readonly shannon_hessian_loss_relative: number | null;
   readonly rotation: string;
   readonly rotation_core: number | null;
@@ -262,7 +262,7 @@ export function createFigureSums(): FigureSums {
   };
 }
 
-/** Adds a matrix; `bound` is the least part of its output energy that can be lost. */
+/** Adds a matrix; `bound` is the least loss that white Gaussian rows of its energy have. */
 export function addFigures(
   sums: FigureSums,
   statistics: EncodeStatistics,
@@ -288,7 +288,7 @@ export function addFigures(
   sums.damping = Math.max(sums.damping, hessian.damping);
   sums.tokens = sums.matrices === 1 ? hessian.tokens : Math.min(sums.tokens, hessian.tokens);
   sums.dead += hessian.deadInputs.length;
-  sums.bound += bound === undefined ? Number.NaN : bound * hessian.outputEnergy;
+  sums.bound += bound ?? Number.NaN;
 }
 
 /** The figures of a tensor. @param before and after: of its rows as they were, and as they were encoded */
