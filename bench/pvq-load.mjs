@@ -13,6 +13,11 @@ import { parseArgs } from 'node:util';
 
 const dist = new URL('../dist/src/', import.meta.url);
 const load = (name) => import(new URL(name, dist));
+const { kernelStatus } = await load('kernels/native.js');
+if (!kernelStatus().native) {
+  console.error(`no native kernels: ${kernelStatus().reason}`);
+  process.exit(1);
+}
 const { packPulses, packCodes, dequantizeRows } = await load('kernels/pyramid-index.js');
 const { rowGroups, rowIndexBytes, rowCodeBytes } = await load('kernels/pyramid.js');
 const { rotateRows } = await load('kernels/hadamard.js');

@@ -6,6 +6,7 @@ import { RunError } from '../../src/errors.js';
 import { openSafetensors } from '../../src/formats/safetensors.js';
 import { createSafetensorsWriter } from '../../src/formats/safetensors-writer.js';
 import type { DType } from '../../src/formats/tensor.js';
+import { dequantizeRows, packCodes, packPulses } from '../../src/kernels/pyramid-index.js';
 import { openModelFiles } from '../../src/models/model-files.js';
 import { isPvqStore } from '../../src/models/pvq-store.js';
 import { changedFiles } from '../../src/quantization/pvq-manifest.js';
@@ -40,6 +41,22 @@ function otherBytes(file: string, quantised: (name: string) => boolean): number 
   }
   return total;
 }
+
+describe('the example of docs/pvq-format.md', () => {
+  it('has these bytes', () => {
+    const code = { groupLength: 4, pulses: 2, superGroup: 1, gainBits: 1 };
+    const index = new Uint8Array(2);
+    packPulses(Int16Array.of(1, 0, -1, 0, 0, 2, 0, 0), 1, 2, code, index);
+    const gain = new Uint8Array(1);
+    packCodes(Uint8Array.of(1, 0), 1, 2, 1, gain);
+    expect([...index, ...gain]).toEqual([0xe5, 0, 1]);
+    const target = new Float32Array(8);
+    const scales = Float32Array.of(0.5);
+    dequantizeRows({ rows: 1, columns: 8, code, index, gain, scales, levels: Float32Array.of(0.5, 1) }, target);
+    const side = Math.fround(Math.SQRT1_2 / 2);
+    expect([...target]).toEqual([side, 0, -side, 0, 0, 0.25, 0, 0]);
+  });
+});
 
 describe('createPvqWriter', () => {
   const choices = choose(LLAMA, /layers\.0.*proj/);
