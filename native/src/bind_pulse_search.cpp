@@ -1,7 +1,8 @@
-// Node-API wrappers of pulse search and encoding. Options were checked by src/kernels/pulse-search.ts and
+// Node-API wrappers of pulse search, encoding and plain rounding. Options were checked by src/kernels/pulse-search.ts and
 // src/quantization/encode-rows.ts; checked again is what would read or write outside a typed array.
 #include <node_api.h>
 
+#include "absmax_rounding.hpp"
 #include "arguments.hpp"
 #include "pulse_encode.hpp"
 #include "pulse_search.hpp"
@@ -133,12 +134,32 @@ napi_value EncodePyramidBlock(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// (x, rows, columns, group, scales, codes, threads)
+napi_value RoundToAbsmax(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 7);
+  int64_t length, scales, codes;
+  const float* x = arguments.floats(0, &length);
+  const int64_t rows = arguments.integer(1), columns = arguments.integer(2), group = arguments.integer(3);
+  uint16_t* scale_bits = arguments.array<uint16_t>(4, napi_uint16_array, &scales);
+  uint8_t* packed = arguments.bytes(5, &codes);
+  const int threads = static_cast<int>(arguments.integer(6));
+  if (!arguments.ok()) return nullptr;
+  if (rows < 0 || columns < 1 || group < 1 || length != rows * columns ||
+      scales != rows * ((columns + group - 1) / group) || codes != rows * ((columns + 1) / 2)) {
+    arguments.fail("an array does not fit the rows");
+  }
+  if (!arguments.ok()) return nullptr;
+  round_to_absmax(x, rows, columns, group, scale_bits, packed, threads);
+  return nullptr;
+}
+
 }  // namespace
 
 void register_pulse_search(napi_env env, napi_value exports) {
   set_function(env, exports, "searchPulses", SearchPulses);
   set_function(env, exports, "encodePyramidRows", EncodePyramidRows);
   set_function(env, exports, "encodePyramidBlock", EncodePyramidBlock);
+  set_function(env, exports, "roundToAbsmax", RoundToAbsmax);
 }
 
 }  // namespace surprisal

@@ -455,6 +455,15 @@ export interface NativeKernels {
     decoded: Float32Array,
     threads: number,
   ): void;
+  roundToAbsmax(
+    x: Float32Array,
+    rows: number,
+    columns: number,
+    group: number,
+    scales: Uint16Array,
+    codes: Uint8Array,
+    threads: number,
+  ): void;
   /** Reads every byte once: what plain reading costs, for benchmarks. */
   readMemory(data: Uint8Array, threads: number): number;
   trimMemory(): boolean;
