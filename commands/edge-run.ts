@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import { InputError, RunError } from '../src/errors.js';
 import { abortPendingWrites } from '../src/formats/atomic.js';
 import { fileError } from '../src/formats/files.js';
@@ -56,6 +57,30 @@ export function closeBeforeExit(close: () => Promise<void>): () => void {
   return () => closers.delete(close);
 }
 
+const folders = new Set<string>();
+
+/** Enters a temporary folder that is removed however the process ends. Returns the function that removes it now. */
+export function removeBeforeExit(folder: string): () => void {
+  folders.add(folder);
+  return () => {
+    folders.delete(folder);
+    rmSync(folder, { recursive: true, force: true });
+  };
+}
+
+/** Removes what must not outlive the process; never throws. */
+function removeLeftovers(): void {
+  abortPendingWrites();
+  for (const folder of folders) {
+    try {
+      rmSync(folder, { recursive: true, force: true });
+    } catch {
+      // The process is ending: what cannot be removed stays.
+    }
+  }
+  folders.clear();
+}
+
 /** Ends the process at once where the addon can; else as soon as no worker is inside a native call. */
 function leave(code: number): void {
   if (kernelStatus().native || closers.size === 0) quickExit(code);
@@ -70,14 +95,14 @@ function leave(code: number): void {
 
 /** Removes unfinished outputs and ends the process, also while a worker thread is inside a native call. */
 function abandon(code: number): void {
-  abortPendingWrites();
+  removeLeftovers();
   leave(code);
 }
 
 /** Prints a failure and ends the process. */
 export function fail(thrown: unknown, debug: boolean): void {
   const failure = describeFailure(thrown);
-  abortPendingWrites();
+  removeLeftovers();
   if (debug && thrown instanceof Error && thrown.stack) process.stderr.write(`${thrown.stack}\n`);
   process.stderr.write(`error: ${failure.message}\n`);
   leave(failure.code);
@@ -99,7 +124,7 @@ export async function runCommand(action: () => Promise<number | undefined>, debu
   }
   process.on('uncaughtException', (error) => fail(error, debug));
   process.on('unhandledRejection', (reason) => fail(reason, debug));
-  process.on('exit', abortPendingWrites);
+  process.on('exit', removeLeftovers);
   try {
     process.exit((await action()) ?? Number(process.exitCode ?? EXIT.done));
   } catch (error) {

@@ -15,7 +15,7 @@ import { type SweepChoices, type SweepRow, sweepTotals } from '../src/quantizati
 import type { Progress } from '../src/report/progress.js';
 import type { ReportObject } from '../src/report/values.js';
 import type { Checkpoint } from './edge-checkpoint.js';
-import { closeBeforeExit } from './edge-run.js';
+import { closeBeforeExit, removeBeforeExit } from './edge-run.js';
 import { toolVersion } from './edge-version.js';
 import { DEFAULT_CONTEXT, type ModelSession, openModelSession, type Precision } from './model-session.js';
 import { prepareHessians } from './quantize-calibration.js';
@@ -93,7 +93,7 @@ export async function runSweep(work: SweepWork): Promise<SweepOutcome> {
   const done = new Set([...state.rows.map(({ id }) => id), ...state.leftOut.map(({ method }) => method)]);
   const waiting = subject.plan.candidates.filter(({ id }) => !done.has(id));
   const folder = mkdtempSync(join(work.workDir ?? tmpdir(), 'surprisal-sweep-'));
-  const forget = closeBeforeExit(async () => rmSync(folder, { recursive: true, force: true }));
+  const remove = removeBeforeExit(folder);
   let session: ModelSession | undefined;
   try {
     const calibration = work.calibrated ? await calibrated(work, folder) : undefined;
@@ -128,8 +128,7 @@ export async function runSweep(work: SweepWork): Promise<SweepOutcome> {
     };
   } finally {
     await session?.close();
-    forget();
-    rmSync(folder, { recursive: true, force: true });
+    remove();
   }
 }
 
