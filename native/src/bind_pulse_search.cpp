@@ -109,7 +109,7 @@ napi_value EncodePyramidRows(napi_env env, napi_callback_info info) {
 }
 
 // (x, rows, width, D, K, mode, cap, negativeCap, exchange, importance | null, levels, scales, pulses, codes, decoded,
-//  threads)
+//  threads) -> whether all weights are finite
 napi_value EncodePyramidBlock(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info, 16);
   Matrix matrix;
@@ -129,9 +129,12 @@ napi_value EncodePyramidBlock(napi_env env, napi_callback_info info) {
     arguments.fail("an array does not fit the block");
     return nullptr;
   }
-  encode_pyramid_block(matrix.x, matrix.rows, matrix.columns, settings, importance, level_values, levels, scale_values,
-                       pulse_values, code_values, decoded_values, threads);
-  return nullptr;
+  const bool finite =
+      encode_pyramid_block(matrix.x, matrix.rows, matrix.columns, settings, importance, level_values, levels,
+                           scale_values, pulse_values, code_values, decoded_values, threads);
+  napi_value result = nullptr;
+  napi_get_boolean(env, finite, &result);
+  return result;
 }
 
 // (x, rows, columns, group, scales, codes, threads)

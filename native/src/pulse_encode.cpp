@@ -234,13 +234,14 @@ bool encode_pyramid_rows(const float* x, int64_t rows, int64_t columns, const En
   return finite;
 }
 
-void encode_pyramid_block(const float* x, int64_t rows, int64_t width, const SearchSettings& search,
+bool encode_pyramid_block(const float* x, int64_t rows, int64_t width, const SearchSettings& search,
                           const float* importance, const float* level_values, int64_t level_count, const float* scales,
                           int16_t* pulses, uint8_t* codes, float* decoded, int threads) {
   const int64_t length = search.length;
   const int64_t groups = (width + length - 1) / length;
-  if (rows == 0 || groups == 0) return;
+  if (rows == 0 || groups == 0) return true;
   const Levels levels(level_values, level_count);
+  std::atomic<bool> finite{true};
   const int64_t band_rows = std::max<int64_t>(1, kBandWeights / (groups * length));
   parallel_for(rows, band_rows, threads, [&](int64_t begin, int64_t end) {
     thread_local Band band;
@@ -249,7 +250,8 @@ void encode_pyramid_block(const float* x, int64_t rows, int64_t width, const Sea
       const int64_t count = std::min(band_rows, end - first);
       if (!search_band(x + first * width, count, width, search, importance, pulses + first * groups * length,
                        band.sums.data(), band.tile)) {
-        continue;
+        finite = false;
+        return;
       }
       for (int64_t at = 0; at < count * groups; at++) {
         const GroupSums& own = band.sums[at];
@@ -266,6 +268,7 @@ void encode_pyramid_block(const float* x, int64_t rows, int64_t width, const Sea
       }
     }
   });
+  return finite;
 }
 
 }  // namespace surprisal

@@ -43,8 +43,8 @@ bool encode_pyramid_rows(const float* x, int64_t rows, int64_t columns, const En
                          const EncodeTarget& target, int threads);
 
 // Codes of x [rows, width] with fixed row scales [rows]: pulses [rows, groups, D], gain codes [rows, groups] and the
-// decoded weights [rows, width]. Codes of groups with a weight that is not finite mean nothing.
-void encode_pyramid_block(const float* x, int64_t rows, int64_t width, const SearchSettings& search,
+// decoded weights [rows, width]. False when a weight is not finite; the codes mean nothing then.
+bool encode_pyramid_block(const float* x, int64_t rows, int64_t width, const SearchSettings& search,
                           const float* importance, const float* levels, int64_t level_count, const float* scales,
                           int16_t* pulses, uint8_t* codes, float* decoded, int threads);
 

@@ -454,7 +454,7 @@ export interface NativeKernels {
     codes: Uint8Array,
     decoded: Float32Array,
     threads: number,
-  ): void;
+  ): boolean;
   roundToAbsmax(
     x: Float32Array,
     rows: number,

@@ -8,6 +8,8 @@ export type { MetricMode, SearchMode };
 /** In the order of `SearchMode` of native/src/pulse_search.hpp. */
 export const SEARCH_MODES: readonly SearchMode[] = ['greedy', 'fixed-point', 'best', 'exact'];
 
+const NOT_FINITE = 'weights to be searched must be finite';
+
 export interface PulseSearchOptions {
   /** Weights of a group and pulses of a point. */
   readonly D: number;
@@ -64,7 +66,7 @@ export function checkPyramid(D: number, K: number, { cap, negativeCap }: Caps): 
  *
  * The arithmetic has the precision of x: f64 is the reference of the method, f32 gives the same bytes with and without
  * native kernels, at any vector width and number of threads. The two differ where candidates are equal to some 1e-6.
- * @throws RangeError when sizes or options do not fit
+ * @throws RangeError when sizes or options do not fit, or a weight is NaN or infinite
  */
 export function searchPulses(
   x: Float32Array | Float64Array,
@@ -82,12 +84,13 @@ export function searchPulses(
   }
   const native = nativeKernels();
   if (native === undefined || !(x instanceof Float32Array)) {
+    if (!x.every(Number.isFinite)) throw new RangeError(NOT_FINITE);
     searchPulsesReference(x, rows, columns, options, pulses);
     return;
   }
   const { mode, cap = 0 } = options;
   const single = importance === undefined ? null : Float32Array.from(importance);
-  native.searchPulses(
+  const finite = native.searchPulses(
     x,
     rows,
     columns,
@@ -101,6 +104,7 @@ export function searchPulses(
     pulses,
     kernelThreads(options.threads),
   );
+  if (!finite) throw new RangeError(NOT_FINITE);
 }
 
 /**

@@ -233,6 +233,16 @@ describe('pulse search in f32', () => {
     }
   });
 
+  it('refuses weights that are not finite', () => {
+    for (const kernel of modes) {
+      kernel.use();
+      for (const bad of [Number.NaN, Number.NEGATIVE_INFINITY]) {
+        const run = () => searchPulses(Float32Array.of(1, bad), 1, 2, { D: 2, K: 3, mode: 'exact' }, new Int16Array(2));
+        expect(run).toThrow(RangeError);
+      }
+    }
+  });
+
   it.each(SEARCH_MODES)('agrees with f64: %s', (mode: SearchMode) => {
     useBestKernels();
     const count = 400;

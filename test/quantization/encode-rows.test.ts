@@ -233,6 +233,16 @@ describe('encoding of blocks', () => {
     expect(encode(Float64Array.from(x), identity)).toEqual(plain);
   });
 
+  it('refuses weights that are not finite', () => {
+    const bad = x.slice();
+    bad[30] = Number.POSITIVE_INFINITY;
+    for (const mode of modes) {
+      mode.use();
+      expect(() => encode(bad)).toThrow('1 weight is NaN or infinite, the first in row 1, column 6 (Infinity)');
+      expect(() => encode(Float64Array.from(bad))).toThrow(InputError);
+    }
+  });
+
   it('decodes rows of scale 0 to zeros', () => {
     useBestKernels();
     expect(
