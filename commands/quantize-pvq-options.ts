@@ -81,7 +81,7 @@ export function addCodeOptions(command: Command): Command {
     .addOption(new Option('--no-metric-search', 'search pulses as if inputs were white'))
     .addOption(new Option('--no-row-refit', 'do not refit row scales'))
     .option('--gain-refit', 'refit all gains of a row together')
-    .option('--passes <n>', 'passes of coordinate descent (default 0)')
+    .option('--passes <n>', 'passes of coordinate descent (default 2)')
     .option('--damping <x>', 'first damping of a Hessian, relative to its mean diagonal (default 0.01)')
     .option('--act-order', 'important groups first; only without rotation');
 }
@@ -190,7 +190,7 @@ export function parseSettings(
         metricSearch: own.metricSearch !== false,
         rowRefit: own.rowRefit !== false,
         gainRefit: own.gainRefit === true,
-        passes: own.passes === undefined ? 0 : parseInteger('--passes', own.passes, 0, 100),
+        passes: own.passes === undefined ? 2 : parseInteger('--passes', own.passes, 0, 100),
         damping: own.damping === undefined ? 0.01 : parseNumber('--damping', own.damping, 1e-8, 1),
         actOrder: own.actOrder === true,
       },

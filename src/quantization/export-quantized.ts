@@ -229,6 +229,12 @@ function createStepCoder(
 
   const encoded: EncodedTensors = {
     has: (name) => byName.has(name),
+    describe(name) {
+      const item = byName.get(name);
+      if (!item) throw new RangeError(`no codes of ${name}`);
+      const { rows, columns } = item;
+      return { rows, columns, groupLength: rate.groupLength, pulses: rate.pulses, gainPolicy: 'step' };
+    },
     get(name) {
       const item = byName.get(name);
       if (!item) throw new RangeError(`no codes of ${name}`);
