@@ -1,4 +1,5 @@
 import { comparisonReserveBytes } from '../src/entropy/compare-scoring.js';
+import { resolveModelPath } from '../src/formats/hub.js';
 import { createInputLedger, type InputLedger } from '../src/formats/inputs.js';
 import { type EngineHost, startEngine } from '../src/models/engine-host.js';
 import { describeActivations, parseActivations } from '../src/quantization/activations.js';
@@ -51,7 +52,7 @@ export async function evaluateQuantized(request: EvaluationRequest): Promise<Eva
   let host: EngineHost | undefined;
   let forget: (() => void) | undefined;
   try {
-    const candidate = await startEngine(request.path, {
+    const candidate = await startEngine(resolveModelPath(request.path, {}).path, {
       threads: share.threads,
       maxMemoryBytes: share.maxMemory,
       device: options.device,

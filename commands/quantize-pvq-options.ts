@@ -4,7 +4,13 @@ import { MOST_PULSES } from '../src/kernels/pyramid.js';
 import { DEFAULT_SEARCH } from '../src/quantization/encode-rows.js';
 import { constraintsOf, type ExportFormat, exportPulses } from '../src/quantization/exports/export-format.js';
 import { LEVEL_POLICIES } from '../src/quantization/gain-levels.js';
-import { ALLOCATION_MODES, type QuantizeSettings, type RateSetting } from '../src/quantization/settings.js';
+import {
+  ALLOCATION_MODES,
+  DEFAULT_FEEDBACK,
+  DEFAULT_GROUP_LENGTHS,
+  type QuantizeSettings,
+  type RateSetting,
+} from '../src/quantization/settings.js';
 import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
 
 /** Options that decide how weights are quantised, as commander gives them. */
@@ -171,7 +177,7 @@ export function parseSettings(
     rotation,
     settings: {
       rate: exported === undefined ? parseRate(own) : exportRate(own, exported),
-      groupLengths: (own.groupLength ?? '16,32')
+      groupLengths: (own.groupLength ?? DEFAULT_GROUP_LENGTHS.join(','))
         .split(',')
         .map((text) => parseInteger('--group-length', text, 1, 65_536)),
       superGroup:
@@ -190,8 +196,8 @@ export function parseSettings(
         metricSearch: own.metricSearch !== false,
         rowRefit: own.rowRefit !== false,
         gainRefit: own.gainRefit === true,
-        passes: own.passes === undefined ? 2 : parseInteger('--passes', own.passes, 0, 100),
-        damping: own.damping === undefined ? 0.01 : parseNumber('--damping', own.damping, 1e-8, 1),
+        passes: own.passes === undefined ? DEFAULT_FEEDBACK.passes : parseInteger('--passes', own.passes, 0, 100),
+        damping: own.damping === undefined ? DEFAULT_FEEDBACK.damping : parseNumber('--damping', own.damping, 1e-8, 1),
         actOrder: own.actOrder === true,
       },
       seed: String(run.seed),

@@ -51,3 +51,17 @@ export interface FeedbackSettings {
   /** Groups by falling mean of the Hessian's diagonal; only without rotation. */
   readonly actOrder: boolean;
 }
+
+/** What a run does where nothing else is asked for. Figures behind it are in docs/quantize-pvq.md. */
+export const DEFAULT_FEEDBACK: FeedbackSettings = {
+  errorFeedback: true,
+  metricSearch: true,
+  rowRefit: true,
+  gainRefit: false,
+  passes: 2,
+  damping: 0.01,
+  actOrder: false,
+};
+
+/** D that the allocator chooses from. */
+export const DEFAULT_GROUP_LENGTHS: readonly number[] = [16, 32];

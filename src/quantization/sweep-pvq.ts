@@ -1,6 +1,7 @@
+import { DEFAULT_SEARCH } from './encode-rows.js';
 import type { QuantizeBody } from './quantize-report.js';
 import type { TensorPoint } from './rate-distortion.js';
-import type { QuantizeSettings } from './settings.js';
+import { DEFAULT_FEEDBACK, DEFAULT_GROUP_LENGTHS, type QuantizeSettings } from './settings.js';
 import type { PvqVariant } from './sweep-plan.js';
 
 /** Settings of the pipeline for a variant at a rate: the defaults of `quantize-pvq` but for what the variant says. */
@@ -11,23 +12,16 @@ export function pvqSettings(
 ): QuantizeSettings {
   return {
     rate: { kind: 'bpw', bitsPerWeight },
-    groupLengths: [16, 32],
+    groupLengths: DEFAULT_GROUP_LENGTHS,
     superGroup: 'auto',
     rotation,
     levels: rotation === 'none' ? 'data' : 'lloyd',
     gain: 'projection',
-    search: 'best',
+    search: DEFAULT_SEARCH,
     zeroGroups: 'code',
     allocation,
-    feedback: {
-      errorFeedback: hessian,
-      metricSearch: false,
-      rowRefit: true,
-      gainRefit: false,
-      passes: 0,
-      damping: run.damping,
-      actOrder: false,
-    },
+    // Groups of rotated rows matter alike; without a rotation important ones come first.
+    feedback: { ...DEFAULT_FEEDBACK, damping: run.damping, actOrder: hessian && rotation === 'none' },
     seed: run.seed,
   };
 }
