@@ -20,14 +20,73 @@ static void load_weights(const SearchGroup& group, int length, float* h) {
   }
 }
 
+#if defined(__AVX2__)
+// Rows of a block of 8 x 8 become its columns.
+static inline void transpose(__m256 v[8]) {
+  __m256 pairs[8], quads[8];
+  for (int i = 0; i < 8; i += 2) {
+    pairs[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+    pairs[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    quads[i] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+    quads[i + 1] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
+    quads[i + 2] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+    quads[i + 3] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; i++) {
+    v[i] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x20);
+    v[i + 4] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x31);
+  }
+}
+
+// Coordinates that blocks of eight groups from `lane` on take; the rest goes one by one.
+static inline int blocked(const SearchGroup* groups, int lane, int count, int length) {
+  if (lane + 8 > count) return 0;
+  for (int l = 0; l < 8; l++) {
+    if (groups[lane + l].width < length) return 0;
+  }
+  return length & ~7;
+}
+
+static inline void load_block(const SearchGroup* groups, int lane, int j, float* sizes) {
+  __m256 v[8];
+  for (int l = 0; l < 8; l++) v[l] = _mm256_loadu_ps(groups[lane + l].x + j);
+  transpose(v);
+  for (int i = 0; i < 8; i++) _mm256_storeu_ps(sizes + (j + i) * kTile + lane, v[i]);
+}
+
+static inline void store_block(const SearchGroup* groups, int lane, int j, const int32_t* y) {
+  __m256 v[8];
+  for (int i = 0; i < 8; i++) v[i] = _mm256_loadu_ps(reinterpret_cast<const float*>(y) + (j + i) * kTile + lane);
+  transpose(v);
+  for (int l = 0; l < 8; l++) {
+    const __m256 x = _mm256_loadu_ps(groups[lane + l].x + j);
+    const __m256i sign = _mm256_castps_si256(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ));
+    const __m256i pulses = _mm256_sub_epi32(_mm256_xor_si256(_mm256_castps_si256(v[l]), sign), sign);
+    const __m128i narrow = _mm_packs_epi32(_mm256_castsi256_si128(pulses), _mm256_extracti128_si256(pulses, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(groups[lane + l].pulses + j), narrow);
+  }
+}
+#else
+static inline int blocked(const SearchGroup*, int, int, int) { return 0; }
+static inline void load_block(const SearchGroup*, int, int, float*) {}
+static inline void store_block(const SearchGroup*, int, int, const int32_t*) {}
+#endif
+
 // Fills u with |x| / max |x|. Lanes without a group, and groups of zeros (bit set in the result), get a group of their own.
 static bool load_tile(Tile& t, const SearchSettings& settings, const SearchGroup* groups, int count, bool weighted,
                       bool capped, uint32_t* zeros) {
   const int length = t.length;
   float* sizes = reinterpret_cast<float*>(t.sizes);
+  int done = 0;
   for (int lane = 0; lane < kTile; lane++) {
     const SearchGroup& group = groups[lane < count ? lane : 0];
-    for (int j = 0; j < group.width; j++) sizes[j * kTile + lane] = group.x[j];
+    if (lane % 8 == 0) {
+      done = blocked(groups, lane, count, length);
+      for (int j = 0; j < done; j += 8) load_block(groups, lane, j, sizes);
+    }
+    for (int j = done; j < group.width; j++) sizes[j * kTile + lane] = group.x[j];
     for (int j = group.width; j < length; j++) sizes[j * kTile + lane] = 0;
     if (weighted) load_weights(group, length, reinterpret_cast<float*>(t.h) + lane);
   }
@@ -88,9 +147,14 @@ static void store_pulses(Tile& t, const SearchSettings& settings, const SearchGr
     for (int k = 0; k < kUnits; k++) t.y[j].at[k] = (F)__builtin_convertvector(t.y[j].at[k], I);
   }
   const int32_t* y = reinterpret_cast<const int32_t*>(t.y);
+  int done = 0;
   for (int lane = 0; lane < count; lane++) {
     const SearchGroup& group = groups[lane];
     int16_t* pulses = group.pulses;
+    if (lane % 8 == 0) {
+      done = blocked(groups, lane, count, t.length);
+      for (int j = 0; j < done; j += 8) store_block(groups, lane, j, y);
+    }
     if ((zeros >> lane) & 1u) {
       int left = settings.pulses;
       for (int j = 0; j < t.length; j++) {
@@ -101,7 +165,7 @@ static void store_pulses(Tile& t, const SearchSettings& settings, const SearchGr
       continue;
     }
     // Without branches: signs are unpredictable.
-    for (int j = 0; j < group.width; j++) {
+    for (int j = done; j < group.width; j++) {
       const int32_t sign = -static_cast<int32_t>(group.x[j] < 0);
       pulses[j] = static_cast<int16_t>((y[j * kTile + lane] ^ sign) - sign);
     }
