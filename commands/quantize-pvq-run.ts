@@ -7,9 +7,11 @@ import { resolveModelPath } from '../src/formats/hub.js';
 import { createInputLedger, expandSources, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
 import { type ModelFiles, openModelFiles } from '../src/models/model-files.js';
 import { dequantizeModel } from '../src/quantization/dequantize.js';
+import { SENSITIVITY_TOKENS } from '../src/quantization/divergence-sensitivity.js';
 import { exportQuantized } from '../src/quantization/export-quantized.js';
 import { EXPORT_FORMATS, type ExportFormat } from '../src/quantization/exports/export-format.js';
 import { foresee } from '../src/quantization/foresee.js';
+import { uniformError } from '../src/quantization/plan-codes.js';
 import {
   type QuantizeModelArguments,
   type QuantizeProgress,
@@ -132,7 +134,8 @@ async function run(options: QuantizeShared, own: QuantizeOptions): Promise<numbe
   const subject = await openSubject(options, own);
   const evaluated = await evaluationSources(options, own);
   const outputs = openOutputs([...subject.data, ...evaluated.data, ...evaluated.choices], {
-    force: options.force || options.resume,
+    force: options.force,
+    resume: options.resume,
   });
   const folder = dirname(resolve(subject.out));
   const beside = (kind: string): string => join(folder, `.${basename(subject.out)}.${kind}`);
@@ -221,6 +224,7 @@ async function openSubject(options: QuantizeShared, own: QuantizeOptions): Promi
   const { settings, rotation } = parseSettings(own, {
     seed: options.seed,
     calibrated,
+    text: data.length > 0,
     weighted: own.imatrix !== undefined,
     ...(isExport(format) && { exported: format }),
   });
@@ -326,6 +330,14 @@ async function quantize(
         ...(own.calibTokens !== undefined && { tokens: parseInteger('--calib-tokens', own.calibTokens, 1) }),
         ...(own.calibLength !== undefined && { length: parseInteger('--calib-length', own.calibLength, 1) }),
         file: own.hessians ?? beside('hessians.safetensors'),
+        ...(subject.settings.allocation === 'kl' && {
+          sensitivity: {
+            tokens: sensitivityTokens(own),
+            explicit: own.sensitivityTokens !== undefined,
+            relativeEnergy: uniformError(source.files, selection.selected, subject.settings),
+            seed: subject.settings.seed,
+          },
+        }),
         ledger,
         progress,
         timings,
@@ -347,6 +359,7 @@ async function quantize(
     selection: subject.patterns,
     settings: subject.settings,
     ...(calibration && { hessians: { path: calibration.path, modelSha256: calibration.modelSha256 } }),
+    ...(calibration?.divergence && { divergence: calibration.divergence }),
     ...(own.imatrix !== undefined && { imatrix: own.imatrix }),
     head: {
       tool: { name: 'surprisal', version: toolVersion() },
@@ -389,6 +402,10 @@ async function quantize(
     });
   }
   return { body: result.body, calibration };
+}
+
+function sensitivityTokens({ sensitivityTokens: text }: QuantizeOptions): number {
+  return text === undefined ? SENSITIVITY_TOKENS : parseInteger('--sensitivity-tokens', text, 1);
 }
 
 function isExport(format: OutputFormat): format is ExportFormat {
@@ -468,6 +485,7 @@ function parametersOf(
     cap: cap?.positive ?? null,
     zero_groups: rest.zeroGroups,
     allocation: rest.allocation,
+    sensitivity_tokens: rest.allocation === 'kl' ? sensitivityTokens(own) : null,
     error_feedback: feedback.errorFeedback,
     metric_search: feedback.metricSearch,
     row_refit: feedback.rowRefit,
