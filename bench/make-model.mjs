@@ -48,6 +48,16 @@ const SHAPES = {
     vocab: 151936,
     tied: true,
   },
+  'llama-1b': {
+    type: 'llama',
+    hidden: 2048,
+    layers: 16,
+    heads: 32,
+    kv: 8,
+    intermediate: 8192,
+    vocab: 128256,
+    tied: true,
+  },
   'llama-7b': {
     type: 'llama',
     hidden: 4096,
