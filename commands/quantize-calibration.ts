@@ -4,6 +4,7 @@ import type { InputLedger } from '../src/formats/inputs.js';
 import type { ModelFiles } from '../src/models/model-files.js';
 import { calibrate, calibrationReserve } from '../src/quantization/calibration.js';
 import { calibrationWindows, hashWindows } from '../src/quantization/calibration-windows.js';
+import { type DivergenceSensitivity, measureDivergence } from '../src/quantization/divergence-sensitivity.js';
 import { hashModel, openHessians } from '../src/quantization/hessian-file.js';
 import type { SelectedTensor } from '../src/quantization/tensor-selection.js';
 import type { Progress } from '../src/report/progress.js';
@@ -43,6 +44,15 @@ export interface CalibrationRequest {
   readonly length?: number;
   /** The file of Hessians: taken when it is of the same model and text, and of any text without `data`. */
   readonly file: string;
+  /** Measures how predictions answer to errors of the weights; needs `data`. */
+  readonly sensitivity?: {
+    readonly tokens: number;
+    /** Fewer calibration tokens are an error. */
+    readonly explicit: boolean;
+    readonly relativeEnergy: number;
+    /** Decimal. */
+    readonly seed: string;
+  };
   readonly ledger: InputLedger;
   readonly progress: Progress;
   readonly timings: RunTimings;
@@ -58,6 +68,7 @@ export interface Calibration {
   readonly textSha256: string;
   /** Inputs (of experts) that no token reached. */
   readonly unreached: readonly string[];
+  readonly divergence?: DivergenceSensitivity;
 }
 
 /**
@@ -88,35 +99,77 @@ export async function prepareHessians(request: CalibrationRequest): Promise<Cali
       );
     }
     const windows = await windowsFor(request, session, length);
-    if (existsSync(file)) {
-      const hessians = openHessians(file, modelSha256);
-      const { textSha256, tokens } = hessians.header;
-      hessians.close();
-      const same = textSha256 === hashWindows(windows);
-      if (same) return describe(request, modelSha256);
-      throw new InputError(
-        `${file}: Hessians of another text or other windows (${tokens} tokens): name another file, delete it, or leave --data out to use it`,
-      );
-    }
-    const wanted = new Set(request.selected.flatMap(({ inputs }) => inputs));
-    const { unreached } = await calibrate(session.host, files, {
-      windows,
-      windowTokens: length,
-      path: file,
-      modelSha256,
-      memoryBytes: reserveBytes,
-      precision,
-      include: ({ name }) => wanted.has(name),
-      progress: (done, all) => {
-        request.progress.setTotal(all);
-        request.progress.update(done, 'calibrate');
-      },
-    });
-    if (unreached.length > 0) request.warn(`no calibration token reached ${unreached.join(', ')}`);
-    return { ...describe(request, modelSha256), unreached };
+    const unreached = existsSync(file)
+      ? checkSameText(file, modelSha256, windows)
+      : await sumHessians(request, session, { windows, length, modelSha256, memoryBytes: reserveBytes });
+    const divergence = await measureSensitivity(request, session, windows);
+    return { ...describe(request, modelSha256), unreached, ...(divergence && { divergence }) };
   } finally {
     await session.close();
   }
+}
+
+/** @throws InputError when the file's Hessians are those of another text */
+function checkSameText(file: string, modelSha256: string, windows: readonly Int32Array[]): readonly string[] {
+  const hessians = openHessians(file, modelSha256);
+  const { textSha256, tokens } = hessians.header;
+  hessians.close();
+  if (textSha256 === hashWindows(windows)) return [];
+  throw new InputError(
+    `${file}: Hessians of another text or other windows (${tokens} tokens): name another file, delete it, or leave --data out to use it`,
+  );
+}
+
+/** Writes the Hessians of the windows; gives the inputs that no token reached. */
+async function sumHessians(
+  request: CalibrationRequest,
+  session: ModelSession,
+  run: {
+    readonly windows: readonly Int32Array[];
+    readonly length: number;
+    readonly modelSha256: string;
+    readonly memoryBytes: number;
+  },
+): Promise<readonly string[]> {
+  const { length, ...rest } = run;
+  const wanted = new Set(request.selected.flatMap(({ inputs }) => inputs));
+  const { unreached } = await calibrate(session.host, request.files, {
+    ...rest,
+    windowTokens: length,
+    path: request.file,
+    precision: request.precision,
+    include: ({ name }) => wanted.has(name),
+    progress: (done, all) => {
+      request.progress.setTotal(all);
+      request.progress.update(done, 'calibrate');
+    },
+  });
+  if (unreached.length > 0) request.warn(`no calibration token reached ${unreached.join(', ')}`);
+  return unreached;
+}
+
+/** @throws InputError when fewer calibration tokens were asked for than are to be measured on */
+async function measureSensitivity(
+  { sensitivity, files, selected, timings, progress }: CalibrationRequest,
+  session: ModelSession,
+  windows: readonly Int32Array[],
+): Promise<DivergenceSensitivity | undefined> {
+  if (!sensitivity) return undefined;
+  const tokens = windows.reduce((sum, window) => sum + window.length, 0);
+  if (sensitivity.explicit && tokens < sensitivity.tokens) {
+    throw new InputError(
+      `--sensitivity-tokens ${sensitivity.tokens}: there are ${tokens} calibration tokens; ask for fewer`,
+    );
+  }
+  timings.begin('measure sensitivities');
+  return measureDivergence(session.host, files, selected, {
+    ...sensitivity,
+    windows,
+    progress(done, all) {
+      progress.setTotal(all);
+      progress.update(done, 'sensitivity');
+    },
+  });
 }
 
 function describe({ file }: CalibrationRequest, modelSha256: string): Calibration {

@@ -27,6 +27,7 @@ export interface CodeOptions {
   cap?: string;
   zeroGroups?: string;
   allocation?: string;
+  sensitivityTokens?: string;
   feedback?: boolean;
   metricSearch?: boolean;
   rowRefit?: boolean;
@@ -81,8 +82,9 @@ export function addCodeOptions(command: Command): Command {
     .option('--zero-groups <how>', 'groups of zeros: code, or bitmap (default code)')
     .option(
       '--allocation <mode>',
-      `bits over tensors: ${ALLOCATION_MODES.join(', ')} (default relative, uniform without text)`,
+      `bits over tensors: ${ALLOCATION_MODES.join(', ')} (default kl, uniform without text)`,
     )
+    .option('--sensitivity-tokens <n>', 'calibration tokens that --allocation kl measures on (default 1024)')
     .addOption(new Option('--no-feedback', 'do not feed rounding errors forward'))
     .addOption(new Option('--no-metric-search', 'search pulses as if inputs were white'))
     .addOption(new Option('--no-row-refit', 'do not refit row scales'))
@@ -134,6 +136,8 @@ export function parseSettings(
     readonly seed: number;
     /** There is a Hessian. */
     readonly calibrated: boolean;
+    /** There is text to calibrate on. */
+    readonly text: boolean;
     /** There are importances. */
     readonly weighted: boolean;
     readonly exported?: ExportFormat;
@@ -159,11 +163,18 @@ export function parseSettings(
   if (own.actOrder && rotation !== 'none') {
     throw new InputError('--act-order needs --rotation none: after a rotation all groups matter alike');
   }
+  const rate = exported === undefined ? parseRate(own) : exportRate(own, exported);
   const allocation = parseChoice(
     '--allocation',
-    own.allocation ?? (run.calibrated ? 'relative' : 'uniform'),
+    own.allocation ?? (run.text && rate.kind === 'bpw' ? 'kl' : 'uniform'),
     ALLOCATION_MODES,
   );
+  if (allocation === 'kl' && !run.text) {
+    throw new InputError('--allocation kl measures predictions: give text with --data');
+  }
+  if (own.sensitivityTokens !== undefined && allocation !== 'kl') {
+    throw new InputError('--sensitivity-tokens needs --allocation kl, which is the default with --data and --bpw');
+  }
   if (!run.calibrated && (allocation === 'hessian' || allocation === 'relative')) {
     throw new InputError(`--allocation ${allocation} needs a Hessian: give text with --data, or --hessians`);
   }
@@ -176,7 +187,7 @@ export function parseSettings(
   return {
     rotation,
     settings: {
-      rate: exported === undefined ? parseRate(own) : exportRate(own, exported),
+      rate,
       groupLengths: (own.groupLength ?? DEFAULT_GROUP_LENGTHS.join(','))
         .split(',')
         .map((text) => parseInteger('--group-length', text, 1, 65_536)),

@@ -7,8 +7,11 @@ import type { WindowOptions } from '../src/entropy/windows.js';
 import { InputError } from '../src/errors.js';
 import { createInputLedger, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
 import { startEngine } from '../src/models/engine-host.js';
+import { type DivergenceSensitivity, SENSITIVITY_TOKENS } from '../src/quantization/divergence-sensitivity.js';
+import { uniformError } from '../src/quantization/plan-codes.js';
 import { quantizeModel } from '../src/quantization/quantize-model.js';
 import { measureMethod } from '../src/quantization/rate-distortion.js';
+import type { QuantizeSettings } from '../src/quantization/settings.js';
 import type { LeftOut, SweepCandidate } from '../src/quantization/sweep-plan.js';
 import { pvqPoints, pvqSettings } from '../src/quantization/sweep-pvq.js';
 import { type SweepChoices, type SweepRow, sweepTotals } from '../src/quantization/sweep-report.js';
@@ -18,7 +21,7 @@ import type { Checkpoint } from './edge-checkpoint.js';
 import { closeBeforeExit, removeBeforeExit } from './edge-run.js';
 import { toolVersion } from './edge-version.js';
 import { DEFAULT_CONTEXT, type ModelSession, openModelSession, type Precision } from './model-session.js';
-import { prepareHessians } from './quantize-calibration.js';
+import { type CalibrationRequest, prepareHessians } from './quantize-calibration.js';
 import type { SweepShared, SweepSubject } from './quantize-pvq-sweep.js';
 import { runInThread } from './run-in-thread.js';
 import type { RunTimings } from './run-timings.js';
@@ -79,6 +82,8 @@ interface Prepared {
 interface Moments {
   readonly path: string;
   readonly modelSha256: string;
+  /** Measured once, at the middle of the rates, for the variants that allocate by it. */
+  readonly divergence?: DivergenceSensitivity;
 }
 
 /** Candidates that are tried beside one pass of the original, at most. */
@@ -135,8 +140,10 @@ export async function runSweep(work: SweepWork): Promise<SweepOutcome> {
 /** The Hessians of the run: of the file that is named, or made from `--data`. */
 async function calibrated(work: SweepWork, folder: string): Promise<Moments & { readonly tokens: number }> {
   const { subject, calibTokens, calibLength } = work;
-  const { path, modelSha256, tokens } = await prepareHessians({
+  const sensitivity = sensitivityRequest(work);
+  const { path, modelSha256, tokens, divergence } = await prepareHessians({
     ...work,
+    ...(sensitivity && { sensitivity }),
     spec: subject.spec,
     path: subject.path,
     files: subject.files,
@@ -146,7 +153,30 @@ async function calibrated(work: SweepWork, folder: string): Promise<Moments & { 
     ...(calibLength !== undefined && { length: calibLength }),
     file: work.hessians ?? join(folder, 'hessians.safetensors'),
   });
-  return { path, modelSha256, tokens };
+  return { path, modelSha256, tokens, ...(divergence && { divergence }) };
+}
+
+/** Noise of the middle one of the rates that are allocated by their effect on predictions. */
+function sensitivityRequest({ subject, options, damping }: SweepWork): CalibrationRequest['sensitivity'] {
+  const runs = subject.plan.candidates.flatMap(({ run }) =>
+    run.kind === 'pvq' && run.variant.allocation === 'kl' ? run : [],
+  );
+  const middle = runs.sort((a, b) => a.bitsPerWeight - b.bitsPerWeight)[Math.floor(runs.length / 2)];
+  if (!middle) return undefined;
+  const seed = String(options.seed);
+  const settings = pvqSettings(middle.variant, middle.bitsPerWeight, { seed, damping });
+  const relativeEnergy = errorAt(subject, settings, middle.bitsPerWeight);
+  return { tokens: SENSITIVITY_TOKENS, explicit: false, relativeEnergy, seed };
+}
+
+/** The error that codes of this rate leave; the Shannon bound of white rows where there are none, and rows are left out. */
+function errorAt({ files, selection }: SweepSubject, settings: QuantizeSettings, bitsPerWeight: number): number {
+  try {
+    return uniformError(files, selection.selected, settings);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    return 4 ** -bitsPerWeight;
+  }
 }
 
 /** Engines that fit beside the original's. */
@@ -275,6 +305,7 @@ async function preparePvq(
       selection: subject.patterns,
       settings: pvqSettings(run.variant, run.bitsPerWeight, { seed: String(options.seed), damping: work.damping }),
       ...(hessians && run.variant.hessian && { hessians }),
+      ...(hessians?.divergence && run.variant.allocation === 'kl' && { divergence: hessians.divergence }),
       head: {
         tool: { name: 'surprisal', version: toolVersion() },
         command: 'quantize-pvq sweep',

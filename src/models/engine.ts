@@ -61,6 +61,11 @@ export interface ForwardRequest {
    * single length, or in the same order); embeddings are not read.
    */
   readonly continues?: boolean;
+  /**
+   * Called with every weight of a layer before the layer runs; what it returns, of the same length, is used in this pass
+   * instead. `data` belongs to the engine and must not be changed: a copy is, and none is made of what is returned as it is.
+   */
+  readonly adjustWeights?: (layer: number, role: string, data: Floats) => Floats;
 }
 
 /** Keys and values of all layers for a batch of sequences of equal length. */
@@ -163,6 +168,12 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
     return loaded;
   };
 
+  const adjusted = (layer: number, adjust: ForwardRequest['adjustWeights']): ReadonlyMap<string, Floats> => {
+    const own = layerWeights(layer);
+    if (!adjust) return own;
+    return new Map([...own].map(([role, data]) => [role, adjust(layer, role, data)]));
+  };
+
   const embed = (tokens: Int32Array, start: number, stream: Floats, at: number): void => {
     const hidden = model.hiddenSize;
     const position = make(hidden);
@@ -247,7 +258,7 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
         const tapped = request.tapLayers === undefined || request.tapLayers.includes(layer);
         await runner.run({
           layer,
-          weights: layerWeights(layer),
+          weights: adjusted(layer, request.adjustWeights),
           shapes: shapes[layer],
           groups,
           taps: tapped ? tapsOf(model, layer, request.taps ?? []) : [],

@@ -247,7 +247,7 @@ function createStepCoder(
     seconds,
     body(keptTensors: number): QuantizeBody {
       const stored = selected.flatMap(({ name }) => records.get(name) ?? []);
-      const tensors = stored.map(({ figures }) => ({ ...figures, bytes: 0, bpw_file: 0 }));
+      const tensors = stored.map(({ figures }) => ({ ...figures, sensitivity: null, bytes: 0, bpw_file: 0 }));
       const weights = tensors.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
       const empty = { weights: 0, bytes: 0, bits_per_weight: 0 };
       const payload = tensors.reduce((sum, tensor) => sum + tensor.bpw_payload * tensor.rows * tensor.columns, 0);
@@ -265,6 +265,7 @@ function createStepCoder(
         whole_model: { ...empty, tensors: tensors.length + keptTensors },
         ...summarizeTensors(tensors, stored),
         expected_sqnr_db: null,
+        allocation: { mode: null, sensitivity_tokens: null, noise_relative_energy: null },
         calibration: null,
         evaluation: null,
         exported: null,

@@ -33,7 +33,7 @@ export function foresee(files: ModelFiles, selection: TensorSelection, settings:
   const matrices = selected.map(({ rows, columns, matrices: count }) => (rows * columns) / count);
   const largest = selected.reduce((most, item) => Math.max(most, item.rows * item.columns), 0);
   const keptBytes = kept.reduce((sum, { tensor }) => sum + tensor.byteLength, 0);
-  const hessian = settings.allocation === 'hessian' || settings.allocation === 'relative';
+  const hessian = ['hessian', 'relative', 'kl'].includes(settings.allocation);
   const widest = selected.reduce((most, { columns }) => Math.max(most, columns), 0);
   const matrix = matrices.reduce((most, count) => Math.max(most, count), 0);
   // Rows as f32 and their codes; with a Hessian, what feedback moves, its factor in f64 and the coupling in f32.

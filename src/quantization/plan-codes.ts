@@ -28,6 +28,8 @@ export interface CodePlan {
   readonly bytes: number;
   /** Mean over weights of the relative error that is expected of white rows. */
   readonly expectedError: number;
+  /** What allocation `kl` weighed the relative error of each tensor with, nats; empty otherwise. */
+  readonly sensitivities: ReadonlyMap<string, number>;
 }
 
 export interface CodePlanRequest {
@@ -35,6 +37,8 @@ export interface CodePlanRequest {
   readonly selected: readonly SelectedTensor[];
   readonly settings: QuantizeSettings;
   readonly hessians?: Hessians;
+  /** For allocation `kl`: nats per unit of relative squared error, by tensor (`DivergenceSensitivity`). */
+  readonly divergence?: Readonly<Record<string, number>>;
   readonly threads?: number;
   /** Called with each tensor as it is measured. */
   readonly progress?: (name: string) => void;
@@ -68,10 +72,10 @@ export function planCodes(request: CodePlanRequest): CodePlan {
     }),
   );
   const layout = planPvqLayout(files.store, files.format, quantised, BigInt(settings.seed));
+  const { rate } = settings;
+  const sensitivities = rate.kind === 'code' ? [] : sensitivitiesOf(request);
   const codes =
-    settings.rate.kind === 'code'
-      ? sameCode(selected, settings)
-      : allocated(request, layout, settings.rate.bitsPerWeight);
+    rate.kind === 'code' ? sameCode(selected, settings) : allocated(request, layout, rate.bitsPerWeight, sensitivities);
   const weights = selected.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
   const bitsPerWeight = layout.bitsPerWeight(new Map(selected.map(({ name }, i) => [name, codes[i].code])));
   return {
@@ -83,7 +87,19 @@ export function planCodes(request: CodePlanRequest): CodePlan {
     expectedError:
       codes.reduce((sum, { relativeError }, i) => sum + relativeError * selected[i].rows * selected[i].columns, 0) /
       weights,
+    sensitivities: new Map(
+      settings.allocation === 'kl' ? sensitivities.map((value, i) => [selected[i].name, value]) : [],
+    ),
   };
+}
+
+/** The relative error that is expected when all tensors share the rate: the energy of the noise of allocation `kl`. */
+export function uniformError(
+  files: ModelFiles,
+  selected: readonly SelectedTensor[],
+  settings: QuantizeSettings,
+): number {
+  return planCodes({ files, selected, settings: { ...settings, allocation: 'uniform' } }).expectedError;
 }
 
 /** Limits of the choice for rows of `columns` weights: group lengths that the rows hold. */
@@ -126,7 +142,12 @@ function sameCode(selected: readonly SelectedTensor[], settings: QuantizeSetting
   });
 }
 
-function allocated(request: CodePlanRequest, layout: PvqLayout, bitsPerWeight: number): readonly CodeChoice[] {
+function allocated(
+  request: CodePlanRequest,
+  layout: PvqLayout,
+  bitsPerWeight: number,
+  sensitivities: readonly number[],
+): readonly CodeChoice[] {
   const { selected, settings } = request;
   const byShape = new Map<string, CodeChoice[]>();
   const choicesOf = ({ rows, columns }: SelectedTensor): CodeChoice[] => {
@@ -135,7 +156,6 @@ function allocated(request: CodePlanRequest, layout: PvqLayout, bitsPerWeight: n
     byShape.set(key, choices);
     return choices;
   };
-  const sensitivities = sensitivitiesOf(request);
   const items = selected.map(
     (item, i): AllocationItem => ({
       name: item.name,
@@ -158,6 +178,7 @@ function sensitivitiesOf(request: CodePlanRequest): number[] {
   const weights = (item: SelectedTensor): number => item.rows * item.columns;
   if (settings.allocation === 'uniform') return selected.map(weights);
   const reader = createWeightReader(threads ?? 1);
+  if (settings.allocation === 'kl') return divergenceSensitivities(request, reader);
   return selected.map((item) => {
     request.progress?.(item.name);
     if (settings.allocation === 'energy') return tensorEnergy(files, item, reader);
@@ -170,6 +191,30 @@ function sensitivitiesOf(request: CodePlanRequest): number[] {
     if (settings.allocation === 'hessian') return measured.loss;
     return measured.outputEnergy > 0 ? (measured.loss / measured.outputEnergy) * weights(item) : 0;
   });
+}
+
+/**
+ * c_t g_t: what white errors of a tensor cost in the predictions, times the part of their cost that error feedback leaves,
+ * by the tensor's own Hessian. Tensors that were not measured (embedding, head) get the mean of the others a weight.
+ */
+function divergenceSensitivities(request: CodePlanRequest, reader: WeightReader): number[] {
+  const { files, selected, settings, hessians, divergence } = request;
+  if (!divergence) throw new RangeError('allocation kl without measured divergences');
+  const found = selected.map((item) => {
+    request.progress?.(item.name);
+    const plain: number | undefined = divergence[item.name];
+    if (plain === undefined || !hessians || !settings.feedback.errorFeedback) return plain;
+    const { loss, plainLoss } = measureTensor(files, item, reader, hessians, request);
+    return loss === null || plainLoss === null || plainLoss === 0 ? plain : plain * (loss / plainLoss);
+  });
+  let [sum, weights] = [0, 0];
+  for (const [i, value] of found.entries()) {
+    if (value === undefined) continue;
+    sum += value;
+    weights += weightsOf(selected[i]);
+  }
+  const mean = sum > 0 ? sum / weights : 1;
+  return found.map((value, i) => value ?? mean * weightsOf(selected[i]));
 }
 
 function tensorEnergy(files: ModelFiles, item: SelectedTensor, reader: WeightReader): number {
@@ -189,7 +234,7 @@ function measureTensor(
 ): Sensitivity {
   const rowsEach = item.rows / item.matrices;
   const rows = new Float32Array(rowsEach * item.columns);
-  const total = { energy: 0, loss: 0, outputEnergy: 0 };
+  const total = { energy: 0, loss: 0, plainLoss: 0, outputEnergy: 0 };
   for (let m = 0; m < item.matrices; m++) {
     readTensorRows(files, item, reader, rows, m * rowsEach, rowsEach);
     const input = hessianInput(item, m, hessians);
@@ -209,9 +254,10 @@ function measureTensor(
     });
     total.energy += measured.energy;
     total.loss += measured.loss ?? 0;
+    total.plainLoss += measured.plainLoss ?? 0;
     total.outputEnergy += measured.outputEnergy ?? 0;
   }
-  return total.outputEnergy > 0 ? total : { energy: total.energy, loss: null, outputEnergy: null };
+  return total.outputEnergy > 0 ? total : { energy: total.energy, loss: null, plainLoss: null, outputEnergy: null };
 }
 
 /**

@@ -8,6 +8,7 @@ import { createWeightReader, type WeightReader } from '../models/weights.js';
 import type { ReportHead } from '../report/json.js';
 import { type ReportValue, toJsonValue } from '../report/values.js';
 import { payloadBits } from './code-choices.js';
+import type { DivergenceSensitivity } from './divergence-sensitivity.js';
 import { concatenateRows } from './encoded-stack.js';
 import { type Hessians, openHessians } from './hessian-file.js';
 import { type Importance, openImportance } from './importance.js';
@@ -49,6 +50,8 @@ export interface QuantizeModelArguments {
   readonly settings: QuantizeSettings;
   /** File of Hessians and the hash of the model that they must belong to. */
   readonly hessians?: { readonly path: string; readonly modelSha256: string };
+  /** How predictions answer to errors, for allocation `kl`. */
+  readonly divergence?: DivergenceSensitivity;
   /** Importance matrix of llama.cpp. */
   readonly imatrix?: string;
   /** Keys of config.json that change, such as those of a fused model. */
@@ -111,6 +114,7 @@ export async function quantizeModel(
       selected,
       settings,
       ...(hessians && { hessians }),
+      ...(args.divergence && { divergence: args.divergence.tensors }),
       threads,
       progress: (name) => progress({ phase: 'measure', name, weights: 0 }),
     });
@@ -132,7 +136,7 @@ export async function quantizeModel(
       reader: createWeightReader(threads),
       ...(hessians && { hessians }),
       ...(importance && { importance }),
-      warnings: new Set(),
+      warnings: new Set(unmeasured(plan, args)),
       spectra: new Map(),
     };
     const seconds: { name: string; weights: number; seconds: number }[] = [];
@@ -163,6 +167,14 @@ export async function quantizeModel(
     hessians?.close();
     files.store.close();
   }
+}
+
+/** Tensors that allocation `kl` could not measure. */
+function unmeasured(plan: CodePlan, { divergence }: QuantizeModelArguments): string[] {
+  const names = [...plan.sensitivities.keys()].filter((name) => divergence?.tensors[name] === undefined);
+  return names.map(
+    (name) => `${name}: its effect on predictions is not measured: it gets bits as the mean of the others`,
+  );
 }
 
 /** Rows of one matrix of a tensor and what is known of its inputs. */
@@ -280,7 +292,8 @@ function bodyOf(run: Run, selection: TensorSelection, writer: PvqWriter): Quanti
   const tensors = selected.map((item, i): TensorRecord => {
     const { payload, metadata } = writer.bytesOf(item.name);
     const bytes = payload + metadata;
-    return { ...stored[i].figures, bpw_file: (8 * bytes) / (item.rows * item.columns), bytes };
+    const sensitivity = plan.sensitivities.get(item.name) ?? null;
+    return { ...stored[i].figures, sensitivity, bpw_file: (8 * bytes) / (item.rows * item.columns), bytes };
   });
   const weights = selected.reduce((sum, item) => sum + item.rows * item.columns, 0);
   const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, plan.layout.fixedBytes);
@@ -308,6 +321,11 @@ function bodyOf(run: Run, selection: TensorSelection, writer: PvqWriter): Quanti
     ),
     ...summarizeTensors(tensors, stored),
     expected_sqnr_db: -10 * Math.log10(plan.expectedError),
+    allocation: {
+      mode: rate.kind === 'bpw' ? args.settings.allocation : null,
+      sensitivity_tokens: args.divergence?.tokens ?? null,
+      noise_relative_energy: args.divergence?.relativeEnergy ?? null,
+    },
     calibration: null,
     evaluation: null,
     exported: null,

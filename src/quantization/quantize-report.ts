@@ -5,6 +5,7 @@ import { numberOfReport, type ReportObject, toJsonValue } from '../report/values
 import { payloadBits } from './code-choices.js';
 import type { EncodeStatistics } from './encode-rows.js';
 import type { HessianFigures } from './quantize-matrix.js';
+import type { AllocationMode } from './settings.js';
 import type { SelectedTensor } from './tensor-selection.js';
 import type { TensorFigures } from './tensor-statistics.js';
 
@@ -30,6 +31,8 @@ export interface TensorRecord {
   /** All that is stored for the tensor, bits per weight. */
   readonly bpw_file: number;
   readonly bytes: number;
+  /** Allocation `kl`: mean KL to the original, nats, that is expected per unit of relative squared error; else null. */
+  readonly sensitivity: number | null;
   /** Zeros that pad the last group of every row, as a part of all that is coded. */
   readonly padding_share: number;
   readonly mse: number;
@@ -81,6 +84,7 @@ export const TENSOR_COLUMNS = [
   'bpw_payload',
   'bpw_file',
   'bytes',
+  'sensitivity',
   'padding_share',
   'mse',
   'sqnr_db',
@@ -125,6 +129,15 @@ export interface SizeRecord {
   readonly weights: number;
   readonly bytes: number;
   readonly bits_per_weight: number;
+}
+
+/** How bits were spread over tensors. */
+export interface AllocationRecord {
+  /** Null where one code serves all. */
+  readonly mode: AllocationMode | null;
+  /** Of mode `kl`: tokens whose predictions were compared, and the energy of the noise relative to that of the weights. */
+  readonly sensitivity_tokens: number | null;
+  readonly noise_relative_energy: number | null;
 }
 
 /** What the model was calibrated on. */
@@ -200,6 +213,7 @@ export interface QuantizeBody {
   /** What the plan expected of rows of uniform direction, without a Hessian. */
   readonly expected_sqnr_db: number | null;
   readonly zero_groups: number;
+  readonly allocation: AllocationRecord;
   readonly calibration: CalibrationRecord | null;
   readonly evaluation: EvaluationRecord | null;
   readonly exported: ExportRecord | null;
@@ -209,7 +223,7 @@ export interface QuantizeBody {
 
 /** What is kept of a tensor until all are done: its figures, and the energies that totals are weighed with. */
 export interface StoredTensorRecord {
-  readonly figures: Omit<TensorRecord, 'bytes' | 'bpw_file'>;
+  readonly figures: Omit<TensorRecord, 'bytes' | 'bpw_file' | 'sensitivity'>;
   /** Sum of squares of its weights; tr(W H W^T) where there is a Hessian. */
   readonly energy: number;
   readonly outputEnergy: number | null;

@@ -31,11 +31,13 @@ export type RateSetting =
  * - `uniform`: the error over all weights of the model as if each tensor had unit variance, sum n_t e_t;
  * - `energy`: the squared error of the weights, sum |W_t|^2 e_t;
  * - `hessian`: the squared error of the outputs, sum of tr(E H E^T) as feedback leaves it;
- * - `relative`: the same, each tensor's relative to tr(W H W^T) and weighed by its number of weights.
+ * - `relative`: the same, each tensor's relative to tr(W H W^T) and weighed by its number of weights;
+ * - `kl`: the divergence of the predictions from those of the original, sum c_t e_t with c_t measured by noise on the
+ *   weights (`divergence-sensitivity.ts`). An extension of this tool: the other modes look at one tensor at a time.
  */
-export type AllocationMode = 'uniform' | 'energy' | 'hessian' | 'relative';
+export type AllocationMode = 'uniform' | 'energy' | 'hessian' | 'relative' | 'kl';
 
-export const ALLOCATION_MODES: readonly AllocationMode[] = ['uniform', 'energy', 'hessian', 'relative'];
+export const ALLOCATION_MODES: readonly AllocationMode[] = ['uniform', 'energy', 'hessian', 'relative', 'kl'];
 
 /** How a Hessian is used where there is one. */
 export interface FeedbackSettings {

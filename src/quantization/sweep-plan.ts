@@ -29,7 +29,7 @@ export const PVQ_VARIANTS: Readonly<Record<string, PvqVariant>> = {
     title: 'PVQ + Hessian + allocation',
     rotation: 'stored',
     hessian: true,
-    allocation: 'relative',
+    allocation: 'kl',
   },
 };
 
