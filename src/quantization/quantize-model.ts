@@ -3,6 +3,7 @@ import { elementCount } from '../formats/tensor.js';
 import { rotateRows } from '../kernels/hadamard.js';
 import type { EncodedRows, PyramidCode } from '../kernels/pyramid.js';
 import { symmetricSpectrum } from '../kernels/symmetric-spectrum.js';
+import type { Rotation } from '../linalg/hadamard.js';
 import { type ModelFiles, openModelFiles } from '../models/model-files.js';
 import { createWeightReader, type WeightReader } from '../models/weights.js';
 import type { ReportHead } from '../report/json.js';
@@ -178,20 +179,20 @@ function unmeasured(plan: CodePlan, { divergence }: QuantizeModelArguments): str
 }
 
 /** Rows of one matrix of a tensor and what is known of its inputs. */
-function inputsOf(run: Run, item: SelectedTensor, m: number): MatrixInputs | undefined {
+function inputsOf(run: Run, item: SelectedTensor, m: number, warnings: Set<string>): MatrixInputs | undefined {
   const { hessians, importance } = run;
   const weight = item.matrices > 1 ? `${item.name}#${m}` : item.name;
   if (importance) {
     const found = importance.of(weight);
     if (found && found.count > 0) return { kind: 'importance', meanSquares: found.meanSquares };
-    run.warnings.add(`${weight}: the importance matrix has no entry: all its inputs weigh alike`);
+    warnings.add(`${weight}: the importance matrix has no entry: all its inputs weigh alike`);
     return undefined;
   }
   const input = hessians && hessianInput(item, m, hessians);
   if (!hessians || input === undefined) return undefined;
   const { H, tokens } = hessians.get(input);
   if (tokens === 0) {
-    run.warnings.add(`${weight}: no token of the calibration text reached it: quantised without a Hessian`);
+    warnings.add(`${weight}: no token of the calibration text reached it: quantised without a Hessian`);
     return undefined;
   }
   return { kind: 'hessian', H, tokens };
@@ -226,10 +227,11 @@ function quantizeTensor(run: Run, item: SelectedTensor): Quantized {
   const after = createTensorStatistics(item.columns, code.groupLength);
   const sums = createFigureSums();
   const parts: EncodedRows[] = [];
+  const warnings = new Set(foreseenWarnings(item, code, rotation, settings));
   for (let m = 0; m < item.matrices; m++) {
     readMatrix(m);
     addRows(before, weights, threads);
-    const inputs = inputsOf(run, item, m);
+    const inputs = inputsOf(run, item, m, warnings);
     const spectrum = inputs?.kind === 'hessian' ? spectrumOf(run, item, m, inputs.H) : undefined;
     const quantized = quantizeMatrix(weights, {
       tensor: item.name,
@@ -243,7 +245,7 @@ function quantizeTensor(run: Run, item: SelectedTensor): Quantized {
       threads,
       onTurned: (turned) => addRows(after, turned, threads),
     });
-    for (const warning of quantized.hessian?.warnings ?? []) run.warnings.add(warning);
+    for (const warning of quantized.hessian?.warnings ?? []) warnings.add(warning);
     parts.push(quantized.encoded);
     addFigures(
       sums,
@@ -252,8 +254,37 @@ function quantizeTensor(run: Run, item: SelectedTensor): Quantized {
       spectrum && leastLoss(spectrum, quantized, item.columns, code),
     );
   }
-  const record = tensorRecord(item, code, sums, tensorFigures(before), tensorFigures(after), rotation);
+  if (sums.zeroGroups > 0 && settings.zeroGroups === 'code') {
+    warnings.add(
+      `${item.name}: ${sums.zeroGroups} groups of zeros decode to small values; --zero-groups bitmap keeps them zero`,
+    );
+  }
+  const record = tensorRecord(item, code, sums, tensorFigures(before), tensorFigures(after), rotation, warnings);
   return { encoded: concatenateRows(parts), record };
+}
+
+/** What sizes alone say: padding, and rotations that mix less than the whole row. */
+function foreseenWarnings(
+  { name, columns }: SelectedTensor,
+  { groupLength }: PyramidCode,
+  rotation: Rotation | undefined,
+  settings: QuantizeSettings,
+): string[] {
+  const warnings: string[] = [];
+  if (columns % groupLength !== 0) {
+    const padded = Math.ceil(columns / groupLength) * groupLength;
+    warnings.push(
+      `${name}: rows of ${columns} weights are no whole number of groups of ${groupLength}: ${padded - columns} zeros pad each`,
+    );
+  }
+  if (settings.rotation === 'none') return warnings;
+  if (!rotation) warnings.push(`${name}: rows of ${columns} weights have no Hadamard matrix: not rotated`);
+  else if (rotation.kind === 'blocks') {
+    warnings.push(
+      `${name}: no Hadamard core for rows of ${columns} weights: rotated in blocks of ${columns / rotation.blocks} only`,
+    );
+  }
+  return warnings;
 }
 
 /** Eigenvalues of the Hessian of an input, where they are affordable: the same for all weights that read it. */
@@ -329,7 +360,7 @@ function bodyOf(run: Run, selection: TensorSelection, writer: PvqWriter): Quanti
     calibration: null,
     evaluation: null,
     exported: null,
-    warnings: [...run.warnings],
+    warnings: [...new Set([...run.warnings, ...stored.flatMap(({ warnings }) => warnings)])],
     tensors,
   };
 }

@@ -227,6 +227,8 @@ export interface StoredTensorRecord {
   /** Sum of squares of its weights; tr(W H W^T) where there is a Hessian. */
   readonly energy: number;
   readonly outputEnergy: number | null;
+  /** What the user should know of this tensor. */
+  readonly warnings: readonly string[];
 }
 
 /** Sums over the matrices of a tensor. */
@@ -313,6 +315,7 @@ export function tensorRecord(
   before: TensorFigures,
   after: TensorFigures,
   rotation: Rotation | undefined,
+  warnings: Iterable<string> = [],
 ): StoredTensorRecord {
   const { name, role, layer, rows, columns } = item;
   const { groupLength, pulses, superGroup, gainBits } = code;
@@ -325,6 +328,7 @@ export function tensorRecord(
   return {
     energy: sums.energy,
     outputEnergy: metric ? sums.outputEnergy : null,
+    warnings: [...warnings],
     figures: {
       name,
       role,
@@ -371,8 +375,8 @@ function decibels(energy: number, error: number): number {
 }
 
 /** As JSON keeps it: what is not finite by name. */
-export function storedRecordToJson({ figures, energy, outputEnergy }: StoredTensorRecord): ReportObject {
-  return toJsonValue({ ...figures, energy, output_energy: outputEnergy }) as ReportObject;
+export function storedRecordToJson({ figures, energy, outputEnergy, warnings }: StoredTensorRecord): ReportObject {
+  return toJsonValue({ ...figures, energy, output_energy: outputEnergy, warnings }) as ReportObject;
 }
 
 /** What {@link storedRecordToJson} wrote. */
@@ -380,12 +384,14 @@ export function storedRecordFromJson(record: ReportObject): StoredTensorRecord {
   const {
     energy,
     output_energy: outputEnergy,
+    warnings,
     ...figures
   } = Object.fromEntries(Object.entries(record).map(([key, value]) => [key, numberOfReport(value) ?? value]));
   return {
     figures: figures as StoredTensorRecord['figures'],
     energy: Number(energy),
     outputEnergy: outputEnergy === null ? null : Number(outputEnergy),
+    warnings: Array.isArray(warnings) ? warnings.map(String) : [],
   };
 }
 
