@@ -10,7 +10,7 @@ import { dequantizeModel } from '../src/quantization/dequantize.js';
 import { SENSITIVITY_TOKENS } from '../src/quantization/divergence-sensitivity.js';
 import { exportQuantized } from '../src/quantization/export-quantized.js';
 import { EXPORT_FORMATS, type ExportFormat } from '../src/quantization/exports/export-format.js';
-import { foresee } from '../src/quantization/foresee.js';
+import { foresee, quantizingBytes } from '../src/quantization/foresee.js';
 import { uniformError } from '../src/quantization/plan-codes.js';
 import {
   type QuantizeModelArguments,
@@ -150,6 +150,7 @@ async function run(options: QuantizeShared, own: QuantizeOptions): Promise<numbe
       return 0;
     }
     checkTarget(subject.out, options);
+    checkMemory(subject, options);
     noticeSlowKernels();
     const ledger = createInputLedger();
     const progress = await createProgress({
@@ -263,6 +264,19 @@ function checkTarget(out: string, options: QuantizeShared): void {
   if (existsSync(out) && !options.force && !options.resume) {
     throw new InputError(`${out}: exists; pass --force to replace it, --resume to continue it, or choose another path`);
   }
+}
+
+/** @throws InputError when a band of rows and the widest Hessian do not fit */
+function checkMemory({ selection, settings, calibrated }: Subject, { maxMemory }: QuantizeShared): void {
+  const bits = settings.rate.kind === 'bpw' ? settings.rate.bitsPerWeight : 8;
+  const needed = quantizingBytes(selection.selected, calibrated, bits);
+  if (needed <= maxMemory) return;
+  const mebibytes = Math.ceil(needed / 2 ** 20);
+  const widest = selection.selected.reduce((most, item) => (item.columns > most.columns ? item : most));
+  throw new InputError(
+    `--max-memory: quantising tensor "${widest.name}" with ${widest.columns} inputs takes at least ${mebibytes}MiB` +
+      `${calibrated ? '; without --data it takes less' : ''}`,
+  );
 }
 
 async function digestsOf(spec: string, path: string): Promise<InputDigest[]> {
@@ -527,7 +541,7 @@ function planRows(
   options: QuantizeShared,
   own: QuantizeOptions,
 ): SummaryCell[][] {
-  const foreseen = foresee(files, selection, settings);
+  const foreseen = foresee(files, selection, settings, calibrated);
   return [
     ['tensors to quantise', selection.selected.length],
     ['their weights', foreseen.weights],

@@ -19,7 +19,7 @@ import {
   quantizeModel,
 } from './quantize-model.js';
 import {
-  addFigures,
+  addRowFigures,
   createFigureSums,
   type ExportRecord,
   type QuantizeBody,
@@ -200,7 +200,7 @@ function createStepCoder(
       });
       for (const warning of found) warnings.add(warning);
       parts.push(coded);
-      addFigures(sums, statisticsOf(weights, coded), undefined, undefined);
+      addRowFigures(sums, statisticsOf(weights, coded));
     }
     if (!records.has(item.name)) {
       const figures = tensorFigures(spread);

@@ -59,6 +59,8 @@ export interface HessianEncoding {
 export interface FeedbackPlan {
   readonly factor: HessianFactor;
   readonly feedback: SingleCoupling;
+  /** Coupling of coordinate descent, made when it is first asked for. */
+  descent(): SingleCoupling;
 }
 
 /** A coupling with its metrics in single precision, largest diagonal entry 1. */
@@ -80,10 +82,18 @@ function singleMetrics(coupling: BlockCoupling<Float32Array>): SingleCoupling {
   return { coupling, metrics, metricScales };
 }
 
-/** `[n, n]` of f32: 4 n² bytes beside the factor's 8 n². */
+/** `[n, n]` of f32: 4 n² bytes beside the factor's 8 n², and as much again once there is a descent. */
 export function planFeedback(factor: HessianFactor, groupLength: number, threads?: number): FeedbackPlan {
   const { n } = factor;
-  return { factor, feedback: singleMetrics(feedbackCoupling(factor, groupLength, new Float32Array(n * n), threads)) };
+  let descent: SingleCoupling | undefined;
+  return {
+    factor,
+    feedback: singleMetrics(feedbackCoupling(factor, groupLength, new Float32Array(n * n), threads)),
+    descent() {
+      descent ??= singleMetrics(descentCoupling(factor, groupLength, new Float32Array(n * n), threads));
+      return descent;
+    },
+  };
 }
 
 /** A matrix on its way; arrays in the order of the factor's columns. */
@@ -379,7 +389,7 @@ function improve(
   }
   const passes = options.passes ?? 0;
   if (passes > 0) {
-    const single = singleMetrics(descentCoupling(factor, code.groupLength, new Float32Array(n * n), threads));
+    const single = plan.descent();
     const work = descentTargets(state, reach, factor, single.coupling.metrics, threads);
     let loss = sum(rowProducts(reach, reach, rows, n));
     for (let pass = 0; pass < passes; pass++) {

@@ -18,7 +18,6 @@ export type MatrixInputs =
 export interface MatrixRequest {
   /** Named in messages. */
   readonly tensor: string;
-  readonly rows: number;
   readonly columns: number;
   readonly code: PyramidCode;
   /** 2^gainBits ascending levels. */
@@ -27,31 +26,44 @@ export interface MatrixRequest {
   readonly settings: QuantizeSettings;
   readonly inputs?: MatrixInputs;
   readonly threads?: number;
-  /** Sees the rows as they are encoded. */
-  readonly onTurned?: (rows: Float32Array) => void;
 }
 
-/** A matrix as stored, and what it cost. */
-export interface QuantizedMatrix {
-  readonly encoded: EncodedRows;
-  /** Of the rows that were encoded: turned, dead inputs cleared. */
-  readonly statistics: EncodeStatistics;
-  readonly hessian?: HessianFigures;
-}
-
-/** Errors in the metric of the inputs, all with the damped Hessian. */
-export interface HessianFigures {
-  /** tr(E H E^T) of what is stored, and of the same code without feedback and refits. */
-  readonly loss: number;
-  readonly plainLoss: number;
-  /** tr(W H W^T). */
-  readonly outputEnergy: number;
+/** What is made once of the inputs of a matrix, and used by all of its rows. */
+export interface MatrixMetric {
   readonly tokens: number;
   readonly damping: number;
   /** What was added to the diagonal of H. */
   readonly ridge: number;
   readonly deadInputs: Int32Array;
   readonly warnings: readonly string[];
+}
+
+/** Rows as stored, and what it cost. */
+export interface QuantizedRows {
+  readonly encoded: EncodedRows;
+  /** Of the rows that were encoded: turned, dead inputs cleared. */
+  readonly statistics: EncodeStatistics;
+  readonly losses?: RowLosses;
+}
+
+/** Errors in the metric of the inputs, all with the damped Hessian. */
+export interface RowLosses {
+  /** tr(E H E^T) of what is stored, and of the same code without feedback and refits. */
+  readonly loss: number;
+  readonly plainLoss: number;
+  /** tr(W H W^T). */
+  readonly outputEnergy: number;
+}
+
+/** Quantises rows of one matrix; rows are independent, so that any bands of them give the same bytes. */
+export interface MatrixQuantizer {
+  readonly metric?: MatrixMetric;
+  /**
+   * @param weights rows [rows, columns] as the source stores them; overwritten: dead inputs are cleared and rows turned
+   * @param onTurned sees the rows as they are encoded
+   * @throws InputError for weights that are not finite
+   */
+  quantize(weights: Float32Array, rows: number, onTurned?: (rows: Float32Array) => void): QuantizedRows;
 }
 
 /**
@@ -110,27 +122,27 @@ function ascending(levels: Float32Array): Float32Array {
 }
 
 /**
- * Quantises a matrix W [rows, columns], row-major, as stored in the source; it is overwritten: dead inputs are cleared
- * and rows are turned.
- * @throws InputError for weights or a Hessian that are not finite, or a Hessian without a factor
+ * Prepares the quantisation of a matrix W [rows, columns]; a Hessian is overwritten by its factor.
+ * @throws InputError for a Hessian that is not finite or has no factor
  */
-export function quantizeMatrix(weights: Float32Array, request: MatrixRequest): QuantizedMatrix {
-  const { rows, columns, rotation, inputs, threads, settings } = request;
-  const turn = (): void => {
-    if (rotation) rotateRows(weights, rows, rotation, 'forward', threads);
-    request.onTurned?.(weights);
+export function createMatrixQuantizer(request: MatrixRequest): MatrixQuantizer {
+  const { columns, rotation, inputs, threads, settings } = request;
+  if (inputs?.kind === 'hessian') return metricQuantizer(request, inputs);
+  const importance = inputs && Float32Array.from(inputs.meanSquares);
+  return {
+    quantize(weights, rows, onTurned) {
+      if (rotation) rotateRows(weights, rows, rotation, 'forward', threads);
+      onTurned?.(weights);
+      return encodeRows(weights, rows, columns, request.code, request.levels, {
+        mode: settings.search,
+        gainPolicy: settings.gain,
+        zeroGroups: settings.zeroGroups,
+        ...(settings.cap && { cap: settings.cap.positive, negativeCap: settings.cap.negative }),
+        ...(importance && { importance }),
+        ...(threads !== undefined && { threads }),
+      });
+    },
   };
-  if (inputs?.kind === 'hessian') return quantizeInMetric(weights, request, inputs, turn);
-  turn();
-  const { encoded, statistics } = encodeRows(weights, rows, columns, request.code, request.levels, {
-    mode: settings.search,
-    gainPolicy: settings.gain,
-    zeroGroups: settings.zeroGroups,
-    ...(settings.cap && { cap: settings.cap.positive, negativeCap: settings.cap.negative }),
-    ...(inputs && { importance: Float32Array.from(inputs.meanSquares) }),
-    ...(threads !== undefined && { threads }),
-  });
-  return { encoded, statistics };
 }
 
 /** The rows that a stored matrix decodes to, turned back, [rows, columns]. */
@@ -144,13 +156,11 @@ export function decodeMatrix(
   if (rotation) rotateRows(target, encoded.rows, rotation, 'inverse', threads);
 }
 
-function quantizeInMetric(
-  weights: Float32Array,
+function metricQuantizer(
   request: MatrixRequest,
   { H, tokens }: Extract<MatrixInputs, { kind: 'hessian' }>,
-  turn: () => void,
-): QuantizedMatrix {
-  const { rows, columns, code, levels, rotation, settings, threads } = request;
+): MatrixQuantizer {
+  const { columns, code, levels, rotation, settings, threads } = request;
   const { feedback } = settings;
   const factor = factorHessian(H, columns, {
     tensor: request.tensor,
@@ -160,32 +170,30 @@ function quantizeInMetric(
     ...(feedback.actOrder && { orderGroups: code.groupLength }),
     ...(threads !== undefined && { threads }),
   });
-  clearDeadInputs(weights, rows, columns, factor.deadInputs);
-  turn();
   const plan = planFeedback(factor, code.groupLength, threads);
-  const { encoded, decoded, statistics } = quantizeWithHessian(weights, rows, columns, plan, code, levels, {
-    mode: settings.search,
-    feedback: feedback.errorFeedback,
-    metricSearch: feedback.metricSearch,
-    rowRefit: feedback.rowRefit,
-    gainRefit: feedback.gainRefit,
-    passes: feedback.passes,
-    ...(settings.cap && { cap: settings.cap.positive, negativeCap: settings.cap.negative }),
-    ...(threads !== undefined && { threads }),
-  });
-  const { steps, signal, nearest, damping, deadInputs } = statistics;
+  const { damping, ridge, deadInputs, warnings } = factor;
   return {
-    encoded,
-    statistics: { ...nearest, ...errorsOf(weights, decoded, columns, code.groupLength) },
-    hessian: {
-      loss: steps[steps.length - 1].loss,
-      plainLoss: steps[0].loss,
-      outputEnergy: signal,
-      tokens,
-      damping,
-      ridge: factor.ridge,
-      deadInputs,
-      warnings: factor.warnings,
+    metric: { tokens, damping, ridge, deadInputs, warnings },
+    quantize(weights, rows, onTurned) {
+      clearDeadInputs(weights, rows, columns, deadInputs);
+      if (rotation) rotateRows(weights, rows, rotation, 'forward', threads);
+      onTurned?.(weights);
+      const { encoded, decoded, statistics } = quantizeWithHessian(weights, rows, columns, plan, code, levels, {
+        mode: settings.search,
+        feedback: feedback.errorFeedback,
+        metricSearch: feedback.metricSearch,
+        rowRefit: feedback.rowRefit,
+        gainRefit: feedback.gainRefit,
+        passes: feedback.passes,
+        ...(settings.cap && { cap: settings.cap.positive, negativeCap: settings.cap.negative }),
+        ...(threads !== undefined && { threads }),
+      });
+      const { steps, signal, nearest } = statistics;
+      return {
+        encoded,
+        statistics: { ...nearest, ...errorsOf(weights, decoded, columns, code.groupLength) },
+        losses: { loss: steps[steps.length - 1].loss, plainLoss: steps[0].loss, outputEnergy: signal },
+      };
     },
   };
 }

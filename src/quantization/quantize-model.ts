@@ -17,9 +17,10 @@ import { type CodePlan, hessianInput, planCodes } from './plan-codes.js';
 import { rowSizes } from './pvq-layout.js';
 import type { FlatRecord } from './pvq-parts.js';
 import { createPvqWriter, type PvqWriter } from './pvq-writer.js';
-import { levelsFor, type MatrixInputs, type QuantizedMatrix, quantizeMatrix } from './quantize-matrix.js';
+import { createMatrixQuantizer, levelsFor, type MatrixInputs } from './quantize-matrix.js';
 import {
-  addFigures,
+  addMetric,
+  addRowFigures,
   createFigureSums,
   type PartRecord,
   type QuantizeBody,
@@ -203,39 +204,52 @@ interface Quantized {
   readonly record: StoredTensorRecord;
 }
 
+/** Weights that are quantised at a time: memory does not grow with the rows of a tensor, nor do sums depend on it. */
+const BAND_WEIGHTS = 1 << 24;
+
+/** Rows of a band of a matrix. */
+export function bandRows(rows: number, columns: number): number {
+  return Math.min(rows, Math.max(64, Math.floor(BAND_WEIGHTS / columns)));
+}
+
 function quantizeTensor(run: Run, item: SelectedTensor): Quantized {
   const { files, plan, reader, args } = run;
   const { settings, threads } = args;
   const code = plan.codes.get(item.name);
   if (!code) throw new RangeError(`no code for ${item.name}`);
   const rotation = plan.rotations.get(item.name);
-  const rows = item.rows / item.matrices;
-  const weights = new Float32Array(rows * item.columns);
-  const readMatrix = (m: number): Float32Array => {
-    readTensorRows(files, item, reader, weights, m * rows, rows);
-    return weights;
-  };
-  const turnedMatrices = function* (): Generator<Float32Array, void, undefined> {
-    for (let m = 0; m < item.matrices; m++) {
-      readMatrix(m);
-      if (rotation) rotateRows(weights, rows, rotation, 'forward', threads);
-      yield weights;
+  const rowsEach = item.rows / item.matrices;
+  const most = bandRows(rowsEach, item.columns);
+  const buffer = new Float32Array(most * item.columns);
+  /** The rows of matrix m in bands; each is valid until the next. */
+  const bandsOf = function* (m: number): Generator<Float32Array, void, undefined> {
+    for (let first = 0; first < rowsEach; first += most) {
+      const count = Math.min(most, rowsEach - first);
+      const band = buffer.subarray(0, count * item.columns);
+      readTensorRows(files, item, reader, band, m * rowsEach + first, count);
+      yield band;
     }
   };
-  const levels = levelsFor(item.columns, item.matrices, code, settings.levels, turnedMatrices);
+  const turnedBands = function* (): Generator<Float32Array, void, undefined> {
+    for (let m = 0; m < item.matrices; m++) {
+      for (const band of bandsOf(m)) {
+        if (rotation) rotateRows(band, band.length / item.columns, rotation, 'forward', threads);
+        yield band;
+      }
+    }
+  };
+  const bands = item.matrices * Math.ceil(rowsEach / most);
+  const levels = levelsFor(item.columns, bands, code, settings.levels, turnedBands);
   const before = createTensorStatistics(item.columns, code.groupLength);
   const after = createTensorStatistics(item.columns, code.groupLength);
   const sums = createFigureSums();
   const parts: EncodedRows[] = [];
   const warnings = new Set(foreseenWarnings(item, code, rotation, settings));
   for (let m = 0; m < item.matrices; m++) {
-    readMatrix(m);
-    addRows(before, weights, threads);
     const inputs = inputsOf(run, item, m, warnings);
     const spectrum = inputs?.kind === 'hessian' ? spectrumOf(run, item, m, inputs.H) : undefined;
-    const quantized = quantizeMatrix(weights, {
+    const quantizer = createMatrixQuantizer({
       tensor: item.name,
-      rows,
       columns: item.columns,
       code,
       levels,
@@ -243,16 +257,22 @@ function quantizeTensor(run: Run, item: SelectedTensor): Quantized {
       settings,
       ...(inputs && { inputs }),
       threads,
-      onTurned: (turned) => addRows(after, turned, threads),
     });
-    for (const warning of quantized.hessian?.warnings ?? []) warnings.add(warning);
-    parts.push(quantized.encoded);
-    addFigures(
-      sums,
-      quantized.statistics,
-      quantized.hessian,
-      spectrum && leastLoss(spectrum, quantized, item.columns, code),
-    );
+    const energyBefore = sums.energy;
+    for (const band of bandsOf(m)) {
+      addRows(before, band, threads);
+      const rows = band.length / item.columns;
+      const { encoded, statistics, losses } = quantizer.quantize(band, rows, (turned) =>
+        addRows(after, turned, threads),
+      );
+      parts.push(encoded);
+      addRowFigures(sums, statistics, losses);
+    }
+    const { metric } = quantizer;
+    if (!metric) continue;
+    for (const warning of metric.warnings) warnings.add(warning);
+    const energy = sums.energy - energyBefore;
+    addMetric(sums, metric, spectrum && leastLoss(spectrum, metric.ridge, energy, item.columns, code));
   }
   if (sums.zeroGroups > 0 && settings.zeroGroups === 'code') {
     warnings.add(
@@ -303,16 +323,10 @@ function spectrumOf(run: Run, item: SelectedTensor, m: number, H: Float64Array):
 }
 
 /** What white Gaussian rows of this energy lose at least at this payload, in the damped metric of the inputs. */
-function leastLoss(
-  spectrum: Float64Array,
-  { statistics, hessian }: QuantizedMatrix,
-  columns: number,
-  code: PyramidCode,
-): number {
-  const ridge = hessian?.ridge ?? 0;
+function leastLoss(spectrum: Float64Array, ridge: number, energy: number, columns: number, code: PyramidCode): number {
   const damped = spectrum.map((value) => Math.max(0, value) + ridge);
   const mean = damped.reduce((sum, value) => sum + value, 0) / damped.length;
-  return hessianBound(damped, payloadBits(columns, code)) * statistics.weightEnergy * mean;
+  return hessianBound(damped, payloadBits(columns, code)) * energy * mean;
 }
 
 /** The report's body: sizes from what was written, figures from the records, also those of an earlier run. */

@@ -4,7 +4,7 @@ import type { Cell } from '../report/csv.js';
 import { numberOfReport, type ReportObject, toJsonValue } from '../report/values.js';
 import { payloadBits } from './code-choices.js';
 import type { EncodeStatistics } from './encode-rows.js';
-import type { HessianFigures } from './quantize-matrix.js';
+import type { MatrixMetric, RowLosses } from './quantize-matrix.js';
 import type { AllocationMode } from './settings.js';
 import type { SelectedTensor } from './tensor-selection.js';
 import type { TensorFigures } from './tensor-statistics.js';
@@ -278,13 +278,8 @@ export function createFigureSums(): FigureSums {
   };
 }
 
-/** Adds a matrix; `bound` is the least loss that white Gaussian rows of its energy have. */
-export function addFigures(
-  sums: FigureSums,
-  statistics: EncodeStatistics,
-  hessian: HessianFigures | undefined,
-  bound: number | undefined,
-): void {
+/** Adds rows. */
+export function addRowFigures(sums: FigureSums, statistics: EncodeStatistics, losses?: RowLosses): void {
   const alive = statistics.groups - statistics.zeroGroups;
   sums.energy += statistics.weightEnergy;
   sums.decoded += statistics.decodedEnergy;
@@ -296,14 +291,17 @@ export function addFigures(
   sums.groups += alive;
   sums.zeroGroups += statistics.zeroGroups;
   sums.wideScales += statistics.singleScales;
-  if (!hessian) return;
+  sums.outputEnergy += losses?.outputEnergy ?? 0;
+  sums.loss += losses?.loss ?? 0;
+  sums.plainLoss += losses?.plainLoss ?? 0;
+}
+
+/** Adds what the rows of one matrix have in common; `bound` is what white Gaussian rows of its energy lose at least. */
+export function addMetric(sums: FigureSums, metric: MatrixMetric, bound: number | undefined): void {
   sums.matrices++;
-  sums.outputEnergy += hessian.outputEnergy;
-  sums.loss += hessian.loss;
-  sums.plainLoss += hessian.plainLoss;
-  sums.damping = Math.max(sums.damping, hessian.damping);
-  sums.tokens = sums.matrices === 1 ? hessian.tokens : Math.min(sums.tokens, hessian.tokens);
-  sums.dead += hessian.deadInputs.length;
+  sums.damping = Math.max(sums.damping, metric.damping);
+  sums.tokens = sums.matrices === 1 ? metric.tokens : Math.min(sums.tokens, metric.tokens);
+  sums.dead += metric.deadInputs.length;
   sums.bound += bound ?? Number.NaN;
 }
 

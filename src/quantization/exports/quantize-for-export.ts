@@ -1,7 +1,7 @@
 import type { EncodedRows } from '../../kernels/pyramid.js';
 import { feedbackCoupling } from '../block-coupling.js';
 import { clearDeadInputs, factorHessian } from '../hessian.js';
-import { levelsFor, type MatrixInputs, quantizeMatrix } from '../quantize-matrix.js';
+import { createMatrixQuantizer, levelsFor, type MatrixInputs } from '../quantize-matrix.js';
 import type { QuantizeSettings } from '../settings.js';
 import { type ExportRows, isStepRows, wholeRows } from './carriers.js';
 import { constraintsOf, type ExportFormat, exportCode, exportGroupLength } from './export-format.js';
@@ -43,9 +43,8 @@ export function quantizeForExport(weights: Float32Array, request: ExportMatrixRe
   if (gainPolicy === 'step') return quantizeSteps(weights, request);
   const code = exportCode(format, request.groupLength);
   const levels = levelsFor(columns, 1, code, settings.levels, () => [weights]);
-  const { encoded, hessian } = quantizeMatrix(weights, {
+  const quantizer = createMatrixQuantizer({
     tensor,
-    rows,
     columns,
     code,
     levels,
@@ -53,11 +52,12 @@ export function quantizeForExport(weights: Float32Array, request: ExportMatrixRe
     ...(inputs && { inputs }),
     ...(threads !== undefined && { threads }),
   });
+  const { encoded, losses } = quantizer.quantize(weights, rows);
   return {
     coded: encoded,
     ...errorOf(weights, encoded, threads),
-    warnings: hessian?.warnings ?? [],
-    ...(hessian && { hessianLoss: hessian.loss }),
+    warnings: quantizer.metric?.warnings ?? [],
+    ...(losses && { hessianLoss: losses.loss }),
   };
 }
 
