@@ -3,14 +3,11 @@ import { basename, dirname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { InputError } from '../src/errors.js';
 import { sha256Files } from '../src/formats/hash.js';
-import { resolveModelPath } from '../src/formats/hub.js';
 import { createInputLedger, expandSources, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
 import { type ModelFiles, openModelFiles } from '../src/models/model-files.js';
 import { dequantizeModel } from '../src/quantization/dequantize.js';
-import { SENSITIVITY_TOKENS } from '../src/quantization/divergence-sensitivity.js';
 import { exportQuantized } from '../src/quantization/export-quantized.js';
-import { EXPORT_FORMATS, type ExportFormat } from '../src/quantization/exports/export-format.js';
-import { foresee, quantizingBytes } from '../src/quantization/foresee.js';
+import { quantizingBytes } from '../src/quantization/foresee.js';
 import { uniformError } from '../src/quantization/plan-codes.js';
 import {
   type QuantizeModelArguments,
@@ -24,13 +21,11 @@ import {
   TENSOR_COLUMNS,
   tensorRow,
 } from '../src/quantization/quantize-report.js';
-import type { QuantizeSettings } from '../src/quantization/settings.js';
-import { sourceBits } from '../src/quantization/source-bits.js';
-import { parsePatterns, selectTensors, type TensorSelection } from '../src/quantization/tensor-selection.js';
+import { selectTensors } from '../src/quantization/tensor-selection.js';
 import { buildReport, writeReport } from '../src/report/json.js';
 import { createProgress, type Progress } from '../src/report/progress.js';
-import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
-import { type ReportValue, reportObject } from '../src/report/values.js';
+import { summaryTable } from '../src/report/summary-table.js';
+import { reportObject } from '../src/report/values.js';
 import { prepareAsserts } from './edge-asserts.js';
 import { openOutputs } from './edge-outputs.js';
 import { parseChoice, parseInteger } from './edge-values.js';
@@ -39,61 +34,29 @@ import { noticeSlowKernels } from './kernel-notice.js';
 import { PRECISION_OPTION, parsePrecision } from './model-session.js';
 import { type Calibration, prepareHessians } from './quantize-calibration.js';
 import { evaluateQuantized } from './quantize-evaluation.js';
+import { addCodeOptions, addSubjectOptions } from './quantize-pvq-options.js';
 import {
-  addCodeOptions,
-  addSubjectOptions,
-  type CodeOptions,
-  parseSettings,
-  type RotationOption,
-  type SubjectOptions,
-} from './quantize-pvq-options.js';
+  DTYPES,
+  FORMATS,
+  isExport,
+  openSubject,
+  type QuantizeOptions,
+  type QuantizeShared,
+  SHARED,
+  type Subject,
+} from './quantize-pvq-subject.js';
+import {
+  calibrationBody,
+  evaluationParameters,
+  parametersOf,
+  planRows,
+  sensitivityTokens,
+  summary,
+} from './quantize-pvq-summary.js';
 import { runInThread } from './run-in-thread.js';
 import { type RunTimings, startRunTimings } from './run-timings.js';
-import { addScoredTextOptions, type ScoredTextOptions } from './scored-text.js';
-import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
-
-const SHARED = [
-  'model',
-  'data',
-  'dataFormat',
-  'textSplit',
-  'textField',
-  'limit',
-  'out',
-  'report',
-  'table',
-  'plot',
-  'seed',
-  'threads',
-  'maxMemory',
-  'device',
-  'context',
-  'stride',
-  'assert',
-  'baseline',
-  'timings',
-  'quiet',
-  'dryRun',
-  'force',
-  'resume',
-] as const satisfies readonly (keyof SharedOptions)[];
-
-export type QuantizeShared = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
-
-const FORMATS = ['pvq', 'dequantized', ...EXPORT_FORMATS] as const;
-type OutputFormat = (typeof FORMATS)[number];
-const DTYPES = ['bf16', 'f16', 'f32'] as const;
-
-/** Options of this command alone, as commander gives them. */
-export interface QuantizeOptions extends CodeOptions, SubjectOptions, ScoredTextOptions {
-  format?: string;
-  dtype?: string;
-  evalData?: string[];
-  evalTokens?: string;
-  choices?: string[];
-  activations?: string;
-  precision?: string;
-}
+import { addScoredTextOptions } from './scored-text.js';
+import { attachShared } from './shared-options.js';
 
 /** Declares `surprisal quantize-pvq`. */
 export function configure(command: Command): void {
@@ -110,22 +73,6 @@ export function configure(command: Command): void {
     .action(async () => {
       process.exitCode = await run(await read(), command.opts<QuantizeOptions>());
     });
-}
-
-/** Everything that is known before a tensor is read. */
-interface Subject {
-  readonly spec: string;
-  readonly path: string;
-  readonly out: string;
-  readonly format: OutputFormat;
-  readonly files: ModelFiles;
-  readonly selection: TensorSelection;
-  readonly patterns: { readonly tensors: readonly string[]; readonly keep: readonly string[] };
-  readonly settings: QuantizeSettings;
-  readonly rotation: RotationOption;
-  /** Calibration texts; Hessians may come from a file alone. */
-  readonly data: readonly string[];
-  readonly calibrated: boolean;
 }
 
 async function run(options: QuantizeShared, own: QuantizeOptions): Promise<number> {
@@ -197,68 +144,6 @@ async function run(options: QuantizeShared, own: QuantizeOptions): Promise<numbe
 
 /** What a run leaves beside its output while it works. */
 const WORK_KINDS = ['fused', 'hessians.safetensors', 'pvq'] as const;
-
-async function openSubject(options: QuantizeShared, own: QuantizeOptions): Promise<Subject> {
-  const spec = requireOption(options.model, '--model', 'a model directory or a .gguf file');
-  const out = requireOption(options.out, '--out', 'the directory (or file) to write');
-  const format = parseChoice('--format', own.format ?? 'pvq', FORMATS);
-  const location = resolveModelPath(spec, process.env);
-  if (location.kind === 'onnx') {
-    throw new InputError(`${spec}: the weights of an ONNX export are not read; name a model directory or a .gguf file`);
-  }
-  const data = options.data.length > 0 ? await expandSources(options.data) : [];
-  const hessiansGiven = own.hessians !== undefined && existsSync(own.hessians);
-  if (own.hessians !== undefined && !hessiansGiven && data.length === 0) {
-    throw new InputError(`${own.hessians}: no such file of Hessians; give --data to make it`);
-  }
-  const calibrated = data.length > 0 || hessiansGiven;
-  if (own.imatrix !== undefined && calibrated) {
-    throw new InputError('--imatrix stands for calibration text: leave out --data and --hessians');
-  }
-  for (const [flag, value] of [
-    ['--calib-tokens', own.calibTokens],
-    ['--calib-length', own.calibLength],
-  ] as const) {
-    if (value !== undefined && data.length === 0) throw new InputError(`${flag} needs --data`);
-  }
-  if (own.dtype !== undefined && format !== 'dequantized') throw new InputError('--dtype needs --format dequantized');
-  const { settings, rotation } = parseSettings(own, {
-    seed: options.seed,
-    calibrated,
-    text: data.length > 0,
-    weighted: own.imatrix !== undefined,
-    ...(isExport(format) && { exported: format }),
-  });
-  const files = openModelFiles(location.path);
-  try {
-    const patterns = { tensors: parsePatterns(own.tensors ?? []), keep: parsePatterns(own.keep ?? []) };
-    const selection = selectTensors(files, patterns);
-    checkSource(spec, files, selection, settings, own);
-    return { spec, path: location.path, out, format, files, selection, patterns, settings, rotation, data, calibrated };
-  } catch (error) {
-    files.store.close();
-    throw error;
-  }
-}
-
-/** A source that has lost bits already is taken only when it is asked for, and never at its own rate or above. */
-function checkSource(
-  spec: string,
-  files: ModelFiles,
-  { selected }: TensorSelection,
-  { rate }: QuantizeSettings,
-  own: QuantizeOptions,
-): void {
-  const source = sourceBits(files, selected);
-  if (!source.quantized) return;
-  const what = `${spec}: is quantised already (${source.types.join(', ')}, ${source.bitsPerWeight.toFixed(3)} bits per weight)`;
-  if (own.allowRequantize !== true) {
-    throw new InputError(`${what}: errors would come on top of errors; --allow-requantize takes it all the same`);
-  }
-  if (rate.kind === 'bpw' && rate.bitsPerWeight >= source.bitsPerWeight) {
-    throw new InputError(`${what}: --bpw ${rate.bitsPerWeight} is not below that; ask for fewer bits`);
-  }
-}
 
 function checkTarget(out: string, options: QuantizeShared): void {
   if (existsSync(out) && !options.force && !options.resume) {
@@ -418,14 +303,6 @@ async function quantize(
   return { body: result.body, calibration };
 }
 
-function sensitivityTokens({ sensitivityTokens: text }: QuantizeOptions): number {
-  return text === undefined ? SENSITIVITY_TOKENS : parseInteger('--sensitivity-tokens', text, 1);
-}
-
-function isExport(format: OutputFormat): format is ExportFormat {
-  return format !== 'pvq' && format !== 'dequantized';
-}
-
 interface EvaluationSources {
   readonly data: readonly string[];
   readonly choices: readonly string[];
@@ -461,141 +338,4 @@ async function evaluate(context: RunContext, sources: EvaluationSources): Promis
     ledger,
     onTokens: (tokens) => progress.update(tokens, 'evaluate'),
   });
-}
-
-function calibrationBody(calibration: Calibration | undefined): Pick<QuantizeBody, 'calibration'> {
-  return {
-    calibration: calibration
-      ? {
-          tokens: calibration.tokens,
-          window_tokens: calibration.windowTokens,
-          text_sha256: calibration.textSha256,
-          unreached_inputs: calibration.unreached,
-        }
-      : null,
-  };
-}
-
-/** Options that decide the bytes of the output. */
-function parametersOf(
-  { spec, settings, rotation, patterns, format }: Subject,
-  options: QuantizeShared,
-  own: QuantizeOptions,
-): Record<string, ReportValue> {
-  const { rate, feedback, cap, seed: _, rotation: __, ...rest } = settings;
-  return {
-    model: spec,
-    format,
-    dtype: format === 'dequantized' ? (own.dtype ?? 'bf16') : null,
-    bpw: rate.kind === 'bpw' ? rate.bitsPerWeight : null,
-    pulses: rate.kind === 'code' ? rate.pulses : null,
-    gain_bits: rate.kind === 'code' ? rate.gainBits : null,
-    group_lengths: [...settings.groupLengths],
-    super_group: settings.superGroup,
-    rotation,
-    levels: rest.levels,
-    gain: rest.gain,
-    search: rest.search,
-    cap: cap?.positive ?? null,
-    zero_groups: rest.zeroGroups,
-    allocation: rest.allocation,
-    sensitivity_tokens: rest.allocation === 'kl' ? sensitivityTokens(own) : null,
-    error_feedback: feedback.errorFeedback,
-    metric_search: feedback.metricSearch,
-    row_refit: feedback.rowRefit,
-    gain_refit: feedback.gainRefit,
-    passes: feedback.passes,
-    damping: feedback.damping,
-    act_order: feedback.actOrder,
-    tensors: [...patterns.tensors],
-    keep: [...patterns.keep],
-    data: [...options.data],
-    data_format: options.dataFormat ?? null,
-    text_split: options.textSplit,
-    text_field: options.textField,
-    limit: options.limit ?? null,
-    calib_tokens: own.calibTokens === undefined ? null : Number(own.calibTokens),
-    calib_length: own.calibLength === undefined ? null : Number(own.calibLength),
-    hessians: own.hessians ?? null,
-    imatrix: own.imatrix ?? null,
-    context: options.context ?? null,
-    precision: own.precision ?? 'f32',
-    device: options.device,
-    seed: options.seed,
-  };
-}
-
-function evaluationParameters(own: QuantizeOptions): Record<string, ReportValue> {
-  return {
-    eval_data: [...(own.evalData ?? [])],
-    eval_tokens: own.evalTokens === undefined ? null : Number(own.evalTokens),
-    choices: [...(own.choices ?? [])],
-    activations: own.activations ?? null,
-    convention: own.convention ?? null,
-  };
-}
-
-/** Lines of `--dry-run`: what would be read and written, and the memory that it takes. */
-function planRows(
-  { files, selection, settings, rotation, calibrated, format }: Subject,
-  options: QuantizeShared,
-  own: QuantizeOptions,
-): SummaryCell[][] {
-  const foreseen = foresee(files, selection, settings, calibrated);
-  return [
-    ['tensors to quantise', selection.selected.length],
-    ['their weights', foreseen.weights],
-    ['tensors kept', selection.kept.length],
-    ['bytes read', foreseen.sourceBytes],
-    ['format', format],
-    ['rotation', rotation],
-    ['bits per quantised weight, files', foreseen.bitsPerWeight],
-    ['bytes of quantised tensors', foreseen.quantizedBytes],
-    ['bytes of the whole model', foreseen.modelBytes],
-    ['SQNR expected of white rows, dB', foreseen.expectedSqnrDb],
-    [
-      'allocation',
-      foreseen.measured ? settings.allocation : `${settings.allocation} (measured first; plan by weights)`,
-    ],
-    ['calibration tokens', calibrated ? (own.calibTokens ?? 'all, at most 65536') : 'none'],
-    ['largest tensor, weights', foreseen.largestTensor],
-    ['peak memory of quantising in bytes, about', foreseen.peakBytes],
-    ['memory limit in bytes', options.maxMemory],
-  ];
-}
-
-function summary(body: QuantizeBody, out: string): string {
-  const { quantized, kept, whole_model: whole, evaluation } = body;
-  const rows: SummaryCell[][] = [
-    ['quantised', quantized.tensors, quantized.weights, quantized.bytes, quantized.bits_per_weight],
-    ['kept', kept.tensors, kept.weights, kept.bytes, kept.bits_per_weight],
-    ['whole model', whole.tensors, whole.weights, whole.bytes, whole.bits_per_weight],
-  ];
-  const figures: SummaryCell[][] = [
-    ['SQNR, dB', body.sqnr_db],
-    ['below the Shannon bound of its payload, dB', body.mean_below_shannon_db],
-  ];
-  if (body.hessian_loss_relative !== null) figures.push(['relative output error', body.hessian_loss_relative]);
-  if (evaluation?.predictions) {
-    const { predictions } = evaluation;
-    figures.push(
-      [`perplexity before (${evaluation.context_tokens} tokens of context)`, predictions.base_perplexity],
-      ['perplexity after', predictions.perplexity],
-      ['mean KL to the original, nats', predictions.mean_kl_nats],
-      ['same most likely token', predictions.top1_agreement],
-    );
-  }
-  if (evaluation?.choices) {
-    figures.push(
-      ['choices: accuracy before', evaluation.choices.before.accuracy],
-      ['choices: accuracy after', evaluation.choices.after.accuracy],
-    );
-  }
-  figures.push(['written to', out]);
-  const warnings = body.warnings.map((warning) => `warning: ${warning}\n`).join('');
-  return (
-    summaryTable(['part', 'tensors', 'weights', 'bytes', 'bits/weight'], rows) +
-    summaryTable(['figure', 'value'], figures) +
-    warnings
-  );
 }
