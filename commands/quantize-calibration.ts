@@ -4,7 +4,11 @@ import type { InputLedger } from '../src/formats/inputs.js';
 import type { ModelFiles } from '../src/models/model-files.js';
 import { calibrate, calibrationReserve } from '../src/quantization/calibration.js';
 import { calibrationWindows, hashWindows } from '../src/quantization/calibration-windows.js';
-import { type DivergenceSensitivity, measureDivergence } from '../src/quantization/divergence-sensitivity.js';
+import {
+  type DivergenceSensitivity,
+  measureDivergence,
+  noiseEnergy,
+} from '../src/quantization/divergence-sensitivity.js';
 import { hashModel, openHessians } from '../src/quantization/hessian-file.js';
 import type { SelectedTensor } from '../src/quantization/tensor-selection.js';
 import type { Progress } from '../src/report/progress.js';
@@ -49,7 +53,7 @@ export interface CalibrationRequest {
     readonly tokens: number;
     /** Fewer calibration tokens are an error. */
     readonly explicit: boolean;
-    readonly relativeEnergy: number;
+    readonly bitsPerWeight: number;
     /** Decimal. */
     readonly seed: string;
   };
@@ -99,6 +103,7 @@ export async function prepareHessians(request: CalibrationRequest): Promise<Cali
       );
     }
     const windows = await windowsFor(request, session, length);
+    checkTokens(request, windows);
     const unreached = existsSync(file)
       ? checkSameText(file, modelSha256, windows)
       : await sumHessians(request, session, { windows, length, modelSha256, memoryBytes: reserveBytes });
@@ -148,22 +153,26 @@ async function sumHessians(
   return unreached;
 }
 
-/** @throws InputError when fewer calibration tokens were asked for than are to be measured on */
+/** @throws InputError when fewer tokens are calibrated on than are to be measured on */
+function checkTokens({ sensitivity }: CalibrationRequest, windows: readonly Int32Array[]): void {
+  const tokens = windows.reduce((sum, window) => sum + window.length, 0);
+  if (!sensitivity?.explicit || tokens >= sensitivity.tokens) return;
+  throw new InputError(
+    `--sensitivity-tokens ${sensitivity.tokens}: there are ${tokens} calibration tokens; ask for fewer`,
+  );
+}
+
 async function measureSensitivity(
   { sensitivity, files, selected, timings, progress }: CalibrationRequest,
   session: ModelSession,
   windows: readonly Int32Array[],
 ): Promise<DivergenceSensitivity | undefined> {
   if (!sensitivity) return undefined;
-  const tokens = windows.reduce((sum, window) => sum + window.length, 0);
-  if (sensitivity.explicit && tokens < sensitivity.tokens) {
-    throw new InputError(
-      `--sensitivity-tokens ${sensitivity.tokens}: there are ${tokens} calibration tokens; ask for fewer`,
-    );
-  }
   timings.begin('measure sensitivities');
   return measureDivergence(session.host, files, selected, {
-    ...sensitivity,
+    tokens: sensitivity.tokens,
+    relativeEnergy: noiseEnergy(sensitivity.bitsPerWeight),
+    seed: sensitivity.seed,
     windows,
     progress(done, all) {
       progress.setTotal(all);

@@ -8,7 +8,6 @@ import { type ModelFiles, openModelFiles } from '../src/models/model-files.js';
 import { dequantizeModel } from '../src/quantization/dequantize.js';
 import { exportQuantized } from '../src/quantization/export-quantized.js';
 import { quantizingBytes } from '../src/quantization/foresee.js';
-import { uniformError } from '../src/quantization/plan-codes.js';
 import {
   type QuantizeModelArguments,
   type QuantizeProgress,
@@ -21,6 +20,7 @@ import {
   TENSOR_COLUMNS,
   tensorRow,
 } from '../src/quantization/quantize-report.js';
+import type { QuantizeSettings } from '../src/quantization/settings.js';
 import { selectTensors } from '../src/quantization/tensor-selection.js';
 import { buildReport, writeReport } from '../src/report/json.js';
 import { createProgress, type Progress } from '../src/report/progress.js';
@@ -32,7 +32,7 @@ import { parseChoice, parseInteger } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
 import { noticeSlowKernels } from './kernel-notice.js';
 import { PRECISION_OPTION, parsePrecision } from './model-session.js';
-import { type Calibration, prepareHessians } from './quantize-calibration.js';
+import { type Calibration, type CalibrationRequest, prepareHessians } from './quantize-calibration.js';
 import { evaluateQuantized } from './quantize-evaluation.js';
 import { addCodeOptions, addSubjectOptions } from './quantize-pvq-options.js';
 import {
@@ -207,6 +207,16 @@ async function fusedSource(context: RunContext): Promise<{ path: string; files: 
   return { path, files: openModelFiles(path) };
 }
 
+function sensitivityRequest(
+  { allocation, rate, seed }: QuantizeSettings,
+  own: QuantizeOptions,
+): Pick<CalibrationRequest, 'sensitivity'> {
+  if (allocation !== 'kl' || rate.kind !== 'bpw') return {};
+  const tokens = sensitivityTokens(own);
+  const explicit = own.sensitivityTokens !== undefined;
+  return { sensitivity: { tokens, explicit, bitsPerWeight: rate.bitsPerWeight, seed } };
+}
+
 async function quantize(
   context: RunContext,
   modelDigests: readonly InputDigest[],
@@ -229,14 +239,7 @@ async function quantize(
         ...(own.calibTokens !== undefined && { tokens: parseInteger('--calib-tokens', own.calibTokens, 1) }),
         ...(own.calibLength !== undefined && { length: parseInteger('--calib-length', own.calibLength, 1) }),
         file: own.hessians ?? beside('hessians.safetensors'),
-        ...(subject.settings.allocation === 'kl' && {
-          sensitivity: {
-            tokens: sensitivityTokens(own),
-            explicit: own.sensitivityTokens !== undefined,
-            relativeEnergy: uniformError(source.files, selection.selected, subject.settings),
-            seed: subject.settings.seed,
-          },
-        }),
+        ...sensitivityRequest(subject.settings, own),
         ledger,
         progress,
         timings,

@@ -8,10 +8,8 @@ import { InputError } from '../src/errors.js';
 import { createInputLedger, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
 import { startEngine } from '../src/models/engine-host.js';
 import { type DivergenceSensitivity, SENSITIVITY_TOKENS } from '../src/quantization/divergence-sensitivity.js';
-import { uniformError } from '../src/quantization/plan-codes.js';
 import { quantizeModel } from '../src/quantization/quantize-model.js';
 import { measureMethod } from '../src/quantization/rate-distortion.js';
-import type { QuantizeSettings } from '../src/quantization/settings.js';
 import type { LeftOut, SweepCandidate } from '../src/quantization/sweep-plan.js';
 import { pvqPoints, pvqSettings } from '../src/quantization/sweep-pvq.js';
 import { type SweepChoices, type SweepRow, sweepTotals } from '../src/quantization/sweep-report.js';
@@ -157,26 +155,13 @@ async function calibrated(work: SweepWork, folder: string): Promise<Moments & { 
 }
 
 /** Noise of the middle one of the rates that are allocated by their effect on predictions. */
-function sensitivityRequest({ subject, options, damping }: SweepWork): CalibrationRequest['sensitivity'] {
-  const runs = subject.plan.candidates.flatMap(({ run }) =>
-    run.kind === 'pvq' && run.variant.allocation === 'kl' ? run : [],
+function sensitivityRequest({ subject, options }: SweepWork): CalibrationRequest['sensitivity'] {
+  const rates = subject.plan.candidates.flatMap(({ run }) =>
+    run.kind === 'pvq' && run.variant.allocation === 'kl' ? run.bitsPerWeight : [],
   );
-  const middle = runs.sort((a, b) => a.bitsPerWeight - b.bitsPerWeight)[Math.floor(runs.length / 2)];
-  if (!middle) return undefined;
-  const seed = String(options.seed);
-  const settings = pvqSettings(middle.variant, middle.bitsPerWeight, { seed, damping });
-  const relativeEnergy = errorAt(subject, settings, middle.bitsPerWeight);
-  return { tokens: SENSITIVITY_TOKENS, explicit: false, relativeEnergy, seed };
-}
-
-/** The error that codes of this rate leave; the Shannon bound of white rows where there are none, and rows are left out. */
-function errorAt({ files, selection }: SweepSubject, settings: QuantizeSettings, bitsPerWeight: number): number {
-  try {
-    return uniformError(files, selection.selected, settings);
-  } catch (error) {
-    if (!(error instanceof InputError)) throw error;
-    return 4 ** -bitsPerWeight;
-  }
+  if (rates.length === 0) return undefined;
+  const bitsPerWeight = rates.sort((a, b) => a - b)[Math.floor(rates.length / 2)];
+  return { tokens: SENSITIVITY_TOKENS, explicit: false, bitsPerWeight, seed: String(options.seed) };
 }
 
 /** Engines that fit beside the original's. */

@@ -6,11 +6,19 @@ import type { SelectedTensor } from './tensor-selection.js';
 /** Tokens that predictions are compared on where `--sensitivity-tokens` does not say. */
 export const SENSITIVITY_TOKENS = 1024;
 
+/**
+ * Energy of the noise for a rate: the error of white Gaussian rows at the Shannon bound. Results hardly depend on it; below
+ * the floor, rounding of f32 would be heard.
+ */
+export function noiseEnergy(bitsPerWeight: number): number {
+  return Math.max(4 ** -bitsPerWeight, 1e-3);
+}
+
 export interface DivergenceRequest {
   /** Windows of calibration; about `tokens` of them are taken, spread over all. */
   readonly windows: readonly Int32Array[];
   readonly tokens: number;
-  /** Energy of the noise relative to that of each row: the error that is expected at the rate asked for. */
+  /** Energy of the noise relative to that of each row, see {@link noiseEnergy}. */
   readonly relativeEnergy: number;
   /** Decimal. */
   readonly seed: string;
@@ -105,7 +113,7 @@ export function separableTable(
 }
 
 /**
- * Measures what errors of each tensor cost in the predictions: noise on all selected tensors of one role, then on all of
+ * Measures what errors of each tensor cost in the predictions, an extension of this tool: noise on all selected tensors of one role, then on all of
  * one layer, and the mean KL to the original. The two margins give every tensor its part by {@link separableTable};
  * tensors of one layer and role (experts) share theirs by weights.
  */

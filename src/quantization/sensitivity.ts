@@ -12,8 +12,6 @@ export interface Sensitivity {
    * leaves it, sum over blocks of tr(M_b) / n, or plain, tr(H) / n, times the energy. Null without a Hessian.
    */
   readonly loss: number | null;
-  /** The plain one. Null without a Hessian. */
-  readonly plainLoss: number | null;
   /** tr(W H W^T). Null without a Hessian. */
   readonly outputEnergy: number | null;
 }
@@ -63,9 +61,10 @@ export function measureSensitivity(
   if (rotation) rotateRows(weights, rows, rotation, 'forward', threads);
   const energy = energyOf(weights);
   const outputs = timesFactor(weights, rows, factor, threads);
-  const plainCost = factor.diagonal.reduce((sum, value) => sum + value, 0) / n;
-  const meanCost = options.errorFeedback ? meanBlockTrace(factor.packed, n, options.blockColumns) : plainCost;
-  return { energy, loss: energy * meanCost, plainLoss: energy * plainCost, outputEnergy: energyOf(outputs) };
+  const meanCost = options.errorFeedback
+    ? meanBlockTrace(factor.packed, n, options.blockColumns)
+    : factor.diagonal.reduce((sum, value) => sum + value, 0) / n;
+  return { energy, loss: energy * meanCost, outputEnergy: energyOf(outputs) };
 }
 
 /** Sum over blocks of the squared entries of R_bb, which is that of tr(M_b), a column. */
