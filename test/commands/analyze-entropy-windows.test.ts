@@ -104,7 +104,7 @@ describe.each(['attention', 'layers'])('%s', (view) => {
   const base = ['--model', MODEL, '--data', PIECES, '--context', '128'];
 
   it('writes the same bytes for 1, 2 and 4 threads', () => {
-    const long = ['--model', MODEL, '--data', TEXT, '--limit', '1'];
+    const long = ['--model', MODEL, '--data', PIECES, '--limit', '9'];
     const tables: string[] = [];
     const reports = [1, 2, 4].map((threads) => {
       const report = out(`${view}-threads-${threads}.json`);
@@ -120,11 +120,12 @@ describe.each(['attention', 'layers'])('%s', (view) => {
   });
 
   it('unites shards to the bytes of a run without', () => {
+    const some = [...base, '--limit', '8'];
     const whole = out(`${view}-whole.json`);
-    expect(run(view, ...base, '--report', whole, '--quiet').code).toBe(0);
+    expect(run(view, ...some, '--report', whole, '--quiet').code).toBe(0);
     const parts = [0, 1, 2].map((shard) => {
       const report = out(`${view}-shard-${shard}.json`);
-      expect(run(view, ...base, '--shard', `${shard}/3`, '--report', report, '--quiet').code).toBe(0);
+      expect(run(view, ...some, '--shard', `${shard}/3`, '--report', report, '--quiet').code).toBe(0);
       return report;
     });
     const united = out(`${view}-united.json`);
