@@ -6,6 +6,7 @@ import { calibrate, calibrationReserve } from '../src/quantization/calibration.j
 import { calibrationWindows, hashWindows } from '../src/quantization/calibration-windows.js';
 import {
   type DivergenceSensitivity,
+  divergenceReserve,
   measureDivergence,
   noiseEnergy,
 } from '../src/quantization/divergence-sensitivity.js';
@@ -89,11 +90,16 @@ export async function prepareHessians(request: CalibrationRequest): Promise<Cali
     return describe(request, modelSha256);
   }
   timings.begin('calibrate');
-  const reserveBytes = calibrationReserve(files.description, {
+  const memoryBytes = calibrationReserve(files.description, {
     tokens: request.tokens ?? MOST_CALIBRATION_TOKENS,
     maxMemoryBytes: options.maxMemory,
     precision,
   });
+  const noiseBytes = request.sensitivity
+    ? divergenceReserve(files, request.selected, { tokens: request.sensitivity.tokens, precision })
+    : 0;
+  // One after the other: first the Hessians, then the noise.
+  const reserveBytes = Math.max(memoryBytes, noiseBytes);
   const session = await openModelSession(request.spec, { ...options, precision, reserveBytes });
   try {
     const length = request.length ?? session.context;
@@ -106,7 +112,7 @@ export async function prepareHessians(request: CalibrationRequest): Promise<Cali
     checkTokens(request, windows);
     const unreached = existsSync(file)
       ? checkSameText(file, modelSha256, windows)
-      : await sumHessians(request, session, { windows, length, modelSha256, memoryBytes: reserveBytes });
+      : await sumHessians(request, session, { windows, length, modelSha256, memoryBytes });
     const divergence = await measureSensitivity(request, session, windows);
     return { ...describe(request, modelSha256), unreached, ...(divergence && { divergence }) };
   } finally {

@@ -52,6 +52,20 @@ export function sensitivityWindows(windows: readonly Int32Array[], tokens: numbe
   return chosen;
 }
 
+/** Bytes beside the engine: the noisy weights of a layer and three residual streams. */
+export function divergenceReserve(
+  { description }: ModelFiles,
+  selected: readonly SelectedTensor[],
+  run: { readonly tokens: number; readonly precision: 'f32' | 'f64' },
+): number {
+  const byLayer = new Map<number, number>();
+  for (const { layer, rows, columns } of selected) {
+    if (layer >= 0) byLayer.set(layer, (byLayer.get(layer) ?? 0) + rows * columns);
+  }
+  const weights = Math.max(0, ...byLayer.values());
+  return (weights + 3 * run.tokens * description.hiddenSize) * (run.precision === 'f32' ? 4 : 8);
+}
+
 /** Weights of the engine that the selected tensors hold, by tensor. */
 function engineWeights(files: ModelFiles, selected: readonly SelectedTensor[]): Map<string, NoisyWeight[]> {
   const found = new Map<string, NoisyWeight[]>(selected.map(({ name }) => [name, []]));

@@ -47,8 +47,8 @@ export interface CodePlanRequest {
 /**
  * Power of the measured sensitivities that bits follow. Below one, because what a sensitive tensor loses is known less well
  * than its order: layers and roles are taken as independent, and predictions saturate under large errors. Of 0.5, 0.75 and
- * 1, tried at 2.25, 3 and 4 bits on three models, this one gave the lowest geometric mean of KL (docs/quantize-pvq.md);
- * so did leaving out the part of white errors that feedback removes by the tensor's own Hessian.
+ * 1, tried at 2.25, 3 and 4 bits on three models, this one gave the lowest geometric mean of KL (docs/quantize-pvq.md).
+ * A factor for the part of white errors that feedback leaves, by the tensor's own Hessian, made eight of nine worse.
  */
 const SENSITIVITY_EXPONENT = 0.75;
 
