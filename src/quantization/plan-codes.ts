@@ -147,13 +147,19 @@ function allocated(
 ): readonly CodeChoice[] {
   const { selected, settings } = request;
   const byShape = new Map<string, CodeChoice[]>();
+  const byPredictions = divergences.size > 0;
   const choicesOf = ({ rows, columns }: SelectedTensor): CodeChoice[] => {
     const key = `${rows},${columns}`;
-    const choices = byShape.get(key) ?? codeChoices(rows, columns, settings.levels, limitsFor(columns, settings));
-    byShape.set(key, choices);
+    let choices = byShape.get(key);
+    if (!choices) {
+      choices = codeChoices(rows, columns, settings.levels, limitsFor(columns, settings));
+      if (byPredictions)
+        choices = choices.map((choice) => ({ ...choice, relativeError: toNoise(choice.relativeError) }));
+      byShape.set(key, choices);
+    }
     return choices;
   };
-  const sensitivities = divergences.size > 0 ? divergenceWeights(request, divergences) : sensitivitiesOf(request);
+  const sensitivities = byPredictions ? divergenceWeights(request, divergences) : sensitivitiesOf(request);
   const items = selected.map(
     (item, i): AllocationItem => ({
       name: item.name,
@@ -167,8 +173,16 @@ function allocated(
     return sum + signs + layout.tensorBytes(item.name, WIDEST).metadata;
   }, layout.fixedBytes);
   const found: Allocation = allocate(items, bitsPerWeight, fixed);
-  return found.choices;
+  if (!byPredictions) return found.choices;
+  return found.choices.map((choice) => ({ ...choice, relativeError: fromNoise(choice.relativeError) }));
 }
+
+/**
+ * Of a decoded row 1 - e is signal, so that an error of relative energy e is noise of e / (1 - e) to predictions: without
+ * this, tensors of little weight fall below a bit, where feedback and predictions are not linear any more.
+ */
+const toNoise = (error: number): number => error / (1 - error);
+const fromNoise = (noise: number): number => noise / (1 + noise);
 
 /** What the allocator weighs the relative error of each tensor with. */
 function sensitivitiesOf(request: CodePlanRequest): number[] {
