@@ -32,8 +32,9 @@ export type RateSetting =
  * - `energy`: the squared error of the weights, sum |W_t|^2 e_t;
  * - `hessian`: the squared error of the outputs, sum of tr(E H E^T) as feedback leaves it;
  * - `relative`: the same, each tensor's relative to tr(W H W^T) and weighed by its number of weights;
- * - `kl`: the divergence of the predictions from those of the original, sum n_t (c_t / n_t)^0.75 e_t with c_t measured by
- *   noise on the weights (`divergence-sensitivity.ts`). An extension of this tool: the others look at one tensor at a time.
+ * - `kl`: the divergence of the predictions from those of the original, sum n_t (c_t / n_t)^0.75 e_t / (1 - e_t) with c_t
+ *   measured by noise on the weights (`divergence-sensitivity.ts`). An extension of this tool: the others look at one tensor
+ *   at a time.
  */
 export type AllocationMode = 'uniform' | 'energy' | 'hessian' | 'relative' | 'kl';
 
