@@ -185,10 +185,10 @@ describe('the divergence of a model', () => {
       let total = 0;
       for (let t = 0; t < tokens; t++) {
         const [l, z] = [p, q].map((all) => {
-          const row = all.subarray(t * vocabulary, (t + 1) * vocabulary);
+          const row = Array.from(all.subarray(t * vocabulary, (t + 1) * vocabulary));
           const most = row.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
           const sum = row.reduce((a, b) => a + Math.exp(b - most), 0);
-          return Array.from(row, (value) => value - most - Math.log(sum));
+          return row.map((value) => value - most - Math.log(sum));
         });
         l.forEach((value, i) => {
           total += Math.exp(value) * (value - z[i]);
