@@ -1,4 +1,4 @@
-import { searchPulsesReference } from '../kernels/pulse-search-reference.js';
+import { searchPulses } from '../kernels/pulse-search.js';
 import {
   largestPulses,
   type PyramidCode,
@@ -39,13 +39,13 @@ const GROUPS = 1024;
 const SEED = 0x5ca1ab1e;
 
 const shapeErrors = new Map<string, number>();
-const samples = new Map<number, Float64Array>();
+const samples = new Map<number, Float32Array>();
 
-function gaussianGroups(groupLength: number): Float64Array {
+function gaussianGroups(groupLength: number): Float32Array {
   let sample = samples.get(groupLength);
   if (!sample) {
     const random = createRandom(SEED).fork(groupLength);
-    sample = Float64Array.from({ length: GROUPS * groupLength }, () => random.normal());
+    sample = Float32Array.from({ length: GROUPS * groupLength }, () => random.normal());
     samples.set(groupLength, sample);
   }
   return sample;
@@ -67,7 +67,7 @@ function measuredShapeError(groupLength: number, pulses: number): number {
   if (error === undefined) {
     const x = gaussianGroups(groupLength);
     const y = new Int16Array(x.length);
-    searchPulsesReference(x, GROUPS, groupLength, { D: groupLength, K: pulses, mode: 'greedy' }, y);
+    searchPulses(x, GROUPS, groupLength, { D: groupLength, K: pulses, mode: 'greedy' }, y);
     let sum = 0;
     for (let g = 0; g < GROUPS; g++) {
       let xx = 0;
@@ -88,7 +88,7 @@ function measuredShapeError(groupLength: number, pulses: number): number {
 
 /**
  * Mean of 1 - c^2 over Gaussian groups, c the cosine between a group and its code: the part of the energy that the
- * shape loses. From {@link GROUPS} groups of a fixed seed, the same for all K, in double; between points of the grid it
+ * shape loses. From {@link GROUPS} groups of a fixed seed, the same for all K; between points of the grid it
  * is interpolated in the logarithms. (Specification of quantisation, section 3: "shape(D,K) tabulated once by
  * Monte-Carlo on Gaussians".)
  */

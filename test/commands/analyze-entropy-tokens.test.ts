@@ -92,9 +92,9 @@ describe('figures of independent programs', () => {
           '--model',
           MODEL,
           '--data',
-          TEXT,
+          SHORT,
           '--limit',
-          '1',
+          '3',
           '--convention',
           'hf',
           '--context',
@@ -312,9 +312,9 @@ describe('resumed', () => {
       .trimEnd()
       .split('\n')
       .map((line) => JSON.parse(line) as { id: string; text: string });
-    const lines = Array.from({ length: 24 }, (_, i) => {
+    const lines = Array.from({ length: 16 }, (_, i) => {
       const { text: whole } = documents[i % documents.length];
-      return JSON.stringify({ id: String(i), text: whole.slice(0, 5000) });
+      return JSON.stringify({ id: String(i), text: whole.slice(0, 3500) });
     });
     writeFileSync(data, `${lines.join('\n')}\n`);
     const where = out('resumed');

@@ -1,6 +1,7 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { type CodeOptions, parseSettings } from '../../commands/quantize-pvq-options.js';
 import { openSafetensors } from '../../src/formats/safetensors.js';
 import { readReport } from '../../src/report/json.js';
 import { temporaryFolder } from '../formats/collect.js';
@@ -10,6 +11,7 @@ const folder = temporaryFolder();
 const at = (name: string): string => join(folder, name);
 const MODEL = 'fixtures/models/llama-sotu';
 const ONE_LAYER = ['--tensors', '*layers.1.*proj*'];
+const FEW = ['--tensors', '*layers.1.self_attn*'];
 const TEXT = at('text.jsonl');
 const quantize = (...argv: string[]) => surprisal(['quantize-pvq', '--model', MODEL, ...argv]);
 const bytesOf = (directory: string): string => readFileSync(join(directory, 'model.safetensors')).toString('base64');
@@ -100,7 +102,7 @@ describe('quantize-pvq', { timeout: 120_000 }, () => {
   });
 
   it('writes the same bytes for any number of threads, and without native kernels', () => {
-    const own = [...ONE_LAYER, '--bpw', '3', '--data', TEXT, '--calib-tokens', '512', '--calib-length', '128'];
+    const own = [...FEW, '--bpw', '3.2', '--data', TEXT, '--calib-tokens', '256', '--calib-length', '128'];
     const run = (name: string, threads: string, env: Record<string, string> = {}): QuantizeReport => {
       const argv = [
         'quantize-pvq',
@@ -121,7 +123,7 @@ describe('quantize-pvq', { timeout: 120_000 }, () => {
     run('threads-3', '3');
     expect(bytesOf(at('threads-3'))).toBe(bytesOf(at('threads-1')));
     expect(readFileSync(at('threads-3.json'), 'utf8')).toBe(readFileSync(at('threads-1.json'), 'utf8'));
-    expect(one.calibration?.tokens).toBe(512);
+    expect(one.calibration?.tokens).toBe(256);
     for (const tensor of one.tensors) {
       expect(tensor.hessian_loss_relative).toBeLessThan(tensor.hessian_loss_relative_plain ?? 0);
     }
@@ -133,9 +135,9 @@ describe('quantize-pvq', { timeout: 120_000 }, () => {
   });
 
   it('evaluates against the original, with quantised activations too', () => {
-    const evaluation = ['--eval-data', TEXT, '--eval-tokens', '400', '--context', '128'];
+    const evaluation = ['--eval-data', TEXT, '--eval-tokens', '200', '--context', '128'];
     const run = (name: string, ...own: string[]): QuantizeReport => {
-      const argv = [...ONE_LAYER, '--bpw', '4', ...evaluation, ...own, '--quiet'];
+      const argv = [...FEW, '--bpw', '4', ...evaluation, ...own, '--quiet'];
       expect(quantize(...argv, '--out', at(name), '--report', at(`${name}.json`))).toMatchObject({
         code: 0,
         stderr: '',
@@ -230,30 +232,50 @@ describe('what quantize-pvq refuses', { timeout: 60_000 }, () => {
     return ended.stderr;
   };
 
-  it('rates out of reach, codes that do not fit, and options without what they need', () => {
-    expect(refused(...ONE_LAYER, '--bpw', '0.1')).toMatch(/--bpw 0.1 cannot be reached.*between \d\.\d+ and \d/);
-    expect(refused(...ONE_LAYER, '--bpw', '40')).toMatch(/cannot be reached/);
-    expect(refused(...ONE_LAYER, '--bpw', '3', '--pulses', '4')).toMatch(/exclude each other/);
-    expect(refused(...ONE_LAYER, '--pulses', '40000')).toMatch(/--pulses 40000/);
-    expect(refused(...ONE_LAYER, '--group-length', '256', '--pulses', '20')).toMatch(/longer than its rows of 128/);
+  it('rates out of reach and codes that do not fit, before anything is written', () => {
+    expect(refused(...FEW, '--bpw', '0.1')).toMatch(/--bpw 0.1 cannot be reached.*between \d\.\d+ and \d/);
+    expect(refused(...FEW, '--group-length', '256', '--pulses', '20')).toMatch(/longer than its rows of 128/);
     expect(refused('--bpw', '3')).toMatch(/--tensors '\*proj\*'/);
-    expect(refused('--tensors', '*nothing*')).toMatch(/names no matrix/);
-    expect(refused(...ONE_LAYER, '--passes', '3')).toMatch(/--passes needs a Hessian/);
-    expect(refused(...ONE_LAYER, '--calib-tokens', '3')).toMatch(/--calib-tokens needs --data/);
-    expect(refused(...ONE_LAYER, '--format', 'gguf-q3_k')).toMatch(/q3_k/);
-    expect(refused(...ONE_LAYER, '--format', 'gguf-q4_0', '--rotation', 'stored')).toMatch(/no place for a stored rot/);
-    expect(refused(...ONE_LAYER, '--activations', 'int8')).toMatch(/needs --eval-data/);
-    expect(refused(...ONE_LAYER, '--rotation', 'folded')).toMatch(/unknown/);
+    expect(refused(...FEW, '--format', 'gguf-q3_k')).toMatch(/q3_k/);
+    expect(refused(...FEW, '--activations', 'int8')).toMatch(/needs --eval-data/);
+  });
+
+  it('options that contradict each other or lack what they need', () => {
+    const settings = (own: CodeOptions, run: Partial<Parameters<typeof parseSettings>[1]> = {}) =>
+      parseSettings(own, { seed: 0, calibrated: false, text: false, weighted: false, ...run });
+    expect(() => settings({ bpw: '3', pulses: '4' })).toThrow(/exclude each other/);
+    expect(() => settings({ pulses: '40000' })).toThrow(/--pulses 40000/);
+    expect(() => settings({ gainBits: '2' })).toThrow(/needs --pulses/);
+    expect(() => settings({ passes: '3' })).toThrow(/--passes needs a Hessian/);
+    expect(() => settings({ rotation: 'folded' })).toThrow(/unknown/);
+    expect(() => settings({ actOrder: true, rotation: 'stored' }, { calibrated: true })).toThrow(/--act-order needs/);
+    expect(() => settings({ zeroGroups: 'bitmap' }, { calibrated: true })).toThrow(/goes without a Hessian/);
+    expect(() => settings({ rotation: 'stored' }, { weighted: true })).toThrow(/--imatrix weighs columns/);
+    expect(() => settings({ rotation: 'stored' }, { exported: 'gguf-q4_0' })).toThrow(/no place for a stored rotation/);
+    expect(() => settings({ bpw: '3' }, { exported: 'gguf-q4_0' })).toThrow(/blocks of one size/);
+    expect(settings({}).settings).toMatchObject({ rotation: 'stored', levels: 'lloyd', allocation: 'uniform' });
+    expect(settings({ rotation: 'none' }).settings).toMatchObject({ rotation: 'none', levels: 'data' });
   });
 
   it('text that is shorter than asked, and a file of Hessians of another model', () => {
-    const own = [...ONE_LAYER, '--data', TEXT, '--calib-tokens', '1000000', '--quiet'];
+    const own = [...FEW, '--data', TEXT, '--calib-tokens', '1000000', '--quiet'];
     expect(refused(...own)).toMatch(/calibration shorter than asked: the text gives \d+ tokens/);
     const hessians = ['--hessians', at('h.safetensors'), '--quiet'];
-    const made = quantize(...ONE_LAYER, '--data', TEXT, '--calib-tokens', '128', ...hessians, '--out', at('made'));
+    const made = quantize(
+      ...FEW,
+      '--allocation',
+      'uniform',
+      '--data',
+      TEXT,
+      '--calib-tokens',
+      '128',
+      ...hessians,
+      '--out',
+      at('made'),
+    );
     expect(made.code).toBe(0);
     const other = ['quantize-pvq', '--model', 'fixtures/models/llama-sotu-ft-moby', '--out', at('never')];
-    const ended = surprisal([...other, ...ONE_LAYER, '--hessians', at('h.safetensors')]);
+    const ended = surprisal([...other, ...FEW, '--hessians', at('h.safetensors')]);
     expect(ended).toMatchObject({ code: 2, stderr: expect.stringMatching(/Hessians of another model/) });
     expect(refused('--tensors', '*layers.2.*proj*', ...hessians)).toMatch(/no Hessian of layers\.2\.attention_input/);
   });
@@ -270,12 +292,12 @@ describe('what quantize-pvq refuses', { timeout: 60_000 }, () => {
     const broken = surprisal(['quantize-pvq', '--model', at('nan'), ...ONE_LAYER, '--out', at('never'), '--quiet']);
     expect(broken.code).toBe(2);
     expect(broken.stderr).toMatch(/down_proj.weight": 1 of 49152 weights are not finite.*row 5, column 7/);
-    const again = surprisal(['quantize-pvq', '--model', at('made'), ...ONE_LAYER, '--out', at('never')]);
+    const again = surprisal(['quantize-pvq', '--model', at('made'), ...FEW, '--out', at('never')]);
     expect(again.stderr).toMatch(/is quantised already \(PVQ, .*--allow-requantize/);
     const below = ['--allow-requantize', '--bpw', '3.9', '--out', at('never')];
-    const above = surprisal(['quantize-pvq', '--model', at('made'), ...ONE_LAYER, ...below]);
+    const above = surprisal(['quantize-pvq', '--model', at('made'), ...FEW, ...below]);
     expect(above).toMatchObject({ code: 2, stderr: expect.stringMatching(/--bpw 3\.9 is not below that/) });
-    expect(quantize(...ONE_LAYER, '--out', at('made'))).toMatchObject({
+    expect(quantize(...FEW, '--out', at('made'))).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(/made: exists; pass --force/),
     });
