@@ -78,7 +78,7 @@ for (const [model, tensors] of MODELS) {
     const figures = [row.bits_per_weight, row.model_bits_per_weight, row.sqnr_db, perplexity, error, kl, klError, top];
     lines.push([model, row.id, ...figures].join(','));
   }
-  copyFileSync(plot, `docs/papers/pyramid-quantisation-${model}.svg`);
+  if (model === MODELS[0][0]) copyFileSync(plot, 'docs/papers/pyramid-quantisation.svg');
 }
 writeFileSync('docs/papers/pyramid-quantisation.csv', `${lines.join('\n')}\n`);
 rmSync(folder, { recursive: true });
