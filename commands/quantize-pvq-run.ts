@@ -8,6 +8,7 @@ import { type ModelFiles, openModelFiles } from '../src/models/model-files.js';
 import { dequantizeModel } from '../src/quantization/dequantize.js';
 import { exportQuantized } from '../src/quantization/export-quantized.js';
 import { quantizingBytes } from '../src/quantization/foresee.js';
+import { fuseIntoDirectory } from '../src/quantization/fuse-job.js';
 import {
   type QuantizeModelArguments,
   type QuantizeProgress,
@@ -21,6 +22,7 @@ import {
   tensorRow,
 } from '../src/quantization/quantize-report.js';
 import type { QuantizeSettings } from '../src/quantization/settings.js';
+import { sourceRecord } from '../src/quantization/source-bits.js';
 import { selectTensors } from '../src/quantization/tensor-selection.js';
 import { buildReport, writeReport } from '../src/report/json.js';
 import { createProgress, type Progress } from '../src/report/progress.js';
@@ -191,20 +193,21 @@ const job = <J>(file: string, run: J): { readonly module: string; readonly job: 
 });
 
 /** The source itself, or its rotated copy. */
-async function fusedSource(context: RunContext): Promise<{ path: string; files: ModelFiles }> {
+async function fusedSource(
+  context: RunContext,
+): Promise<{ path: string; files: ModelFiles; notes: readonly string[] }> {
   const { subject, options, timings, beside } = context;
-  if (subject.rotation !== 'fused') return subject;
+  if (subject.rotation !== 'fused') return { path: subject.path, files: subject.files, notes: [] };
   timings.begin('fuse rotations');
-  const path = beside('fused');
-  if (!(options.resume && existsSync(join(path, 'config.json')))) {
-    await runInThread(
-      job('fuse-job.js', (await import('../src/quantization/fuse-job.js')).fuseIntoDirectory),
-      { source: subject.path, target: path, seed: subject.settings.seed },
-      undefined,
-      options.threads,
-    );
-  }
-  return { path, files: openModelFiles(path) };
+  const target = beside('fused');
+  const reuse = options.resume && existsSync(join(target, 'config.json'));
+  const notes = await runInThread(
+    job('fuse-job.js', fuseIntoDirectory),
+    { source: subject.path, target, seed: subject.settings.seed, reuse },
+    undefined,
+    options.threads,
+  );
+  return { path: target, files: openModelFiles(target), notes };
 }
 
 function sensitivityRequest(
@@ -224,11 +227,14 @@ async function quantize(
   const { options, own, subject, ledger, progress, timings, beside } = context;
   const source = await fusedSource(context);
   let calibration: Calibration | undefined;
+  // What an interrupted run left of another text is of no use to this one.
+  if (!options.resume) rmSync(beside('hessians.safetensors'), { force: true });
   try {
     if (subject.calibrated) {
-      const selection = source === subject ? subject.selection : selectTensors(source.files, subject.patterns);
+      const selection =
+        source.files === subject.files ? subject.selection : selectTensors(source.files, subject.patterns);
       calibration = await prepareHessians({
-        spec: source === subject ? subject.spec : source.path,
+        spec: source.files === subject.files ? subject.spec : source.path,
         path: source.path,
         files: source.files,
         selected: selection.selected,
@@ -303,7 +309,12 @@ async function quantize(
       head: args.head,
     });
   }
-  return { body: result.body, calibration };
+  const body: QuantizeBody = {
+    ...result.body,
+    source: sourceRecord(subject.files, subject.selection.selected),
+    warnings: [...source.notes, ...result.body.warnings],
+  };
+  return { body, calibration };
 }
 
 interface EvaluationSources {

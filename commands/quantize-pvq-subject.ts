@@ -2,9 +2,10 @@ import { existsSync } from 'node:fs';
 import { InputError } from '../src/errors.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import { expandSources } from '../src/formats/inputs.js';
+import { pyramidLog2 } from '../src/kernels/pyramid.js';
 import { type ModelFiles, openModelFiles } from '../src/models/model-files.js';
-import { EXPORT_FORMATS, type ExportFormat } from '../src/quantization/exports/export-format.js';
-import type { QuantizeSettings } from '../src/quantization/settings.js';
+import { EXPORT_FORMATS, type ExportFormat, exportBits } from '../src/quantization/exports/export-format.js';
+import type { QuantizeSettings, RateSetting } from '../src/quantization/settings.js';
 import { sourceBits } from '../src/quantization/source-bits.js';
 import { parsePatterns, selectTensors, type TensorSelection } from '../src/quantization/tensor-selection.js';
 import { parseChoice } from './edge-values.js';
@@ -108,7 +109,7 @@ export async function openSubject(options: QuantizeShared, own: QuantizeOptions)
   try {
     const patterns = { tensors: parsePatterns(own.tensors ?? []), keep: parsePatterns(own.keep ?? []) };
     const selection = selectTensors(files, patterns);
-    checkSource(spec, files, selection, settings, own);
+    checkSource(spec, files, selection, settings, format, own);
     return { spec, path: location.path, out, format, files, selection, patterns, settings, rotation, data, calibrated };
   } catch (error) {
     files.store.close();
@@ -122,6 +123,7 @@ export function checkSource(
   files: ModelFiles,
   { selected }: TensorSelection,
   { rate }: QuantizeSettings,
+  format: OutputFormat,
   own: QuantizeOptions,
 ): void {
   const source = sourceBits(files, selected);
@@ -130,9 +132,17 @@ export function checkSource(
   if (own.allowRequantize !== true) {
     throw new InputError(`${what}: errors would come on top of errors; --allow-requantize takes it all the same`);
   }
-  if (rate.kind === 'bpw' && rate.bitsPerWeight >= source.bitsPerWeight) {
-    throw new InputError(`${what}: --bpw ${rate.bitsPerWeight} is not below that; ask for fewer bits`);
+  const bits = bitsOf(rate, format);
+  if (bits >= source.bitsPerWeight) {
+    throw new InputError(`${what}: ${Number(bits.toFixed(3))} bits are not below that; ask for fewer`);
   }
+}
+
+/** Bits per weight that a rate comes to at least: those of the blocks where they are fixed. */
+function bitsOf(rate: RateSetting, format: OutputFormat): number {
+  if (rate.kind === 'bpw') return rate.bitsPerWeight;
+  if (isExport(format)) return exportBits(format, rate.groupLength);
+  return (pyramidLog2(rate.groupLength, rate.pulses) + rate.gainBits) / rate.groupLength;
 }
 
 export function isExport(format: OutputFormat): format is ExportFormat {

@@ -27,6 +27,7 @@ import {
   summarizeTensors,
   tensorRecord,
 } from './quantize-report.js';
+import { sourceRecord } from './source-bits.js';
 import { readTensorRows, type SelectedTensor, selectTensors } from './tensor-selection.js';
 import { addRows, createTensorStatistics, tensorFigures } from './tensor-statistics.js';
 
@@ -253,6 +254,7 @@ function createStepCoder(
       const payload = tensors.reduce((sum, tensor) => sum + tensor.bpw_payload * tensor.rows * tensor.columns, 0);
       return {
         model: { path: args.shown, format: source.format, type: source.description.modelType },
+        source: sourceRecord(source, selected),
         quantized: {
           ...empty,
           tensors: tensors.length,

@@ -33,6 +33,7 @@ import {
   tensorRecord,
 } from './quantize-report.js';
 import type { QuantizeSettings } from './settings.js';
+import { sourceRecord } from './source-bits.js';
 import {
   readTensorRows,
   type SelectedTensor,
@@ -352,6 +353,7 @@ function bodyOf(run: Run, selection: TensorSelection, writer: PvqWriter): Quanti
   const { rate } = args.settings;
   return {
     model: { path: args.shown, format: files.format, type: files.description.modelType },
+    source: sourceRecord(files, selected),
     quantized: {
       ...quantized,
       payload_bits_per_weight: payload / weights,

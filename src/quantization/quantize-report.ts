@@ -198,6 +198,8 @@ export interface ExportRecord {
 /** Body of the report. */
 export interface QuantizeBody {
   readonly model: { readonly path: string; readonly format: string; readonly type: string };
+  /** How the source stores what is quantised; `quantized` where it has lost bits already. */
+  readonly source: { readonly quantized: boolean; readonly types: readonly string[]; readonly bits_per_weight: number };
   readonly quantized: SizeRecord & {
     readonly payload_bits_per_weight: number;
     readonly asked_bits_per_weight: number | null;

@@ -37,3 +37,9 @@ export function sourceBits({ store }: ModelFiles, selected: readonly SelectedTen
   }
   return { quantized, types: [...types].sort(), bitsPerWeight: bits / weights };
 }
+
+/** The same for a report. */
+export function sourceRecord(files: ModelFiles, selected: readonly SelectedTensor[]) {
+  const { quantized, types, bitsPerWeight } = sourceBits(files, selected);
+  return { quantized, types, bits_per_weight: bitsPerWeight };
+}

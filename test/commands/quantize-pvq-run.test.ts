@@ -296,7 +296,7 @@ describe('what quantize-pvq refuses', { timeout: 60_000 }, () => {
     expect(again.stderr).toMatch(/is quantised already \(PVQ, .*--allow-requantize/);
     const below = ['--allow-requantize', '--bpw', '3.9', '--out', at('never')];
     const above = surprisal(['quantize-pvq', '--model', at('made'), ...FEW, ...below]);
-    expect(above).toMatchObject({ code: 2, stderr: expect.stringMatching(/--bpw 3\.9 is not below that/) });
+    expect(above).toMatchObject({ code: 2, stderr: expect.stringMatching(/3\.9 bits are not below that/) });
     expect(quantize(...FEW, '--out', at('made'))).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(/made: exists; pass --force/),
