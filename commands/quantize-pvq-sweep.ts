@@ -32,37 +32,13 @@ import { openOutputs } from './edge-outputs.js';
 import { parseInteger, parseNumber } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
 import { PRECISION_OPTION, parsePrecision } from './model-session.js';
+import { SHARED as QUANTIZE_SHARED } from './quantize-pvq-subject.js';
 import { startRunTimings } from './run-timings.js';
 import { addScoredTextOptions, type ScoredTextOptions } from './scored-text.js';
 import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
 import { runSweep, type SweepOutcome, type SweepState } from './sweep-run.js';
 
-const SHARED = [
-  'model',
-  'data',
-  'dataFormat',
-  'textSplit',
-  'textField',
-  'limit',
-  'out',
-  'format',
-  'report',
-  'table',
-  'plot',
-  'seed',
-  'threads',
-  'maxMemory',
-  'device',
-  'context',
-  'stride',
-  'assert',
-  'baseline',
-  'timings',
-  'quiet',
-  'dryRun',
-  'force',
-  'resume',
-] as const satisfies readonly (keyof SharedOptions)[];
+const SHARED = [...QUANTIZE_SHARED, 'format'] as const satisfies readonly (keyof SharedOptions)[];
 
 export type SweepShared = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
 

@@ -4,7 +4,7 @@ import { tableMarkup } from '../report/plots/html-page.js';
 import { FULL_WIDTH, type Panel } from '../report/plots/panel.js';
 import { type ScatterSeries, scatterChart } from '../report/plots/scatter-chart.js';
 import type { QuantizeBody, TensorRecord } from './quantize-report.js';
-import { shannonDecibels } from './rate-distortion.js';
+import { shannonDecibels } from './tensor-statistics.js';
 
 /** One dot a tensor, by what it does, under the Shannon bound. */
 function tensorPanel(tensors: readonly TensorRecord[]): Promise<Panel> {

@@ -7,7 +7,7 @@ import type { EncodeStatistics } from './encode-rows.js';
 import type { MatrixMetric, RowLosses } from './quantize-matrix.js';
 import type { AllocationMode } from './settings.js';
 import type { SelectedTensor } from './tensor-selection.js';
-import type { TensorFigures } from './tensor-statistics.js';
+import { shannonDecibels, type TensorFigures } from './tensor-statistics.js';
 
 /** Name of the report's schema. */
 export const QUANTIZE_SCHEMA = 'quantize-pvq';
@@ -322,7 +322,7 @@ export function tensorRecord(
   const groups = rowGroups(columns, groupLength);
   const payload = payloadBits(columns, code);
   const sqnr = decibels(sums.energy, sums.error);
-  const shannon = 20 * Math.log10(2) * payload;
+  const shannon = shannonDecibels(payload);
   const metric = sums.matrices > 0;
   const relative = (loss: number): number | null => (metric && sums.outputEnergy > 0 ? loss / sums.outputEnergy : null);
   return {

@@ -1,12 +1,11 @@
-import { normalLloydMax } from '../linalg/lloyd-max.js';
 import type { Figure, HeadlineFigure } from '../report/plots/figure.js';
 import { groupedBars } from '../report/plots/grouped-bars.js';
 import { tableMarkup } from '../report/plots/html-page.js';
 import { type LineSeries, lineChart } from '../report/plots/line-chart.js';
 import { FULL_WIDTH, type Panel } from '../report/plots/panel.js';
 import { type ScatterSeries, scatterChart } from '../report/plots/scatter-chart.js';
-import { shannonDecibels } from './rate-distortion.js';
 import type { SweepBody, SweepRow } from './sweep-report.js';
+import { lloydMaxSqnr, shannonDecibels } from './tensor-statistics.js';
 
 /** Methods of one rate each that make one line together. */
 const FAMILIES: readonly { readonly pattern: RegExp; readonly title: string }[] = [
@@ -89,7 +88,7 @@ async function distortionPanel(families: readonly Family[], rows: readonly Sweep
       {
         name: 'Lloyd-Max, Gaussian',
         x: bits,
-        y: bits.map((b) => -10 * Math.log10(normalLloydMax(2 ** b).error)),
+        y: bits.map(lloydMaxSqnr),
         dashed: true,
       },
     ],

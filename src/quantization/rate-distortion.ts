@@ -9,6 +9,7 @@ import { GGML_FALLBACKS } from './baselines/ggml.js';
 import { findMethod } from './baselines/registry.js';
 import { type Hessians, openHessians } from './hessian-file.js';
 import { readTensorRows, type SelectedTensor, type SelectionOptions, selectTensors } from './tensor-selection.js';
+import { shannonDecibels } from './tensor-statistics.js';
 
 /** A method and its setting. */
 export interface MethodChoice {
@@ -57,11 +58,6 @@ export interface RateDistortionArguments {
 export interface RateDistortionResult {
   readonly points: readonly TensorPoint[];
   readonly warnings: readonly string[];
-}
-
-/** Decibels of Shannon's D(R) = 2^(-2R) for independent Gaussian weights. */
-export function shannonDecibels(bitsPerWeight: number): number {
-  return 20 * Math.log10(2) * bitsPerWeight;
 }
 
 /**

@@ -483,38 +483,3 @@ function untiedHeadName(files: ModelFiles): string {
   const rename = HUGGING_FACE_RENAMINGS.find((candidate) => names.embedding.some((name) => candidate(name) === stored));
   return rename ? rename(names.head[0]) : names.head[0];
 }
-
-/** What a report says of a fusion. */
-export interface FusionSummary {
-  readonly seed: string;
-  readonly rotations: readonly {
-    readonly name: RotationKey;
-    readonly width: number;
-    readonly kind: Rotation['kind'];
-    readonly core: number;
-    readonly blocks: number;
-    /** LayerNorm: a reflection keeps the constant vector in place. */
-    readonly reflected: boolean;
-  }[];
-  readonly changedTensors: number;
-  readonly untiedHead: string | null;
-  readonly notes: readonly string[];
-}
-
-/** The facts of a plan as plain JSON. */
-export function summarizeFusion(plan: FusionPlan): FusionSummary {
-  return {
-    seed: plan.seed.toString(),
-    rotations: [...plan.rotations].map(([name, { rotation, width, reflection }]) => ({
-      name,
-      width,
-      kind: rotation.kind,
-      core: rotation.core,
-      blocks: rotation.blocks,
-      reflected: reflection !== undefined,
-    })),
-    changedTensors: plan.tensors.size,
-    untiedHead: plan.untiedHead ?? null,
-    notes: plan.notes,
-  };
-}

@@ -3,6 +3,7 @@ import type { QuantizeBody } from './quantize-report.js';
 import type { TensorPoint } from './rate-distortion.js';
 import { DEFAULT_FEEDBACK, DEFAULT_GROUP_LENGTHS, type QuantizeSettings } from './settings.js';
 import type { PvqVariant } from './sweep-plan.js';
+import { shannonDecibels } from './tensor-statistics.js';
 
 /** Settings of the pipeline for a variant at a rate: the defaults of `quantize-pvq` but for what the variant says. */
 export function pvqSettings(
@@ -46,7 +47,7 @@ export function pvqPoints({ tensors }: QuantizeBody, method: string): TensorPoin
       error,
       hessian_loss: tensor.hessian_loss,
       hessian_loss_relative: tensor.hessian_loss_relative,
-      shannon_sqnr_db: 20 * Math.log10(2) * tensor.bpw_file,
+      shannon_sqnr_db: shannonDecibels(tensor.bpw_file),
     };
   });
 }

@@ -2,6 +2,7 @@ import type { Cell } from '../report/csv.js';
 import type { ReportObject } from '../report/values.js';
 import type { TensorPoint } from './rate-distortion.js';
 import type { LeftOut } from './sweep-plan.js';
+import { shannonDecibels } from './tensor-statistics.js';
 
 export const SWEEP_SCHEMA = 'quantize-pvq-sweep';
 
@@ -159,7 +160,7 @@ export function sweepTotals(
     model_bits_per_weight: (8 * model) / (weights + kept.weights),
     mse: error / weights,
     sqnr_db: 10 * Math.log10(energy / error),
-    shannon_sqnr_db: (20 * Math.log10(2) * bits) / weights,
+    shannon_sqnr_db: shannonDecibels(bits / weights),
     hessian_loss_relative: whole > 0 ? loss / whole : null,
   };
 }

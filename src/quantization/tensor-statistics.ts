@@ -277,6 +277,11 @@ export function sqnrDecibels(energy: number, error: number): number {
   return 10 * Math.log10(energy / error);
 }
 
+/** Decibels of Shannon's D(R) = 2^(-2R) for independent Gaussian weights. */
+export function shannonDecibels(bitsPerWeight: number): number {
+  return 20 * Math.log10(2) * bitsPerWeight;
+}
+
 /** SQNR of the best scalar quantiser of Gaussian weights with 2^bits levels, in decibels, its scale not counted. */
 export function lloydMaxSqnr(bits: number): number {
   return sqnrDecibels(1, normalLloydMax(2 ** bits).error);
