@@ -482,7 +482,7 @@ export interface KernelStatus {
 }
 
 /** Must equal kInterfaceVersion of native/src/addon.cpp. */
-const INTERFACE_VERSION = 4;
+const INTERFACE_VERSION = 5;
 
 interface Loaded {
   readonly kernels: NativeKernels | undefined;
