@@ -1,16 +1,17 @@
 import { existsSync } from 'node:fs';
 import { InputError } from '../src/errors.js';
 import type { InputLedger } from '../src/formats/inputs.js';
+import { calibrationWindows, hashWindows } from '../src/models/calibration-windows.js';
 import type { ModelFiles } from '../src/models/model-files.js';
+import { hashModel } from '../src/models/model-hash.js';
 import { calibrate, calibrationReserve } from '../src/quantization/calibration.js';
-import { calibrationWindows, hashWindows } from '../src/quantization/calibration-windows.js';
 import {
   type DivergenceSensitivity,
   divergenceReserve,
   measureDivergence,
   noiseEnergy,
 } from '../src/quantization/divergence-sensitivity.js';
-import { hashModel, openHessians } from '../src/quantization/hessian-file.js';
+import { openHessians } from '../src/quantization/hessian-file.js';
 import type { SelectedTensor } from '../src/quantization/tensor-selection.js';
 import type { Progress } from '../src/report/progress.js';
 import { type ModelSession, openModelSession, type Precision } from './model-session.js';

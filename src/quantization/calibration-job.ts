@@ -4,29 +4,18 @@ import type { JobReference } from '../models/engine-host.js';
 import type { LanguageModel } from '../models/language-model.js';
 import type { LayerTap } from '../models/layer-parts.js';
 import type { Floats, TapEvent } from '../models/layer-runner.js';
+import { engineOf, type LayerStreamOptions, type LayerStreams, openLayerStreams } from '../models/layer-streams.js';
 import type { LinearInput } from '../models/linear-inputs.js';
 import { createMomentSums, type FinishedPanel, type MomentSums, type Panel } from './second-moments.js';
-import { createStreamStore, type StreamStore } from './stream-store.js';
 
 /** Rows that are multiplied at once; an expert has a buffer of its own, so its blocks are smaller. */
 export const BLOCK_ROWS = 512;
 export const EXPERT_BLOCK_ROWS = 256;
-/** Tokens whose residual streams go through a layer together. */
-const BATCH_TOKENS = 4096;
+/** Streams of a run of calibration, which lie with the engine between the passes. */
+const streams = new WeakMap<Engine, LayerStreams>();
 
-/** What a run of calibration keeps between the passes: the residual streams of all tokens. */
-interface CalibrationState {
+export interface StartArguments extends LayerStreamOptions {
   readonly windows: readonly Int32Array[];
-  readonly streams: StreamStore;
-}
-
-const states = new WeakMap<Engine, CalibrationState>();
-
-export interface StartArguments {
-  readonly windows: readonly Int32Array[];
-  /** Residual streams over this many bytes lie in a file of `scratchDirectory`. */
-  readonly streamBytes: number;
-  readonly scratchDirectory: string;
 }
 
 /** Some panels of the Hessian of one input. */
@@ -49,30 +38,10 @@ export interface PassResult {
   readonly results: readonly { readonly tokens: number; readonly panels: readonly FinishedPanel[] }[];
 }
 
-/** Consecutive windows that go through a layer together. */
-function* batches(
-  windows: readonly Int32Array[],
-): Generator<{ windows: readonly Int32Array[]; from: number; tokens: number }> {
-  let from = 0;
-  for (let first = 0; first < windows.length; ) {
-    let last = first + 1;
-    let tokens = windows[first].length;
-    while (last < windows.length && tokens + windows[last].length <= BATCH_TOKENS) tokens += windows[last++].length;
-    yield { windows: windows.slice(first, last), from, tokens };
-    from += tokens;
-    first = last;
-  }
-}
-
-function engineOf({ engine, info }: LanguageModel): Engine {
-  if (engine) return engine;
-  throw new InputError(`${info.path}: activations are not reachable in an ONNX export; pass the model itself`);
-}
-
-function stateOf(engine: Engine): CalibrationState {
-  const state = states.get(engine);
-  if (!state) throw new RangeError('a pass of calibration before its start');
-  return state;
+function streamsOf(engine: Engine): LayerStreams {
+  const found = streams.get(engine);
+  if (!found) throw new RangeError('a pass of calibration before its start');
+  return found;
 }
 
 /**
@@ -81,24 +50,15 @@ function stateOf(engine: Engine): CalibrationState {
  */
 export async function startCalibration(model: LanguageModel, args: StartArguments): Promise<void> {
   const engine = engineOf(model);
-  states.get(engine)?.streams.close();
-  const { windows } = args;
-  const tokens = windows.reduce((sum, window) => sum + window.length, 0);
-  const hidden = engine.model.hiddenSize;
-  const streams = createStreamStore(tokens * hidden, { ...args, precision: engine.precision });
-  states.set(engine, { windows, streams });
-  for (const batch of batches(windows)) {
-    const buffer = streams.buffer(batch.tokens * hidden);
-    await engine.forward({ windows: batch.windows, streams: buffer, layers: [0, 0] });
-    streams.write(batch.from * hidden, buffer);
-  }
+  streams.get(engine)?.close();
+  streams.set(engine, await openLayerStreams(engine, args.windows, args));
 }
 
 /** Forgets the streams. */
 export async function endCalibration(model: LanguageModel): Promise<void> {
   const engine = engineOf(model);
-  states.get(engine)?.streams.close();
-  states.delete(engine);
+  streams.get(engine)?.close();
+  streams.delete(engine);
 }
 
 /**
@@ -111,9 +71,8 @@ export async function calibrationPass(
   progress: (tokens: unknown) => void,
 ): Promise<PassResult> {
   const engine = engineOf(model);
-  const { windows, streams } = stateOf(engine);
   const { layer, requests } = args;
-  const { hiddenSize, layers } = engine.model;
+  const { layers } = engine.model;
   const sums = requests.map(({ input, panels }) =>
     createMomentSums(input.columns, panels, {
       blockRows: input.expert === undefined ? BLOCK_ROWS : EXPERT_BLOCK_ROWS,
@@ -122,18 +81,14 @@ export async function calibrationPass(
     }),
   );
   const taps = [...new Set(requests.flatMap(({ input }) => input.tap ?? []))];
-  for (const batch of batches(windows)) {
-    const buffer = streams.read(batch.from * hiddenSize, batch.tokens * hiddenSize);
-    if (layer === layers.length) {
-      await engine.normalize(buffer);
-      for (const sum of sums) sum.add(buffer, batch.tokens);
-    } else {
-      const onTap = (event: TapEvent): void => collect(event, taps, requests, sums);
-      const range = [layer, layer + 1] as const;
-      await engine.forward({ windows: batch.windows, streams: buffer, continues: true, layers: range, taps, onTap });
-      if (args.last) streams.write(batch.from * hiddenSize, buffer);
-    }
-    progress(batch.tokens);
+  if (layer === layers.length) {
+    await streamsOf(engine).visitHeadInput((rows, tokens) => {
+      for (const sum of sums) sum.add(rows, tokens);
+      progress(tokens);
+    });
+  } else {
+    const onTap = (event: TapEvent): void => collect(event, taps, requests, sums);
+    await streamsOf(engine).pass({ layer, taps, last: args.last, onTap, progress });
   }
   const results = sums.map((sum) => ({ tokens: sum.rows, panels: sum.finish(args.stored) }));
   results.forEach(({ panels }, r) => {

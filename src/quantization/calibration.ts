@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { InputError } from '../errors.js';
 import type { AtomicOptions } from '../formats/atomic.js';
+import { hashWindows } from '../models/calibration-windows.js';
 import type { ModelDescription } from '../models/description.js';
 import type { EngineHost } from '../models/engine-host.js';
 import { type LinearInput, linearInputs, weightsReading } from '../models/linear-inputs.js';
@@ -13,7 +14,6 @@ import {
   type PanelRequest,
   START_CALIBRATION,
 } from './calibration-job.js';
-import { hashWindows } from './calibration-windows.js';
 import { createHessianWriter, type HessianWriter } from './hessian-file.js';
 import { panelBytes, panelsOf } from './second-moments.js';
 

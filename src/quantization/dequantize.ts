@@ -9,10 +9,6 @@ import { SAFETENSORS_INDEX } from '../formats/safetensors.js';
 import { encodeIndex, layOutSafetensors, type PlannedTensor } from '../formats/safetensors-writer.js';
 import { DTYPE_BYTES, type DType, elementCount, type TensorInfo, type TensorStore } from '../formats/tensor.js';
 import { narrowFromF32 } from '../kernels/dtypes.js';
-import { GGUF_PVQ_KEY, openModelFiles, readJson } from '../models/model-files.js';
-import { isPvqStore, openWeights, type PvqStore } from '../models/pvq-store.js';
-import { createWeightReader } from '../models/weights.js';
-import { buildReport, type Report, type ReportHead, serializeReport, validateReport } from '../report/json.js';
 import {
   changedConfig,
   copySmallFiles,
@@ -20,7 +16,11 @@ import {
   hashedFile,
   tensorBytes,
   writeHashed,
-} from './model-directory.js';
+} from '../models/model-directory.js';
+import { GGUF_PVQ_KEY, openModelFiles, readJson } from '../models/model-files.js';
+import { isPvqStore, openWeights, type PvqStore } from '../models/pvq-store.js';
+import { createWeightReader } from '../models/weights.js';
+import { buildReport, type Report, type ReportHead, serializeReport, validateReport } from '../report/json.js';
 import { planPvqLayout } from './pvq-layout.js';
 import { MANIFEST_FILE } from './pvq-manifest.js';
 

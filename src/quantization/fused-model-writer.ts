@@ -5,8 +5,8 @@ import { type AtomicOptions, createAtomicDirectory } from '../formats/atomic.js'
 import { createSafetensorsWriter, type PlannedTensor } from '../formats/safetensors-writer.js';
 import type { DType } from '../formats/tensor.js';
 import type { Config } from '../models/config-reader.js';
+import { copySmallFiles, tensorBytes } from '../models/model-directory.js';
 import { type ModelFiles, readJson } from '../models/model-files.js';
-import { copySmallFiles, tensorBytes } from './model-directory.js';
 import type { FusionPlan } from './rotation-fusion.js';
 
 export interface FusedWriterOptions extends AtomicOptions {

@@ -1,8 +1,6 @@
-import { createHash } from 'node:crypto';
 import { didYouMean, InputError } from '../errors.js';
 import type { AtomicOptions } from '../formats/atomic.js';
 import { quoted } from '../formats/files.js';
-import { sha256Files } from '../formats/hash.js';
 import { openSafetensors } from '../formats/safetensors.js';
 import { createSafetensorsWriter, type PlannedTensor } from '../formats/safetensors-writer.js';
 import type { TensorInfo, TensorStore } from '../formats/tensor.js';
@@ -25,7 +23,7 @@ export interface HessianInput {
 /** What a file of Hessians says of itself. */
 export interface HessianHeader {
   readonly modelType: string;
-  /** Of the weights and the configuration, see {@link hashModel}. */
+  /** Of the weights and the configuration, see `hashModel`. */
   readonly modelSha256: string;
   /** Tokens of the calibration text that ran through the model; an expert sees some of them. */
   readonly tokens: number;
@@ -43,19 +41,6 @@ export interface HessianHeader {
 /** Entries of the lower triangle of [columns, columns], diagonal included. */
 export function triangleLength(columns: number): number {
   return (columns * (columns + 1)) / 2;
-}
-
-/**
- * SHA-256 over the digests of a model's weight files and `config.json`: what the activations of a text depend on. Equal
- * hashes, equal Hessians of equal text.
- * @throws InputError when files cannot be read
- */
-export async function hashModel(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  for (const { name, sha256 } of await sha256Files(path)) {
-    if (/\.(safetensors|gguf)$/.test(name) || name === 'config.json') hash.update(`${name}:${sha256}\n`);
-  }
-  return hash.digest('hex');
 }
 
 const tensorName = {

@@ -8,7 +8,6 @@ import { encodePvqMetadata, PVQ_KEY, PVQ_VERSION, type PvqTensor } from '../form
 import { SAFETENSORS_INDEX } from '../formats/safetensors.js';
 import { encodeIndex, layOutSafetensors, type PlannedTensor } from '../formats/safetensors-writer.js';
 import type { DType, TensorInfo, TensorStore } from '../formats/tensor.js';
-import { GGUF_PVQ_KEY } from '../models/model-files.js';
 import {
   COPY_BYTES,
   changedConfig,
@@ -17,7 +16,8 @@ import {
   hashedFile,
   tensorBytes,
   writeHashed,
-} from './model-directory.js';
+} from '../models/model-directory.js';
+import { GGUF_PVQ_KEY } from '../models/model-files.js';
 import type { PvqFilePlan, PvqLayout } from './pvq-layout.js';
 import { type FinishedTensor, partsOf } from './pvq-parts.js';
 import { blobName } from './pvq-resume.js';

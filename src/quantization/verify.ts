@@ -9,12 +9,12 @@ import { SAFETENSORS_INDEX } from '../formats/safetensors.js';
 import { elementCount, type TensorStore } from '../formats/tensor.js';
 import { rowGroups, wordBits } from '../kernels/pyramid.js';
 import { unpackPulses } from '../kernels/pyramid-index.js';
+import { sha256Tensor, tensorBytes } from '../models/model-directory.js';
 import { openModelFiles } from '../models/model-files.js';
 import { isPvqStore, openWeights, type PvqStore } from '../models/pvq-store.js';
 import { atRow, createPvqDecoder, type PvqDecoder, partsInOrder, type StoredPvqTensor } from '../models/pvq-tensors.js';
 import { createWeightReader } from '../models/weights.js';
 import { type Report, readReport } from '../report/json.js';
-import { sha256Tensor, tensorBytes } from './model-directory.js';
 import { measureFile, measureIndexLines } from './pvq-bytes.js';
 import { changedFiles, MANIFEST_FILE, MANIFEST_SCHEMA } from './pvq-manifest.js';
 

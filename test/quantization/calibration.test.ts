@@ -2,14 +2,15 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { calibrationWindows } from '../../src/models/calibration-windows.js';
 import { createEngine } from '../../src/models/engine.js';
 import { openInThread } from '../../src/models/engine-in-thread.js';
 import { type LinearInput, linearInputs } from '../../src/models/linear-inputs.js';
 import { openModelFiles } from '../../src/models/model-files.js';
+import { hashModel } from '../../src/models/model-hash.js';
 import { layerWeightShapes } from '../../src/models/weight-names.js';
 import { calibrate, calibrationReserve } from '../../src/quantization/calibration.js';
-import { calibrationWindows } from '../../src/quantization/calibration-windows.js';
-import { type Hessians, hashModel, openHessians } from '../../src/quantization/hessian-file.js';
+import { type Hessians, openHessians } from '../../src/quantization/hessian-file.js';
 
 let directory: string;
 beforeAll(() => {

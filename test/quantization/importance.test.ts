@@ -5,8 +5,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openImatrix, writeImatrix } from '../../src/formats/imatrix.js';
 import { openInThread } from '../../src/models/engine-in-thread.js';
 import { openModelFiles } from '../../src/models/model-files.js';
+import { hashModel } from '../../src/models/model-hash.js';
 import { calibrate } from '../../src/quantization/calibration.js';
-import { hashModel, openHessians } from '../../src/quantization/hessian-file.js';
+import { openHessians } from '../../src/quantization/hessian-file.js';
 import { exportImportance, openImportance } from '../../src/quantization/importance.js';
 
 let directory: string;

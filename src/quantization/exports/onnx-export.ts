@@ -17,10 +17,10 @@ import {
   TensorProtoSchema,
 } from '../../formats/onnx_pb.js';
 import { DTYPE_BYTES, type DType, elementCount } from '../../formats/tensor.js';
+import { changedConfig, copySmallFiles } from '../../models/model-directory.js';
 import type { ModelFiles } from '../../models/model-files.js';
 import { ropeFrequencies, ropeTables } from '../../models/rope.js';
 import { createWeightReader, type StoredWeight, type WeightReader } from '../../models/weights.js';
-import { changedConfig, copySmallFiles } from '../model-directory.js';
 import { checkExportable, type ExportRows, isStepRows, startCheck, wholeRows } from './carriers.js';
 import { nbitsBlock } from './export-format.js';
 import {

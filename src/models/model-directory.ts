@@ -5,7 +5,7 @@ import { type AtomicFile, createAtomicFile } from '../formats/atomic.js';
 import { fileError } from '../formats/files.js';
 import type { HashedFile } from '../formats/hash.js';
 import type { TensorInfo, TensorStore } from '../formats/tensor.js';
-import { readJson } from '../models/model-files.js';
+import { readJson } from './model-files.js';
 
 /** Bytes copied at a time. */
 export const COPY_BYTES = 8 << 20;

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { RunError } from '../errors.js';
 import { fileError } from '../formats/files.js';
-import type { Floats } from '../models/layer-runner.js';
+import type { Floats } from './layer-runner.js';
 
 /** Residual streams of many tokens, read and written by ranges of numbers. */
 export interface StreamStore {
