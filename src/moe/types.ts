@@ -31,8 +31,8 @@ export interface RouterRule {
 }
 
 /**
- * Sums over the router logits of a layer's tokens: all fields but the first four add up, so shards and batches unite by
- * addition. E experts, matrices [E, E] row-major. Entropies in nats.
+ * Sums over the router logits of a layer's tokens: all fields but the first four and `entropyDeviationSum` add up, so
+ * shards and batches unite (`addRoutingStatistics`). E experts, matrices [E, E] row-major. Entropies in nats.
  */
 export interface RoutingStatistics {
   /** 0-based decoder layer. */
@@ -45,14 +45,15 @@ export interface RoutingStatistics {
   readonly counts: Float64Array;
   /** Tokens whose k-th and (k+1)-th scores are equal. */
   readonly tiedTokens: number;
-  /** Sum and sum of squares of the entropy of softmax(z) (of p / sum p for sigmoid routers). */
+  /** Sum of the entropy of softmax(z) (of p / sum p for sigmoid routers). */
   readonly entropySum: number;
-  readonly entropySquareSum: number;
+  /** Sum of squared deviations of that entropy from its mean: a difference of sums of squares would lose small spreads. */
+  readonly entropyDeviationSum: number;
   /** Tokens by entropy / ln E, in equal bins of [0, 1]; the last bin holds 1. */
   readonly entropyHistogram: Float64Array;
   /** Sum of the entropy of the renormalised weights of the chosen experts. */
   readonly chosenEntropySum: number;
-  /** Sum of p over tokens, [E]. */
+  /** Sum over tokens of softmax(z) (of p / sum p for sigmoid routers), [E]; they sum to tokens. */
   readonly probabilitySum: Float64Array;
   /** Sum of the renormalised weights of the chosen experts, [E]; they sum to tokens. */
   readonly gateMass: Float64Array;
