@@ -1,0 +1,140 @@
+import type { Floats } from '../models/layer-runner.js';
+import type { Random } from '../random.js';
+import { checkExpert, checkPermutation } from './neurons.js';
+import type { ExpertMatrices, ExpertShape } from './types.js';
+
+/** The weighted mean of experts, member after member; one sum in double is all that is held. */
+export interface Combination {
+  /**
+   * Adds a member.
+   * @param permutation neuron of the member for every place of the merged expert (default: as they lie)
+   * @throws RangeError when the expert does not have the shape, or the weight is negative or not finite
+   */
+  add(expert: ExpertMatrices, weight: number, permutation?: Int32Array): void;
+  /**
+   * sum_e w_e W_e / (sum_e w_e + epsilon). Default epsilon 0. The released code divides by the sum plus 1e-7 (1e-3 in one
+   * of its paths), which also shrinks members of no other. The width of the members' elements, or the one asked for.
+   * @throws RangeError when nothing was added, or no weight is positive
+   */
+  finish(epsilon?: number): ExpertMatrices;
+}
+
+/**
+ * How members weigh. `usage`: f_e (M-SMoE, section 3). `mean`: alike. `reversed`: 1 - f_e. `random`: uniform on (0, 1].
+ * `fixed-dominant`: the dominant alone, the others are replaced by it.
+ */
+export type WeightPolicy = 'usage' | 'mean' | 'reversed' | 'random' | 'fixed-dominant';
+
+export const WEIGHT_POLICIES: readonly WeightPolicy[] = ['usage', 'mean', 'reversed', 'random', 'fixed-dominant'];
+
+export interface MemberWeights {
+  /** One a member, not normalised. */
+  readonly weights: Float64Array;
+  /** What was done in place of what was asked. */
+  readonly warning?: string;
+}
+
+type Sums = { gate?: Float64Array; up: Float64Array; down: Float64Array };
+
+/** sum[i, :] += w * matrix[permutation[i], :]. */
+function addRows(sum: Float64Array, matrix: Floats, weight: number, width: number, permutation?: Int32Array): void {
+  if (permutation === undefined) {
+    for (let at = 0; at < sum.length; at++) sum[at] += weight * matrix[at];
+    return;
+  }
+  permutation.forEach((neuron, i) => {
+    const to = i * width;
+    const from = neuron * width;
+    for (let h = 0; h < width; h++) sum[to + h] += weight * matrix[from + h];
+  });
+}
+
+/** sum[:, i] += w * matrix[:, permutation[i]]. */
+function addColumns(sum: Float64Array, matrix: Floats, weight: number, width: number, permutation?: Int32Array): void {
+  if (permutation === undefined) {
+    addRows(sum, matrix, weight, width);
+    return;
+  }
+  for (let from = 0; from < sum.length; from += width) {
+    for (let i = 0; i < width; i++) sum[from + i] += weight * matrix[from + permutation[i]];
+  }
+}
+
+/** A weighted mean of experts of this shape, empty. Products and sums are doubles; the result is rounded once. */
+export function createCombination(shape: ExpertShape): Combination {
+  const { hidden: H, width: I } = shape;
+  let sums: Sums | undefined;
+  let single = true;
+  let added = 0;
+  // Weights relative to the first positive one: a member on its own, or equal members, come back unchanged.
+  let unit = 0;
+  let total = 0;
+  return {
+    add(expert, weight, permutation) {
+      checkExpert('a member', expert, shape);
+      if (!(weight >= 0 && weight < Number.POSITIVE_INFINITY)) throw new RangeError(`a member's weight is ${weight}`);
+      if (permutation !== undefined) checkPermutation(permutation, I);
+      single &&= expert.up instanceof Float32Array;
+      added++;
+      // A member of no weight says nothing, whatever it holds.
+      if (weight === 0) return;
+      if (unit === 0) unit = weight;
+      const share = weight / unit;
+      total += share;
+      sums ??= {
+        ...(shape.gated && { gate: new Float64Array(I * H) }),
+        up: new Float64Array(I * H),
+        down: new Float64Array(I * H),
+      };
+      if (sums.gate !== undefined && expert.gate !== undefined) addRows(sums.gate, expert.gate, share, H, permutation);
+      addRows(sums.up, expert.up, share, H, permutation);
+      addColumns(sums.down, expert.down, share, I, permutation);
+    },
+    finish(epsilon = 0) {
+      if (sums === undefined)
+        throw new RangeError(`a mean of ${added === 0 ? 'no experts' : 'weights that are all zero'}`);
+      const divisor = total + epsilon / unit;
+      const divide = (sum: Float64Array): Floats => {
+        const result: Floats = single ? new Float32Array(sum.length) : sum;
+        for (let i = 0; i < sum.length; i++) result[i] = sum[i] / divisor;
+        return result;
+      };
+      const { gate, up, down } = sums;
+      sums = undefined;
+      return { ...(gate !== undefined && { gate: divide(gate) }), up: divide(up), down: divide(down) };
+    },
+  };
+}
+
+/**
+ * Weights of the members of a group.
+ * @param usage usage frequency of every expert of the layer, [E]
+ * @param members the experts of the group
+ * @param choice the dominant, for `fixed-dominant`; a stream of numbers, for `random`
+ * @returns when every weight is zero (no member was ever used), equal weights and a warning
+ * @throws RangeError for `random` without a stream, or a dominant that is no member
+ */
+export function memberWeights(
+  policy: WeightPolicy,
+  usage: ArrayLike<number>,
+  members: ArrayLike<number>,
+  choice: { readonly dominant?: number; readonly random?: Random } = {},
+): MemberWeights {
+  const list = Array.from(members);
+  const { dominant, random } = choice;
+  if (policy === 'fixed-dominant' && (dominant === undefined || !list.includes(dominant))) {
+    throw new RangeError(`the dominant ${dominant} is no member of its group`);
+  }
+  if (policy === 'random' && random === undefined) throw new RangeError('random weights need a stream of numbers');
+  const weightOf: Record<WeightPolicy, (expert: number) => number> = {
+    usage: (expert) => usage[expert],
+    mean: () => 1,
+    reversed: (expert) => 1 - usage[expert],
+    random: () => 1 - (random?.uniform() ?? 0),
+    'fixed-dominant': (expert) => (expert === dominant ? 1 : 0),
+  };
+  const weights = Float64Array.from(list, weightOf[policy]);
+  if (weights.some((weight) => weight > 0)) return { weights };
+  const warning = `experts ${list.join(', ')} all have weight 0 (${policy}); their plain mean is taken`;
+  return { weights: weights.fill(1), warning };
+}
