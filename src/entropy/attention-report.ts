@@ -1,3 +1,4 @@
+import { type BootstrapInterval, bootstrapDocuments } from '../linalg/bootstrap.js';
 import { type ReportObject, reportObject } from '../report/values.js';
 import { DEFAULT_DIAGNOSIS, diagnoseAttention, type QuartileBins } from './attention-diagnosis.js';
 import {
@@ -17,7 +18,6 @@ import {
 } from './attention-run.js';
 import type { RegulariserSettings } from './attention-settings.js';
 import { headByPosition, headFigures } from './attention-statistics.js';
-import { type BootstrapInterval, bootstrapDocuments } from './bootstrap.js';
 
 /** Name of the report's schema. */
 export const ATTENTION_SCHEMA = 'attention';

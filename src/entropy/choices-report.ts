@@ -1,7 +1,7 @@
+import { type BootstrapInterval, bootstrapDocuments } from '../linalg/bootstrap.js';
 import type { Cell } from '../report/csv.js';
 import { escapeToken } from '../report/escape.js';
 import { numberOfReport, type ReportObject, type ReportValue, reportObject } from '../report/values.js';
-import { type BootstrapInterval, bootstrapDocuments } from './bootstrap.js';
 import type { ScoredQuestion } from './choice-scoring.js';
 import {
   type ChoiceNormalisation,

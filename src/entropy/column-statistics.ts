@@ -1,3 +1,15 @@
+import { bootstrapDocuments } from '../linalg/bootstrap.js';
+import {
+  addToSketch,
+  createQuantileSketch,
+  mergeSketch,
+  QUANTILE_RELATIVE_ERROR,
+  type QuantileSketch,
+  type QuantileSketchJson,
+  quantilesOf,
+  sketchFromJson,
+  sketchToJson,
+} from '../linalg/quantile-sketch.js';
 import { standardErrorOfMean } from './aggregate.js';
 import {
   addToBin,
@@ -19,18 +31,6 @@ import {
   sortedBins,
   uniformBin,
 } from './binning.js';
-import { bootstrapDocuments } from './bootstrap.js';
-import {
-  addToSketch,
-  createQuantileSketch,
-  mergeSketch,
-  QUANTILE_RELATIVE_ERROR,
-  type QuantileSketch,
-  type QuantileSketchJson,
-  quantilesOf,
-  sketchFromJson,
-  sketchToJson,
-} from './quantile-sketch.js';
 
 /** Sums of one document, added in the order of its rows. Arrays have one entry a column. */
 export interface ColumnDocument {

@@ -6,7 +6,7 @@ import {
   type LogitRows,
   type RowComparison,
 } from '../kernels/compare-rows.js';
-import { type BootstrapInterval, bootstrapDocuments } from './bootstrap.js';
+import { type BootstrapInterval, bootstrapDocuments } from '../linalg/bootstrap.js';
 import {
   addToSketch,
   createQuantileSketch,
@@ -17,7 +17,7 @@ import {
   quantilesOf,
   sketchFromJson,
   sketchToJson,
-} from './quantile-sketch.js';
+} from '../linalg/quantile-sketch.js';
 
 /** Comparison of the predictions at some tokens; see `RowComparison` for the shared fields. */
 export interface TokenComparison extends RowComparison {

@@ -1,6 +1,7 @@
+import { bootstrapDocuments } from '../linalg/bootstrap.js';
+import { QUANTILE_RELATIVE_ERROR, type QuantileSketch, quantilesOf } from '../linalg/quantile-sketch.js';
 import { aggregateTokens, type TokenAggregate, type TokenSums } from './aggregate.js';
 import { type BinTable, binError, binMean, countsToJson, positionBinRange, sortedBins } from './binning.js';
-import { bootstrapDocuments } from './bootstrap.js';
 import {
   CALIBRATION_WIDTH_NATS,
   CONFIDENCE_BINS,
@@ -11,7 +12,6 @@ import {
   JOINT_COLUMNS,
 } from './corpus.js';
 import type { NotableToken, TopTokens } from './extremes.js';
-import { QUANTILE_RELATIVE_ERROR, type QuantileSketch, quantilesOf } from './quantile-sketch.js';
 
 /** Fractions whose quantiles a summary lists, with their keys. */
 const QUANTILES: readonly (readonly [string, number])[] = [

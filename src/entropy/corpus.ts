@@ -1,4 +1,13 @@
 import {
+  addToSketch,
+  createQuantileSketch,
+  mergeSketch,
+  type QuantileSketch,
+  type QuantileSketchJson,
+  sketchFromJson,
+  sketchToJson,
+} from '../linalg/quantile-sketch.js';
+import {
   addToBin,
   type BinTable,
   type BinTableJson,
@@ -15,15 +24,6 @@ import {
   uniformBin,
 } from './binning.js';
 import { createTopTokens, enter, mergeTop, type NotableToken, type TopTokens, wouldEnter } from './extremes.js';
-import {
-  addToSketch,
-  createQuantileSketch,
-  mergeSketch,
-  type QuantileSketch,
-  type QuantileSketchJson,
-  sketchFromJson,
-  sketchToJson,
-} from './quantile-sketch.js';
 
 /** Width of the bins of the surprisal and entropy histograms, in nats. */
 export const HISTOGRAM_WIDTH_NATS = 0.25;

@@ -1,5 +1,5 @@
 import { addComparison, compareLogits, createComparison, summarizeComparison } from '../../src/entropy/compare.js';
-import { quantilesOf } from '../../src/entropy/quantile-sketch.js';
+import { quantilesOf } from '../../src/linalg/quantile-sketch.js';
 import type { Json } from './harness.js';
 import { float64, int32, keysOf, shapeOf, tensor } from './tensors.js';
 

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { positionBin, positionBinRange } from '../../src/entropy/binning.js';
-import { bootstrapDocuments } from '../../src/entropy/bootstrap.js';
 import { addExact, type ExactSum, mergeExact, totalOf } from '../../src/entropy/exact-sum.js';
+import { bootstrapDocuments } from '../../src/linalg/bootstrap.js';
 import {
   addToSketch,
   createQuantileSketch,
@@ -12,7 +12,7 @@ import {
   quantilesOf,
   sketchFromJson,
   sketchToJson,
-} from '../../src/entropy/quantile-sketch.js';
+} from '../../src/linalg/quantile-sketch.js';
 import { createRandom } from '../../src/random.js';
 
 describe('exact sums', () => {
