@@ -159,7 +159,7 @@ export function layOutSafetensors(
 
 /** Bytes of a whole file of small tensors, `data` row-major and little-endian. */
 export function encodeSafetensors(
-  tensors: readonly (PlannedTensor & { readonly data: Float32Array | Float64Array })[],
+  tensors: readonly (PlannedTensor & { readonly data: Float32Array | Float64Array | Int32Array | Uint8Array })[],
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array {
   checkPlan(tensors);

@@ -8,6 +8,7 @@ import type {
   MoeMlpDescription,
   RopeDescription,
 } from './description.js';
+import { baseConfig, describeMerged, MERGED_MODEL_TYPE } from './merged-experts.js';
 
 /** How an architecture differs from Llama. Every field is data; the reading below is the same for all. */
 interface Architecture {
@@ -123,14 +124,20 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
 };
 
 /** Model types that `describeModel` understands. */
-export const MODEL_TYPES: readonly string[] = [...Object.keys(ARCHITECTURES), 'gemma3'].sort();
+export const MODEL_TYPES: readonly string[] = [...Object.keys(ARCHITECTURES), 'gemma3', MERGED_MODEL_TYPE].sort();
 
 /**
  * Turns a parsed `config.json` into a description.
  * @throws InputError for an unknown `model_type` (listing the known ones) or an inconsistent value, naming the key.
  */
 export function describeModel(config: Config, path: string): ModelDescription {
-  let reader = configReader(config, path);
+  const reader = configReader(config, path);
+  if (reader.string('model_type', '') !== MERGED_MODEL_TYPE) return describeStandard(reader);
+  return describeMerged(describeStandard(baseConfig(reader)), reader);
+}
+
+function describeStandard(stated: ConfigReader): ModelDescription {
+  let reader = stated;
   let modelType = reader.string('model_type', '');
   if (modelType === 'gemma3') {
     // Multimodal Gemma 3 keeps the language model's configuration one level down.
@@ -141,7 +148,7 @@ export function describeModel(config: Config, path: string): ModelDescription {
   if (architecture === undefined) {
     const hint = didYouMean(modelType, MODEL_TYPES);
     throw new InputError(
-      `${path}: model_type "${modelType}" is not supported${hint}; known types: ${MODEL_TYPES.join(', ')}`,
+      `${reader.path}: model_type "${modelType}" is not supported${hint}; known types: ${MODEL_TYPES.join(', ')}`,
     );
   }
   return readDecoder(modelType, architecture, renamed(reader, architecture));

@@ -63,7 +63,13 @@ export interface DenseMlpDescription {
 
 export interface MoeMlpDescription {
   readonly kind: 'moe';
+  /** Experts that are stored and run. */
   readonly experts: number;
+  /**
+   * Outputs of a router that still chooses among the experts of before a merge: a map [routerOutputs] says which stored
+   * expert runs in the place of each. Absent where the router chooses among the stored experts.
+   */
+  readonly routerOutputs?: number;
   readonly expertsPerToken: number;
   readonly width: number;
   readonly activation: Activation;
@@ -114,9 +120,17 @@ export interface ModelDescription {
 /** What a weight does in a layer. Experts carry their index: `expert.3.down`. */
 export type LayerRole = string;
 
+/** Role of the map from a router's outputs to the merged experts that run in their place. */
+export const EXPERT_MAP: LayerRole = 'router.expert_map';
+
 /** Two layers with equal keys compute the same function of their weights and can share a session. */
 export function layerKey(layer: LayerDescription): string {
   return JSON.stringify(layer);
+}
+
+/** Rows of the router's matrix. */
+export function routerOutputs(mlp: MoeMlpDescription): number {
+  return mlp.routerOutputs ?? mlp.experts;
 }
 
 /** Number of weights that one layer of this description holds. */
@@ -125,7 +139,7 @@ export function layerParameterCount(layer: LayerDescription, hiddenSize: number)
   const attention = hiddenSize * headDim * (2 * heads + 2 * kvHeads);
   const mlp = layer.mlp;
   if (mlp.kind === 'dense') return attention + hiddenSize * mlp.width * (mlp.gated ? 3 : 2);
-  const routed = mlp.experts * (3 * hiddenSize * mlp.width + hiddenSize);
+  const routed = mlp.experts * 3 * hiddenSize * mlp.width + routerOutputs(mlp) * hiddenSize;
   const shared = mlp.shared ? 3 * hiddenSize * mlp.shared.width : 0;
   return attention + routed + shared;
 }

@@ -11,7 +11,8 @@ import type { GraphComposer } from './graph.js';
  * Of the routed experts, the rows of all experts one after the other, each exactly once (neither the twin that keeps a
  * lone row company nor experts that nobody chose appear): `expert_input` [routed, hidden] (of gate and up),
  * `expert_hidden` [routed, expert width] (of down), `expert_output` [routed, hidden] (before the router's weight), with
- * routed = rows * experts per token. Which rows belong to which expert is in `TapEvent.experts`.
+ * routed = rows * experts per token (fewer in a merged model, where an expert runs once for several that were chosen).
+ * Which rows belong to which expert is in `TapEvent.experts`. `router_logits` is [rows, outputs of the router].
  *
  * All are the values of the model itself, before a simulated quantisation of activations.
  */

@@ -54,7 +54,7 @@ export interface ExpertRows {
   readonly counts: Int32Array;
   /** Row of the event's other taps (window * count + position - from) that each is, [routed]; ascending in an expert. */
   readonly rows: Int32Array;
-  /** Weight that the router gave each, [routed]. */
+  /** Weight that the router gave each, [routed]; of a merged expert the sum over those that became it. */
   readonly weights: Floats;
 }
 

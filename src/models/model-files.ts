@@ -8,6 +8,7 @@ import { describeModel, MODEL_TYPES } from './architectures.js';
 import type { Config } from './config-reader.js';
 import type { ModelDescription } from './description.js';
 import { describeGguf } from './gguf-model.js';
+import { checkExpertMaps } from './merged-experts.js';
 import { openWeights, overlayStore } from './pvq-store.js';
 import { GGUF_NAMES, huggingFaceNames } from './weight-names.js';
 import {
@@ -60,6 +61,7 @@ export function locateHuggingFace(path: string, description: ModelDescription, s
       : HUGGING_FACE_IGNORED,
     renamings: HUGGING_FACE_RENAMINGS,
   });
+  checkExpertMaps(description, weights);
   return { path, format: 'huggingface', description, weights, store };
 }
 

@@ -1,4 +1,4 @@
-import type { MoeMlpDescription } from './description.js';
+import { EXPERT_MAP, type MoeMlpDescription, routerOutputs } from './description.js';
 import { activate, EXPERT_TAPS, type LayerContext, type LayerTap, linear } from './layer-parts.js';
 
 /** TensorProto.DataType of int64. */
@@ -11,10 +11,14 @@ const INT64 = 7;
  * over the tokens that chose it; an expert that nobody chose runs over zero rows. The outputs are written to their
  * (token, slot) places and the slots of a token are summed, so the result does not depend on the order of experts.
  * The router reads the rows as they are; a simulated quantisation of activations stands before the experts alone.
+ *
+ * In a merged model whose router chooses among the experts of before (`routerOutputs`), the chosen are looked up in the
+ * map after the weights are made: merged expert g runs once with the sum of the weights of those that became g, and the
+ * weight of a dropped expert (-1) is lost.
  */
 export function mixtureOfExperts(context: LayerContext, mlp: MoeMlpDescription, prefix: string, value: string): string {
   const { g, hiddenSize, taps } = context;
-  const logits = linear(context, value, `${prefix}router`, hiddenSize, mlp.experts, false);
+  const logits = linear(context, value, `${prefix}router`, hiddenSize, routerOutputs(mlp), false);
   if (taps.has('router_logits')) g.publish(logits, `${prefix}router_logits`);
 
   const probabilities = g.node('Softmax', [logits], { attributes: { axis: { int: -1 } } });
@@ -28,8 +32,10 @@ export function mixtureOfExperts(context: LayerContext, mlp: MoeMlpDescription, 
   const scaled = mlp.normalizeTopK
     ? g.node('Div', [weights, g.node('ReduceSum', [weights, lastAxis], { attributes: { keepdims: { int: 1 } } })])
     : weights;
-  const flatWeights = g.node('Reshape', [scaled, g.integers([-1, 1])]);
-  const flatChosen = g.node('Reshape', [chosen, lastAxis]);
+  const running =
+    mlp.routerOutputs === undefined ? { chosen, weights: scaled } : lookUp(context, mlp, prefix, chosen, scaled);
+  const flatWeights = g.node('Reshape', [running.weights, g.integers([-1, 1])]);
+  const flatChosen = g.node('Reshape', [running.chosen, lastAxis]);
 
   const inputs = context.quantize(value, hiddenSize);
   const slots: string[] = [];
@@ -56,7 +62,10 @@ export function mixtureOfExperts(context: LayerContext, mlp: MoeMlpDescription, 
   const concat = { attributes: { axis: { int: 0 } } };
   const places = g.node('Unsqueeze', [g.node('Concat', slots, concat), lastAxis]);
   const stacked = g.node('Concat', outputs, concat);
-  const scattered = g.node('ScatterND', [g.node('Mul', [stacked, g.scalar(0)]), places, stacked]);
+  // Slots in which no expert runs stay zero.
+  const slotRows = g.node('Concat', [g.node('Shape', [flatChosen]), g.integers([hiddenSize])], concat);
+  const zeros = g.node('Expand', [g.scalar(0), slotRows]);
+  const scattered = g.node('ScatterND', [zeros, places, stacked]);
   const bySlot = g.node('Reshape', [scattered, g.integers([-1, mlp.expertsPerToken, hiddenSize])]);
   const routed = g.node('ReduceSum', [bySlot, g.integers([1])], { attributes: { keepdims: { int: 0 } } });
   if (!mlp.shared) return routed;
@@ -66,6 +75,38 @@ export function mixtureOfExperts(context: LayerContext, mlp: MoeMlpDescription, 
   if (!mlp.shared.gated) return g.node('Add', [routed, shared]);
   const score = g.node('Sigmoid', [linear(context, value, `${prefix}shared.router`, hiddenSize, 1, false)]);
   return g.node('Add', [routed, g.node('Mul', [score, shared])]);
+}
+
+/**
+ * What runs in each slot [n, k] when `chosen` are outputs of a router over other experts: the first slot of each merged
+ * expert holds it with the sum of its weights in the order of the slots, the others -1. Elementwise, so that the bits of
+ * a row do not depend on the rows beside it.
+ */
+function lookUp(
+  context: LayerContext,
+  mlp: MoeMlpDescription,
+  prefix: string,
+  chosen: string,
+  weights: string,
+): { readonly chosen: string; readonly weights: string } {
+  const { g } = context;
+  const stored = g.input(`${prefix}${EXPERT_MAP}`, g.float, [routerOutputs(mlp)]);
+  const map = g.node('Cast', [stored], { attributes: { to: { int: INT64 } } });
+  const merged = g.node('Gather', [map, chosen], { attributes: { axis: { int: 0 } } });
+  const slots = Array.from({ length: mlp.expertsPerToken }, (_, slot) => slot);
+  const column = (values: string, slot: number): string =>
+    g.node('Slice', [values, g.integers([slot]), g.integers([slot + 1]), g.integers([1])]);
+  let sum: string | undefined;
+  let taken: string | undefined;
+  for (const slot of slots) {
+    const same = g.node('Equal', [merged, column(merged, slot)]);
+    const share = g.node('Where', [same, column(weights, slot), g.scalar(0)]);
+    sum = sum === undefined ? share : g.node('Add', [sum, share]);
+    const later = g.node('And', [same, g.node('Greater', [g.integers(slots), g.integers([slot], true)])]);
+    taken = taken === undefined ? later : g.node('Or', [taken, later]);
+  }
+  if (sum === undefined || taken === undefined) throw new RangeError('a router chooses one expert at least');
+  return { chosen: g.node('Where', [taken, g.integers([-1], true), merged]), weights: sum };
 }
 
 /** Values of one expert: its tokens [count], and its rows, of which `hidden` may carry one more for company. */

@@ -1,5 +1,5 @@
 import type { Product } from '../kernels/product-threads.js';
-import type { LayerDescription } from './description.js';
+import { type LayerDescription, routerOutputs } from './description.js';
 
 export { equalBitThreads } from '../kernels/product-threads.js';
 
@@ -22,7 +22,7 @@ export function layerProducts(
     { columns: hiddenSize, depth: queries },
   ];
   if (mlp.kind === 'dense') return { dense: [...dense, ...feed(mlp.width, mlp.fusedGateUp)], routed: [] };
-  dense.push({ columns: mlp.experts, depth: hiddenSize });
+  dense.push({ columns: routerOutputs(mlp), depth: hiddenSize });
   if (mlp.shared) dense.push(...feed(mlp.shared.width, false), { columns: 1, depth: hiddenSize });
   return { dense, routed: feed(mlp.width, false) };
 }

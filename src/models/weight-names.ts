@@ -1,4 +1,4 @@
-import type { LayerDescription, ModelDescription } from './description.js';
+import { EXPERT_MAP, type LayerDescription, type ModelDescription, routerOutputs } from './description.js';
 
 /**
  * Names of stored tensors by role, for Hugging Face checkpoints and for GGUF. `{i}` is the layer, `{e}` the expert.
@@ -43,6 +43,7 @@ function llamaLike(overrides: Record<string, string[]> = {}): WeightNames {
     gate_up: [`${p}mlp.gate_up_proj.weight`],
     down: [`${p}mlp.down_proj.weight`],
     router: [`${p}mlp.gate.weight`, `${p}block_sparse_moe.gate.weight`],
+    [EXPERT_MAP]: [`${p}mlp.gate.expert_map`, `${p}block_sparse_moe.gate.expert_map`],
     'expert.{e}.gate': expert('gate_proj', 'w1'),
     'expert.{e}.up': expert('up_proj', 'w3'),
     'expert.{e}.down': expert('down_proj', 'w2'),
@@ -193,7 +194,8 @@ export function layerWeightShapes(model: ModelDescription, layer: LayerDescripti
     matrix(`${prefix}down`, hidden, width, bias);
   };
   if (mlp.kind === 'moe') {
-    matrix('router', mlp.experts, hidden, false);
+    matrix('router', routerOutputs(mlp), hidden, false);
+    if (mlp.routerOutputs !== undefined) shapes.set(EXPERT_MAP, [mlp.routerOutputs]);
     for (let e = 0; e < mlp.experts; e++) gatedMlp(`expert.${e}.`, mlp.width, false);
     if (mlp.shared) gatedMlp('shared.', mlp.shared.width, false);
     if (mlp.shared?.gated) matrix('shared.router', 1, hidden, false);
