@@ -25,6 +25,28 @@ export interface RoutingSums {
   finish(): RoutingStatistics;
 }
 
+/** What the router did with one token. The arrays are those of the sums and change with the next token. */
+export interface TokenRouting {
+  /** 0-based, of all tokens that were shown, those that do not count included. */
+  readonly token: number;
+  readonly entropyNats: number;
+  /** Entropy of the renormalised weights of the chosen experts. */
+  readonly chosenEntropyNats: number;
+  /** log sum exp z. */
+  readonly logNormalizer: number;
+  readonly chosen: Int32Array;
+  /** Renormalised weights of the chosen experts, [k]. */
+  readonly weights: Float64Array;
+}
+
+export interface RoutingSumsOptions {
+  readonly threads?: number;
+  /** False leaves the sums of z and z z^T empty (length 0), which the entropies do not need. */
+  readonly grams?: boolean;
+  /** Shown every token that counts. */
+  readonly onToken?: (routing: TokenRouting) => void;
+}
+
 /** Experts of one token in the order of their scores, and what their weights are made of. */
 export interface RoutedToken {
   /** The k chosen experts, highest score first, ties to the lowest index, [k]. */
@@ -153,7 +175,7 @@ export function createRoutingSums(
   layer: number,
   experts: number,
   rule: RouterRule,
-  options: { readonly threads?: number } = {},
+  options: RoutingSumsOptions = {},
 ): RoutingSums {
   const route = createRouter(experts, rule);
   const { topK } = rule;
@@ -161,29 +183,35 @@ export function createRoutingSums(
   const histogram = new Float64Array(ENTROPY_BINS);
   const probabilitySum = new Float64Array(experts);
   const gateMass = new Float64Array(experts);
-  const logitSum = new Float64Array(experts);
+  const grams = options.grams ?? true;
+  const logitSum = new Float64Array(grams ? experts : 0);
   const coActivation = new Float64Array(experts * experts);
-  const gram = createGram(experts, options.threads);
-  const centredGram = createGram(experts, options.threads);
+  const gram = createGram(grams ? experts : 0, options.threads);
+  const centredGram = createGram(grams ? experts : 0, options.threads);
   const probabilities = new Float64Array(experts);
   const weights = new Float64Array(topK);
   const most = Math.log(experts);
   let [tokens, tiedTokens, seen] = [0, 0, 0];
   let [entropySum, entropyMean, entropyDeviationSum, chosenEntropySum, squaredLogNormalizerSum] = [0, 0, 0, 0, 0];
 
+  const checkLogits = (logits: Floats, offset: number): void => {
+    for (let e = 0; e < experts; e++) {
+      const z = logits[offset + e];
+      if (!Number.isFinite(z)) throw new InputError(`layer ${layer}, token ${seen}, expert ${e}: router logit ${z}`);
+    }
+  };
+
   const addLogits = (logits: Floats, offset: number): void => {
     const row = gram.next();
     let sum = 0;
     for (let e = 0; e < experts; e++) {
       const z = logits[offset + e];
-      if (!Number.isFinite(z)) throw new InputError(`layer ${layer}, token ${seen}, expert ${e}: router logit ${z}`);
       row[e] = z;
       logitSum[e] += z;
       sum += z;
     }
     const centred = centredGram.next();
     for (let e = 0; e < experts; e++) centred[e] = logits[offset + e] - sum / experts;
-    squaredLogNormalizerSum += logSumExp(logits, offset, experts) ** 2;
   };
 
   const addEntropy = (entropy: number): void => {
@@ -214,15 +242,28 @@ export function createRoutingSums(
         if (known.valid && !known.valid[row]) continue;
         tokens++;
         const offset = row * experts;
-        addLogits(logits, offset);
+        checkLogits(logits, offset);
+        if (grams) addLogits(logits, offset);
+        const logNormalizer = logSumExp(logits, offset, experts);
+        squaredLogNormalizerSum += logNormalizer ** 2;
         const token = route(logits, offset);
         if (token.tied) tiedTokens++;
         if (known.chosen) for (let i = 0; i < topK; i++) token.chosen[i] = known.chosen[row * topK + i];
-        addEntropy(softmaxEntropy(token.logScores, probabilities));
+        const entropyNats = softmaxEntropy(token.logScores, probabilities);
+        addEntropy(entropyNats);
         for (let e = 0; e < experts; e++) probabilitySum[e] += probabilities[e];
-        chosenEntropySum += softmaxEntropy(token.logScores, weights, token.chosen);
+        const chosenEntropyNats = softmaxEntropy(token.logScores, weights, token.chosen);
+        chosenEntropySum += chosenEntropyNats;
         for (let i = 0; i < topK; i++) gateMass[token.chosen[i]] += weights[i];
         addChosen(token.chosen);
+        options.onToken?.({
+          token: seen,
+          entropyNats,
+          chosenEntropyNats,
+          logNormalizer,
+          chosen: token.chosen,
+          weights,
+        });
       }
     },
     finish: () => ({
