@@ -1,7 +1,8 @@
 import { multiply } from '../kernels/gemm.js';
+import { type AssignmentMode, checkAssignmentMemory, solveAssignment } from '../kernels/linear-assignment.js';
 import type { Floats } from '../models/layer-runner.js';
 import { checkExpert, checkPermutation } from './neurons.js';
-import { type AssignmentMode, solveAssignment } from './plain-assignment.js';
+
 import type { ExpertMatrices, ExpertShape } from './types.js';
 
 /** What a pair of neurons gains by lying in one place. */
@@ -16,7 +17,7 @@ export interface GainOptions {
 export interface AlignmentOptions extends GainOptions {
   /** How the assignment is solved; default `exact`. */
   readonly mode?: AssignmentMode;
-  /** Most bytes of the matrix of gains. */
+  /** Most bytes of the matrix of gains and the work on it. */
   readonly maxBytes?: number;
 }
 
@@ -136,8 +137,9 @@ export function alignExpert(
   options: AlignmentOptions = {},
 ): Alignment {
   const { width: I } = shape;
-  const gains = alignmentGains(reference, target, shape, options);
   const { mode = 'exact', threads, maxBytes } = options;
+  if (maxBytes !== undefined) checkAssignmentMemory(I, mode, maxBytes, reference.up.BYTES_PER_ELEMENT);
+  const gains = alignmentGains(reference, target, shape, options);
   const { permutation, gain, bound, gap } = solveAssignment(gains, I, { mode, threads, maxBytes });
   let gainBefore = 0;
   for (let i = 0; i < I; i++) gainBefore += gains[i * I + i];
@@ -175,4 +177,26 @@ export function permuteNeurons(expert: ExpertMatrices, shape: ExpertShape, permu
   }
   const up = rows(expert.up);
   return expert.gate === undefined ? { up, down } : { gate: rows(expert.gate), up, down };
+}
+
+/**
+ * Weight matching of the experts of a group to one of them, one {@link Alignment} an expert. That of the reference itself is
+ * the identity, with zeros: it was not aligned to anything.
+ * @param reference its place among the experts
+ */
+export function alignGroup(
+  experts: readonly ExpertMatrices[],
+  reference: number,
+  shape: ExpertShape,
+  options: AlignmentOptions = {},
+): Alignment[] {
+  return experts.map((expert, e) =>
+    e === reference ? unaligned(shape.width) : alignExpert(experts[reference], expert, shape, options),
+  );
+}
+
+/** The alignment of an expert with itself: every neuron stays. */
+export function unaligned(width: number): Alignment {
+  const permutation = Int32Array.from({ length: width }, (_, i) => i);
+  return { permutation, gainBefore: 0, gain: 0, bound: 0, gap: 0, distanceBefore: 0, distanceAfter: 0 };
 }

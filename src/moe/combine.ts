@@ -1,5 +1,6 @@
 import type { Floats } from '../models/layer-runner.js';
 import type { Random } from '../random.js';
+import { permuteNeurons } from './alignment.js';
 import { checkExpert, checkPermutation } from './neurons.js';
 import type { ExpertMatrices, ExpertShape } from './types.js';
 
@@ -21,11 +22,11 @@ export interface Combination {
 
 /**
  * How members weigh. `usage`: f_e (M-SMoE, section 3). `mean`: alike. `reversed`: 1 - f_e. `random`: uniform on (0, 1].
- * `fixed-dominant`: the dominant alone, the others are replaced by it.
+ * `dominant`: the dominant alone, the others are replaced by it.
  */
-export type WeightPolicy = 'usage' | 'mean' | 'reversed' | 'random' | 'fixed-dominant';
+export type WeightPolicy = 'usage' | 'mean' | 'reversed' | 'random' | 'dominant';
 
-export const WEIGHT_POLICIES: readonly WeightPolicy[] = ['usage', 'mean', 'reversed', 'random', 'fixed-dominant'];
+export const WEIGHT_POLICIES: readonly WeightPolicy[] = ['usage', 'mean', 'reversed', 'random', 'dominant'];
 
 export interface MemberWeights {
   /** One a member, not normalised. */
@@ -110,7 +111,7 @@ export function createCombination(shape: ExpertShape): Combination {
  * Weights of the members of a group.
  * @param usage usage frequency of every expert of the layer, [E]
  * @param members the experts of the group
- * @param choice the dominant, for `fixed-dominant`; a stream of numbers, for `random`
+ * @param choice the dominant, for `dominant`; a stream of numbers, for `random`
  * @returns when every weight is zero (no member was ever used), equal weights and a warning
  * @throws RangeError for `random` without a stream, or a dominant that is no member
  */
@@ -122,7 +123,7 @@ export function memberWeights(
 ): MemberWeights {
   const list = Array.from(members);
   const { dominant, random } = choice;
-  if (policy === 'fixed-dominant' && (dominant === undefined || !list.includes(dominant))) {
+  if (policy === 'dominant' && (dominant === undefined || !list.includes(dominant))) {
     throw new RangeError(`the dominant ${dominant} is no member of its group`);
   }
   if (policy === 'random' && random === undefined) throw new RangeError('random weights need a stream of numbers');
@@ -131,10 +132,68 @@ export function memberWeights(
     mean: () => 1,
     reversed: (expert) => 1 - usage[expert],
     random: () => 1 - (random?.uniform() ?? 0),
-    'fixed-dominant': (expert) => (expert === dominant ? 1 : 0),
+    dominant: (expert) => (expert === dominant ? 1 : 0),
   };
   const weights = Float64Array.from(list, weightOf[policy]);
   if (weights.some((weight) => weight > 0)) return { weights };
   const warning = `experts ${list.join(', ')} all have weight 0 (${policy}); their plain mean is taken`;
   return { weights: weights.fill(1), warning };
+}
+
+/** A mean of experts in which every entry has weights of its own; see {@link createFisherCombination}. */
+export interface FisherCombination {
+  /**
+   * @param fisher estimates of E[(dL/dW)^2] in the layout of the expert, nothing negative
+   * @throws RangeError when a matrix does not fit the shape, or an entry of `fisher` is negative or not finite
+   */
+  add(expert: ExpertMatrices, fisher: ExpertMatrices, permutation?: Int32Array): void;
+  finish(epsilon?: number): ExpertMatrices;
+}
+
+const matricesOf = ({ gate, up, down }: ExpertMatrices): Floats[] => (gate ? [gate, up, down] : [up, down]);
+
+/**
+ * Fisher-weighted mean sum_e F_e W_e / (sum_e F_e + epsilon), entry by entry (Matena & Raffel, 2022; a baseline of
+ * M-SMoE, whose code has epsilon 1e-6). Default epsilon 0; entries without any Fisher information get the plain mean.
+ */
+export function createFisherCombination(shape: ExpertShape): FisherCombination {
+  const size = shape.hidden * shape.width;
+  const parts = shape.gated ? 3 : 2;
+  const make = (): Float64Array[] => Array.from({ length: parts }, () => new Float64Array(size));
+  const [weighted, information, plain] = [make(), make(), make()];
+  let members = 0;
+  let single = true;
+  return {
+    add(expert, fisher, permutation) {
+      checkExpert('the Fisher information', fisher, shape);
+      const [values, weights] = [expert, fisher].map((matrices) =>
+        matricesOf(permutation === undefined ? matrices : permuteNeurons(matrices, shape, permutation)),
+      );
+      checkExpert('a member', expert, shape);
+      values.forEach((matrix, part) => {
+        for (let i = 0; i < size; i++) {
+          const weight = weights[part][i];
+          if (!(weight >= 0 && weight < Number.POSITIVE_INFINITY)) throw new RangeError(`Fisher information ${weight}`);
+          weighted[part][i] += weight * matrix[i];
+          information[part][i] += weight;
+          plain[part][i] += matrix[i];
+        }
+      });
+      members++;
+      single &&= expert.up instanceof Float32Array;
+    },
+    finish(epsilon = 0) {
+      if (members === 0) throw new RangeError('a mean of no experts');
+      const merged = weighted.map((sum, part): Floats => {
+        const result: Floats = single ? new Float32Array(size) : new Float64Array(size);
+        for (let i = 0; i < size; i++) {
+          const divisor = information[part][i] + epsilon;
+          result[i] = divisor > 0 ? sum[i] / divisor : plain[part][i] / members;
+        }
+        return result;
+      });
+      const [up, down] = merged.slice(-2);
+      return shape.gated ? { gate: merged[0], up, down } : { up, down };
+    },
+  };
 }
