@@ -1,0 +1,125 @@
+import { InputError } from '../errors.js';
+import { type ModelDescription, type MoeMlpDescription, routerOutputs } from '../models/description.js';
+import type { JobReference } from '../models/engine-host.js';
+import type { LanguageModel } from '../models/language-model.js';
+import type { TapEvent } from '../models/layer-runner.js';
+import type { RouterHead } from './routing-run.js';
+import { createRoutingSums, type RoutingSums } from './routing-statistics.js';
+import type { RoutingStatistics } from './types.js';
+
+/** Windows of token ids and the positions of each that count. */
+export interface RoutingArguments {
+  readonly windows: readonly Int32Array[];
+  readonly wanted: readonly (readonly [from: number, to: number])[];
+  /** Experts a token; the model's own number when absent. */
+  readonly topK?: number;
+  /** Whether every token is shown, for a table of tokens. */
+  readonly tokens: boolean;
+}
+
+/** What the routers of all layers did with the wanted positions of one window, n in all. */
+export interface RoutedTokens {
+  /** [n] each. */
+  readonly entropyNats: Float64Array;
+  readonly chosenEntropyNats: Float64Array;
+  readonly logNormalizer: Float64Array;
+  /** [n, k]: the most probable first. */
+  readonly chosen: Int32Array;
+  readonly weights: Float64Array;
+}
+
+/** Of every window its statistics by layer with experts, and where asked for its tokens. */
+export interface RoutingBatch {
+  readonly statistics: readonly (readonly RoutingStatistics[])[];
+  readonly tokens?: readonly (readonly RoutedTokens[])[];
+}
+
+/**
+ * The routers of a model, first layer first. Those of a merged model that still choose among the experts of before are
+ * measured over these.
+ * @throws InputError for a model without experts, or `topK` beyond their number
+ */
+export function routerHeads(model: ModelDescription, name: string, topK?: number): RouterHead[] {
+  const heads = model.layers.flatMap(({ mlp }, layer): RouterHead[] => {
+    return mlp.kind === 'moe' ? [headOf(layer, mlp, topK)] : [];
+  });
+  if (heads.length === 0) {
+    throw new InputError(
+      `${name}: a dense model (${model.modelType}): none of its ${model.layers.length} layers has a router with experts`,
+    );
+  }
+  const short = heads.find((head) => head.topK > head.experts);
+  if (short) {
+    throw new InputError(`--top-k ${short.topK}: layer ${short.layer} of ${name} has ${short.experts} experts`);
+  }
+  return heads;
+}
+
+function headOf(layer: number, mlp: MoeMlpDescription, topK: number | undefined): RouterHead {
+  return { layer, experts: routerOutputs(mlp), topK: topK ?? mlp.expertsPerToken, score: 'softmax' };
+}
+
+interface WindowRouting {
+  readonly sums: RoutingSums;
+  readonly tokens?: RoutedTokens;
+}
+
+function openWindow(head: RouterHead, length: number, withTokens: boolean): WindowRouting {
+  const { topK } = head;
+  const rule = { score: head.score, topK, normalizeTopK: true };
+  if (!withTokens) return { sums: createRoutingSums(head.layer, head.experts, rule, { grams: false }) };
+  const tokens: RoutedTokens = {
+    entropyNats: new Float64Array(length),
+    chosenEntropyNats: new Float64Array(length),
+    logNormalizer: new Float64Array(length),
+    chosen: new Int32Array(length * topK),
+    weights: new Float64Array(length * topK),
+  };
+  const sums = createRoutingSums(head.layer, head.experts, rule, {
+    grams: false,
+    onToken({ token, entropyNats, chosenEntropyNats, logNormalizer, chosen, weights }) {
+      tokens.entropyNats[token] = entropyNats;
+      tokens.chosenEntropyNats[token] = chosenEntropyNats;
+      tokens.logNormalizer[token] = logNormalizer;
+      tokens.chosen.set(chosen, token * topK);
+      tokens.weights.set(weights, token * topK);
+    },
+  });
+  return { sums, tokens };
+}
+
+/** Runs beside the engine: one pass over a batch of windows that looks at the router logits alone. */
+export async function measureRouting(
+  { engine, info }: LanguageModel,
+  { windows, wanted, topK, tokens }: RoutingArguments,
+): Promise<RoutingBatch> {
+  if (!engine) throw new InputError(`${info.path}: routers are not reachable in an ONNX export; pass the model itself`);
+  const heads = routerHeads(engine.model, info.path, topK);
+  const places = new Map(heads.map(({ layer }, place) => [layer, place]));
+  const routed = windows.map((_, w) => heads.map((head) => openWindow(head, wanted[w][1] - wanted[w][0], tokens)));
+  const onTap = ({ layer, group, from, count, taps }: TapEvent): void => {
+    const place = places.get(layer);
+    const logits = taps.get('router_logits');
+    if (place === undefined || logits === undefined) return;
+    const { experts } = heads[place];
+    group.windows.forEach((window, i) => {
+      const first = Math.max(from, wanted[window][0]);
+      const end = Math.min(from + count, wanted[window][1]);
+      if (first >= end) return;
+      const at = i * count - from;
+      routed[window][place].sums.add(logits.subarray((at + first) * experts, (at + end) * experts), end - first);
+    });
+  };
+  await engine.forward({ windows, taps: ['router_logits'], tapLayers: [...places.keys()], onTap });
+  return {
+    statistics: routed.map((layers) => layers.map(({ sums }) => sums.finish())),
+    ...(tokens && {
+      tokens: routed.map((layers) => layers.flatMap((layer) => (layer.tokens ? [layer.tokens] : []))),
+    }),
+  };
+}
+
+export const MEASURE_ROUTING: JobReference<RoutingArguments, RoutingBatch> = {
+  module: import.meta.url,
+  job: measureRouting,
+};
