@@ -27,6 +27,8 @@ export interface LayerPass {
   readonly taps: readonly LayerTap[];
   readonly last: boolean;
   readonly onTap: (event: TapEvent) => void;
+  /** Shown every weight of the layer as it is fed, before each batch; the data stay the engine's and must not be changed. */
+  readonly onWeight?: (role: string, data: Floats) => void;
   /** Tokens that went through, batch by batch. */
   readonly progress?: (tokens: number) => void;
 }
@@ -83,11 +85,24 @@ export async function openLayerStreams(
   return {
     windows,
     tokens,
-    async pass({ layer, taps, last, onTap, progress }) {
+    async pass({ layer, taps, last, onTap, onWeight, progress }) {
+      const adjustWeights = (_: number, role: string, data: Floats): Floats => {
+        onWeight?.(role, data);
+        return data;
+      };
       for (const batch of batches(windows)) {
         const buffer = streams.read(batch.from * hidden, batch.tokens * hidden);
         const layers = [layer, layer + 1] as const;
-        await engine.forward({ windows: batch.windows, streams: buffer, continues: true, layers, taps, onTap });
+        const shown = onWeight && { adjustWeights };
+        await engine.forward({
+          windows: batch.windows,
+          streams: buffer,
+          continues: true,
+          layers,
+          taps,
+          onTap,
+          ...shown,
+        });
         if (last) streams.write(batch.from * hidden, buffer);
         progress?.(batch.tokens);
       }
