@@ -1,6 +1,7 @@
 import { multiply } from '../kernels/gemm.js';
 import type { Floats } from '../models/layer-runner.js';
 import { activateInner } from './activations.js';
+import { checkExpert } from './neurons.js';
 import type { ExpertMatrices, ExpertShape } from './types.js';
 
 /** Inner activations of a block of rows: what a call holds beside its arguments is twice this. */
@@ -21,19 +22,16 @@ export function floatsLike(like: Floats, length: number): Floats {
 }
 
 /** @throws RangeError for a matrix of another size, TypeError for one of another width */
-function checkExpert(expert: ExpertMatrices, { hidden, width, gated }: ExpertShape, x: Floats, rows: number): void {
-  const { gate, up, down } = expert;
-  if (gated !== (gate !== undefined)) throw new RangeError(`an expert ${gated ? 'lacks' : 'has'} a gate matrix`);
-  for (const [name, matrix] of Object.entries({ gate, up, down })) {
-    if (matrix === undefined) continue;
-    if (matrix.length !== hidden * width) {
-      throw new RangeError(`${name}: ${matrix.length} elements where [${width}, ${hidden}] has ${hidden * width}`);
-    }
+function checkRows(expert: ExpertMatrices, shape: ExpertShape, x: Floats, rows: number): void {
+  checkExpert('an expert', expert, shape);
+  for (const matrix of [expert.gate ?? expert.up, expert.up, expert.down]) {
     if (matrix instanceof Float32Array !== x instanceof Float32Array) {
-      throw new TypeError(`${name} and the rows differ in width`);
+      throw new TypeError('the matrices of an expert and the rows that it runs on differ in width');
     }
   }
-  if (rows * hidden > x.length) throw new RangeError(`x: [${rows}, ${hidden}] needs more than ${x.length} elements`);
+  if (rows * shape.hidden > x.length) {
+    throw new RangeError(`x: [${rows}, ${shape.hidden}] needs more than ${x.length} elements`);
+  }
 }
 
 /**
@@ -73,7 +71,7 @@ export function runExpert(
   rows: number,
   options: ExpertRunOptions = {},
 ): Floats {
-  checkExpert(expert, shape, x, rows);
+  checkRows(expert, shape, x, rows);
   const { hidden: size, width } = shape;
   const { threads } = options;
   const out = options.out ?? floatsLike(x, rows * size);

@@ -1,6 +1,7 @@
 import { multiply } from '../kernels/gemm.js';
 import type { Floats } from '../models/layer-runner.js';
 import { floatsLike, runExpert } from './expert-function.js';
+import { createRouter } from './routing-statistics.js';
 import type { ExpertMatrices, ExpertShape, RouterRule } from './types.js';
 
 /** What the router of a layer decided for a block of rows. */
@@ -17,63 +18,36 @@ export interface Routing {
   readonly probabilities: Float64Array;
 }
 
-/** Scores of one row: p into `p`, what the choice goes by into `score`. */
-function scoreRow(logits: Floats, from: number, rule: RouterRule, p: Float64Array, score: Float64Array): void {
-  const experts = p.length;
-  if (rule.score === 'softmax') {
-    let most = Number.NEGATIVE_INFINITY;
-    for (let e = 0; e < experts; e++) most = Math.max(most, logits[from + e]);
-    let sum = 0;
-    for (let e = 0; e < experts; e++) sum += p[e] = Math.exp(logits[from + e] - most);
-    for (let e = 0; e < experts; e++) p[e] /= sum;
-    // Logits keep apart what the exponential rounds to the same.
-    for (let e = 0; e < experts; e++) score[e] = logits[from + e];
-    return;
-  }
-  const bias = rule.correctionBias;
-  for (let e = 0; e < experts; e++) {
-    p[e] = 1 / (1 + Math.exp(-logits[from + e]));
-    score[e] = p[e] + (bias?.[e] ?? 0);
-  }
-}
-
-/** Places of the largest entries of `score`, as many as `into` has, largest first, ties to the lowest index. */
-function takeLargest(score: Float64Array, into: Int32Array): void {
-  let filled = 0;
-  for (let e = 0; e < score.length; e++) {
-    if (filled === into.length && !(score[e] > score[into[filled - 1]])) continue;
-    let place = filled < into.length ? filled++ : filled - 1;
-    for (; place > 0 && score[e] > score[into[place - 1]]; place--) into[place] = into[place - 1];
-    into[place] = e;
-  }
+/** p of all experts of one row: softmax of its scores, or, for a sigmoid router, their exponentials. */
+function probabilitiesOf(logScores: Float64Array, softmax: boolean, p: Float64Array): void {
+  let most = softmax ? Number.NEGATIVE_INFINITY : 0;
+  if (softmax) for (const score of logScores) most = Math.max(most, score);
+  let sum = 0;
+  for (let e = 0; e < p.length; e++) sum += p[e] = Math.exp(logScores[e] - most);
+  if (softmax) for (let e = 0; e < p.length; e++) p[e] /= sum;
 }
 
 /**
  * Chosen experts of each row and their weights.
  *
  * @param logits [rows, E], finite
- * @throws RangeError when the rule's correction bias is not [E]
+ * @throws InputError when the rule's correction bias is not [E]
  */
 export function route(logits: Floats, rows: number, experts: number, rule: RouterRule): Routing {
-  if (rule.correctionBias !== undefined && rule.correctionBias.length !== experts) {
-    throw new RangeError(`${rule.correctionBias.length} correction biases for ${experts} experts`);
-  }
+  // A reduced layer may have fewer experts than the original chose.
   const topK = Math.min(rule.topK, experts);
+  const choose = createRouter(experts, { ...rule, topK });
   const chosen = new Int32Array(rows * topK);
   const weights = new Float64Array(rows * topK);
   const probabilities = new Float64Array(rows * experts);
-  const score = new Float64Array(experts);
   for (let row = 0; row < rows; row++) {
+    const token = choose(logits, row * experts);
     const p = probabilities.subarray(row * experts, (row + 1) * experts);
-    scoreRow(logits, row * experts, rule, p, score);
-    const places = chosen.subarray(row * topK, (row + 1) * topK);
-    takeLargest(score, places);
-    let sum = 1;
-    if (rule.normalizeTopK) {
-      sum = 0;
-      for (let j = 0; j < topK; j++) sum += p[places[j]];
-    }
-    for (let j = 0; j < topK; j++) weights[row * topK + j] = p[places[j]] / sum;
+    probabilitiesOf(token.logScores, rule.score === 'softmax', p);
+    chosen.set(token.chosen, row * topK);
+    let sum = rule.normalizeTopK ? 0 : 1;
+    if (rule.normalizeTopK) for (const expert of token.chosen) sum += p[expert];
+    for (let j = 0; j < topK; j++) weights[row * topK + j] = p[token.chosen[j]] / sum;
   }
   return { rows, experts, topK, chosen, weights, probabilities };
 }
@@ -228,6 +202,8 @@ export interface ExpertLayerFunction {
 
 /** What a layer decided and gave. */
 export interface LayerOutput {
+  /** [rows, routerRows]. */
+  readonly logits: Floats;
   readonly routing: Routing;
   readonly dispatch: Dispatch;
   /** [rows, H]. */
@@ -255,5 +231,5 @@ export function runLayer(
   const routing = route(logits, rows, routerRows, layer.rule);
   const plan = dispatch(routing, layer.map, layer.experts);
   const output = runDispatched(plan, layer.expert, layer.shape, x, rows, { threads });
-  return { routing, dispatch: plan, output };
+  return { logits, routing, dispatch: plan, output };
 }

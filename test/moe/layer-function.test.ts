@@ -2,21 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { runExpert } from '../../src/moe/expert-function.js';
 import { dispatch, gateMass, route, runLayer } from '../../src/moe/layer-function.js';
 import type { ExpertMatrices, ExpertShape, RouterRule } from '../../src/moe/types.js';
-import { createRandom } from '../../src/random.js';
+import { normals, randomExpert } from './random-experts.js';
 
 const shape: ExpertShape = { hidden: 5, width: 7, gated: true, activation: 'silu' };
-
-function normals(length: number, key: number): Float64Array {
-  const random = createRandom(3).fork(key);
-  return Float64Array.from({ length }, () => random.normal());
-}
-
-function someExpert(key: number, of = shape): ExpertMatrices {
-  const size = of.hidden * of.width;
-  const up = normals(size, 3 * key);
-  const down = normals(size, 3 * key + 1);
-  return of.gated ? { gate: normals(size, 3 * key + 2), up, down } : { up, down };
-}
 
 /** One output component, straight from the definition. */
 function plainOutput(expert: ExpertMatrices, of: ExpertShape, x: ArrayLike<number>, act: (z: number) => number) {
@@ -45,7 +33,7 @@ describe('runExpert', () => {
   it.each(['silu', 'relu', 'gelu_tanh'] as const)('is the definition with %s, gated or not', (activation) => {
     for (const gated of [true, false]) {
       const of = { ...shape, gated, activation };
-      const expert = someExpert(0, of);
+      const expert = randomExpert(of, 0);
       const x = normals(4 * of.hidden, 100);
       const hidden = new Float64Array(4 * of.width);
       const y = runExpert(expert, of, x, 4, { hidden });
@@ -61,10 +49,12 @@ describe('runExpert', () => {
   });
 
   it('refuses matrices that do not fit', () => {
-    const expert = someExpert(0);
+    const expert = randomExpert(shape, 0);
     const x = normals(5, 100);
     expect(() => runExpert({ up: expert.up, down: expert.down }, shape, x, 1)).toThrow('lacks a gate');
-    expect(() => runExpert({ ...expert, up: expert.up.subarray(1) }, shape, x, 1)).toThrow('up: 34 elements');
+    expect(() => runExpert({ ...expert, up: expert.up.subarray(1) }, shape, x, 1)).toThrow(
+      '34 entries where [7, 5] has 35',
+    );
     expect(() => runExpert(expert, shape, Float32Array.from(x), 1)).toThrow('differ in width');
     expect(() => runExpert(expert, shape, x, 2)).toThrow('needs more than 5');
   });
@@ -122,8 +112,8 @@ describe('dispatch', () => {
 
 describe('runLayer', () => {
   it('does not change when identical experts are merged', () => {
-    const one = someExpert(0);
-    const two = someExpert(1);
+    const one = randomExpert(shape, 0);
+    const two = randomExpert(shape, 1);
     const rule: RouterRule = { score: 'softmax', topK: 2, normalizeTopK: true };
     const layer = { shape, rule, router: normals(4 * 5, 101), routerRows: 4 };
     const x = normals(20 * 5, 100);
