@@ -47,6 +47,8 @@ interface Architecture {
   readonly defaultWindow?: number;
   readonly localRope?: true;
   readonly moe?: 'mixtral' | 'qwen' | 'olmoe';
+  /** Weights of the chosen experts are divided by their sum whatever the config says. */
+  readonly normalizeTopK?: true;
 }
 
 const QWEN: Architecture = { window: 'after-max-window-layers' };
@@ -120,11 +122,29 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     moe: 'qwen',
     window: 'all-if-asked',
   },
+  qwen3_vl_moe_text: {
+    qkvBias: 'attention_bias',
+    outputBias: 'attention_bias',
+    qkNorm: 'head',
+    moe: 'qwen',
+    normalizeTopK: true,
+    defaultTheta: 500_000,
+  },
   olmoe: { qkvBias: 'attention_bias', outputBias: 'attention_bias', qkNorm: 'full', moe: 'olmoe' },
 };
 
+/** Multimodal models keep the language model's configuration one level down; some say above it whether the head is tied. */
+const LANGUAGE_MODEL: Readonly<Record<string, { readonly modelType: string; readonly tiedAbove: boolean }>> = {
+  gemma3: { modelType: 'gemma3_text', tiedAbove: false },
+  qwen3_vl_moe: { modelType: 'qwen3_vl_moe_text', tiedAbove: true },
+};
+
 /** Model types that `describeModel` understands. */
-export const MODEL_TYPES: readonly string[] = [...Object.keys(ARCHITECTURES), 'gemma3', MERGED_MODEL_TYPE].sort();
+export const MODEL_TYPES: readonly string[] = [
+  ...Object.keys(ARCHITECTURES),
+  ...Object.keys(LANGUAGE_MODEL),
+  MERGED_MODEL_TYPE,
+].sort();
 
 /**
  * Turns a parsed `config.json` into a description.
@@ -139,10 +159,12 @@ export function describeModel(config: Config, path: string): ModelDescription {
 function describeStandard(stated: ConfigReader): ModelDescription {
   let reader = stated;
   let modelType = reader.string('model_type', '');
-  if (modelType === 'gemma3') {
-    // Multimodal Gemma 3 keeps the language model's configuration one level down.
-    reader = reader.object('text_config') ?? reader;
-    modelType = 'gemma3_text';
+  const inner = LANGUAGE_MODEL[modelType];
+  if (inner) {
+    modelType = inner.modelType;
+    const text = stated.object('text_config') ?? stated;
+    const tied = inner.tiedAbove && { tie_word_embeddings: stated.boolean('tie_word_embeddings', false) };
+    reader = configReader({ ...text.config, ...tied }, text.path);
   }
   const architecture = ARCHITECTURES[modelType];
   if (architecture === undefined) {
@@ -348,7 +370,7 @@ function readMlp(
         expertsPerToken: positive(reader, 'num_experts_per_tok'),
         width: reader.number('moe_intermediate_size', dense.width),
         activation,
-        normalizeTopK: reader.boolean('norm_topk_prob', false),
+        normalizeTopK: architecture.normalizeTopK ?? reader.boolean('norm_topk_prob', false),
         ...(sharedWidth !== undefined && sharedWidth > 0 && { shared: { width: sharedWidth, gated: true } }),
       };
     }

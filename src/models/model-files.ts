@@ -7,6 +7,7 @@ import { elementCount, type TensorStore } from '../formats/tensor.js';
 import { describeModel, MODEL_TYPES } from './architectures.js';
 import type { Config } from './config-reader.js';
 import type { ModelDescription } from './description.js';
+import { turnFusedExperts } from './fused-experts.js';
 import { describeGguf } from './gguf-model.js';
 import { checkExpertMaps } from './merged-experts.js';
 import { openWeights, overlayStore } from './pvq-store.js';
@@ -53,7 +54,8 @@ function openHuggingFace(path: string, threads: number | undefined): ModelFiles 
 }
 
 /** Finds a model's weights in a store that names them as Hugging Face checkpoints do. */
-export function locateHuggingFace(path: string, description: ModelDescription, store: TensorStore): ModelFiles {
+export function locateHuggingFace(path: string, description: ModelDescription, stored: TensorStore): ModelFiles {
+  const store = turnFusedExperts(description, stored);
   const weights = locateWeights(description, store, {
     names: huggingFaceNames(description.modelType),
     ignored: description.tiedHead

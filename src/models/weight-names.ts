@@ -3,7 +3,7 @@ import { EXPERT_MAP, type LayerDescription, type ModelDescription, routerOutputs
 /**
  * Names of stored tensors by role, for Hugging Face checkpoints and for GGUF. `{i}` is the layer, `{e}` the expert.
  * A role may have several names: the first that is stored wins. A name that ends in `#{e}` is a slice along the first
- * axis of a tensor that holds all experts.
+ * axis of a tensor that holds all experts; `#{e}:1/2` is the second half of the rows of such a slice.
  */
 export interface WeightNames {
   readonly embedding: readonly string[];
@@ -24,9 +24,11 @@ function withBiases(layer: Record<string, string[]>, roles: readonly string[]): 
 
 function llamaLike(overrides: Record<string, string[]> = {}): WeightNames {
   const p = 'model.layers.{i}.';
-  const expert = (own: string, mixtral: string): string[] => [
+  const blocks = [`${p}mlp.`, `${p}block_sparse_moe.`];
+  const expert = (own: string, mixtral: string, stack: string, slice: string): string[] => [
     `${p}mlp.experts.{e}.${own}.weight`,
     `${p}block_sparse_moe.experts.{e}.${mixtral}.weight`,
+    ...blocks.flatMap((block) => ['', '.weight'].map((end) => `${block}experts.${stack}${end}#${slice}`)),
   ];
   const layer = {
     attn_norm: [`${p}input_layernorm.weight`],
@@ -42,11 +44,11 @@ function llamaLike(overrides: Record<string, string[]> = {}): WeightNames {
     up: [`${p}mlp.up_proj.weight`],
     gate_up: [`${p}mlp.gate_up_proj.weight`],
     down: [`${p}mlp.down_proj.weight`],
-    router: [`${p}mlp.gate.weight`, `${p}block_sparse_moe.gate.weight`],
-    [EXPERT_MAP]: [`${p}mlp.gate.expert_map`, `${p}block_sparse_moe.gate.expert_map`],
-    'expert.{e}.gate': expert('gate_proj', 'w1'),
-    'expert.{e}.up': expert('up_proj', 'w3'),
-    'expert.{e}.down': expert('down_proj', 'w2'),
+    router: blocks.map((block) => `${block}gate.weight`),
+    [EXPERT_MAP]: blocks.map((block) => `${block}gate.expert_map`),
+    'expert.{e}.gate': expert('gate_proj', 'w1', 'gate_up_proj', '{e}:0/2'),
+    'expert.{e}.up': expert('up_proj', 'w3', 'gate_up_proj', '{e}:1/2'),
+    'expert.{e}.down': expert('down_proj', 'w2', 'down_proj', '{e}'),
     'shared.gate': [`${p}mlp.shared_expert.gate_proj.weight`],
     'shared.up': [`${p}mlp.shared_expert.up_proj.weight`],
     'shared.down': [`${p}mlp.shared_expert.down_proj.weight`],

@@ -49,7 +49,7 @@ export const HUGGING_FACE_IGNORED: readonly RegExp[] = [
   /\.rotary_emb\.inv_freq$/,
   /\.attn\.(bias|masked_bias)$/,
   /\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$/,
-  /^(model\.)?(vision_tower|multi_modal_projector|vision_model)\./,
+  /^(model\.)?(vision_tower|multi_modal_projector|vision_model|visual)\./,
 ];
 
 export const HUGGING_FACE_RENAMINGS: readonly ((name: string) => string)[] = [
@@ -82,12 +82,14 @@ export function locateWeights(
     interleavedHeadDim?: number,
   ): StoredWeight | undefined => {
     for (const candidate of candidates) {
-      const [base, slice] = candidate.split('#');
+      const [base, slice, part = '0/1'] = candidate.split(/[#:]/);
       const tensor = store.tensors.get(rename(base));
       if (!tensor) continue;
       used.add(tensor.name);
-      const parts = slice === undefined ? 1 : tensor.shape[0];
-      const stored = slice === undefined ? tensor.shape : tensor.shape.slice(1);
+      const [half, halves] = part.split('/').map(Number);
+      const parts = slice === undefined ? 1 : tensor.shape[0] * halves;
+      const [, rows, ...rest] = tensor.shape;
+      const stored = slice === undefined ? tensor.shape : [rows / halves, ...rest];
       if (!sameShape(stored, shape)) {
         throw new InputError(
           `${tensor.file}: tensor "${tensor.name}" has shape [${stored}] but the config asks for [${shape}]`,
@@ -99,7 +101,7 @@ export function locateWeights(
         tensor,
         shape,
         byteLength,
-        start: slice === undefined ? 0 : Number(slice) * byteLength,
+        start: slice === undefined ? 0 : (Number(slice) * halves + half) * byteLength,
         ...(interleavedHeadDim !== undefined && { interleavedHeadDim }),
       };
     }

@@ -116,6 +116,7 @@ const RECOGNISED = new Set([
   'qwen2_moe',
   'qwen3_moe',
   'olmoe',
+  'surprisal_moe',
 ]);
 
 /** Roles that read what a norm gives, and roles that write to the residual stream; experts without their index. */
