@@ -105,20 +105,13 @@ function createWatch(engine: Engine, layer: number, mlp: MoeMlpDescription, outp
     outputs === 'none' ? undefined : createExpertSums(layer, sizes, { everywhere: outputs === 'all', threads });
   let chosen: ChosenExperts = { experts: new Int32Array(0), weights: new Float64Array(0), shares: new Float64Array(0) };
   let next = 0;
-  const onToken = (token: TokenRouting, logits: Floats, row: number): void => {
-    for (let i = 0; i < topK; i++) {
-      const expert = token.chosen[i];
-      chosen.experts[next] = expert;
-      chosen.weights[next] = Math.exp(logits[row * rows + expert] - token.logNormalizer);
-      chosen.shares[next++] = token.weights[i];
-    }
+  const onToken = (token: TokenRouting): void => {
+    chosen.experts.set(token.chosen, next);
+    chosen.weights.set(token.scores, next);
+    chosen.shares.set(token.weights, next);
+    next += topK;
   };
-  let current: Floats = new Float32Array(0);
-  let row = 0;
-  const routing = createRoutingSums(layer, rows, routerRule(mlp), {
-    threads,
-    ...(sums && { onToken: (token) => onToken(token, current, row++) }),
-  });
+  const routing = createRoutingSums(layer, rows, routerRule(mlp), { threads, ...(sums && { onToken }) });
   const matrices = new Map<string, Floats>();
   const shape: ExpertShape = { hidden: hiddenSize, width, gated: true, activation: mlp.activation };
   const everywhere = sums && outputs === 'all' ? createEverywhere(engine, shape, mlp.experts, sums) : undefined;
@@ -126,8 +119,7 @@ function createWatch(engine: Engine, layer: number, mlp: MoeMlpDescription, outp
   const onTap = ({ taps, experts }: TapEvent): void => {
     const logits = tapOf(taps, 'router_logits');
     const count = logits.length / rows;
-    current = logits;
-    [row, next] = [0, 0];
+    next = 0;
     const slots = sums ? count * topK : 0;
     chosen = { experts: new Int32Array(slots), weights: new Float64Array(slots), shares: new Float64Array(slots) };
     routing.add(logits, count, experts && { chosen: chosenOf(experts, count, topK) });

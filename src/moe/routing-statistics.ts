@@ -35,7 +35,9 @@ export interface TokenRouting {
   /** log sum exp z. */
   readonly logNormalizer: number;
   readonly chosen: Int32Array;
-  /** Renormalised weights of the chosen experts, [k]. */
+  /** p of the chosen experts, softmax(z) or sigmoid(z), [k]. */
+  readonly scores: Float64Array;
+  /** Renormalised weights of the chosen experts: p divided by its sum over them, [k]. */
   readonly weights: Float64Array;
 }
 
@@ -214,6 +216,12 @@ export function createRoutingSums(
     for (let e = 0; e < experts; e++) centred[e] = logits[offset + e] - sum / experts;
   };
 
+  const scores = new Float64Array(topK);
+  const chosenScores = ({ chosen, logScores }: RoutedToken, normalizer: number): Float64Array => {
+    for (let i = 0; i < topK; i++) scores[i] = Math.exp(logScores[chosen[i]] - normalizer);
+    return scores;
+  };
+
   const addEntropy = (entropy: number): void => {
     const distance = entropy - entropyMean;
     entropyMean += distance / tokens;
@@ -262,6 +270,7 @@ export function createRoutingSums(
           chosenEntropyNats,
           logNormalizer,
           chosen: token.chosen,
+          scores: chosenScores(token, rule.score === 'softmax' ? logNormalizer : 0),
           weights,
         });
       }
