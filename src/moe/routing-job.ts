@@ -4,7 +4,8 @@ import type { JobReference } from '../models/engine-host.js';
 import type { LanguageModel } from '../models/language-model.js';
 import type { TapEvent } from '../models/layer-runner.js';
 import type { RouterHead } from './routing-run.js';
-import { createRoutingSums, type RoutingSums } from './routing-statistics.js';
+import { createRoutingSums, type RoutingSums, type TokenRouting } from './routing-statistics.js';
+import { createRoutedTokens, logToken, type RoutedTokens } from './token-log.js';
 import type { RoutingStatistics } from './types.js';
 
 /** Windows of token ids and the positions of each that count. */
@@ -17,18 +18,7 @@ export interface RoutingArguments {
   readonly tokens: boolean;
 }
 
-/** What the routers of all layers did with the wanted positions of one window, n in all. */
-export interface RoutedTokens {
-  /** [n] each. */
-  readonly entropyNats: Float64Array;
-  readonly chosenEntropyNats: Float64Array;
-  readonly logNormalizer: Float64Array;
-  /** [n, k]: the most probable first. */
-  readonly chosen: Int32Array;
-  readonly weights: Float64Array;
-}
-
-/** Of every window its statistics by layer with experts, and where asked for its tokens. */
+/** Of every window its statistics by layer with experts, and where asked for its tokens (the wanted positions). */
 export interface RoutingBatch {
   readonly statistics: readonly (readonly RoutingStatistics[])[];
   readonly tokens?: readonly (readonly RoutedTokens[])[];
@@ -68,24 +58,9 @@ function openWindow(head: RouterHead, length: number, withTokens: boolean): Wind
   const { topK } = head;
   const rule = { score: head.score, topK, normalizeTopK: true };
   if (!withTokens) return { sums: createRoutingSums(head.layer, head.experts, rule, { grams: false }) };
-  const tokens: RoutedTokens = {
-    entropyNats: new Float64Array(length),
-    chosenEntropyNats: new Float64Array(length),
-    logNormalizer: new Float64Array(length),
-    chosen: new Int32Array(length * topK),
-    weights: new Float64Array(length * topK),
-  };
-  const sums = createRoutingSums(head.layer, head.experts, rule, {
-    grams: false,
-    onToken({ token, entropyNats, chosenEntropyNats, logNormalizer, chosen, weights }) {
-      tokens.entropyNats[token] = entropyNats;
-      tokens.chosenEntropyNats[token] = chosenEntropyNats;
-      tokens.logNormalizer[token] = logNormalizer;
-      tokens.chosen.set(chosen, token * topK);
-      tokens.weights.set(weights, token * topK);
-    },
-  });
-  return { sums, tokens };
+  const tokens = createRoutedTokens(length, topK);
+  const onToken = (routing: TokenRouting): void => logToken(tokens, routing);
+  return { sums: createRoutingSums(head.layer, head.experts, rule, { grams: false, onToken }), tokens };
 }
 
 /** Runs beside the engine: one pass over a batch of windows that looks at the router logits alone. */
