@@ -87,24 +87,33 @@ export interface SubsetSearch {
 /** Subsets up to which the search is exact by default: every choice of E <= 16 experts. */
 export const EXACT_SUBSETS = 20_000;
 
+/** Visits the subsets of `keep` of n, ascending within and lexicographic among them; the array is reused. */
+export function eachSubset(n: number, keep: number, visit: (members: Int32Array) => void): void {
+  const members = Int32Array.from({ length: keep }, (_, i) => i);
+  for (;;) {
+    visit(members);
+    let place = keep - 1;
+    while (place >= 0 && members[place] === n - keep + place) place--;
+    if (place < 0) return;
+    members[place]++;
+    for (let after = place + 1; after < keep; after++) members[after] = members[after - 1] + 1;
+  }
+}
+
 function exactSubset(experts: number, keep: number, errorOf: SubsetError): SubsetSearch {
   const flags = new Uint8Array(experts);
-  const chosen = Int32Array.from({ length: keep }, (_, i) => i);
-  let best = { kept: chosen.slice(), error: Number.POSITIVE_INFINITY };
+  let kept = new Int32Array(keep);
+  let least = Number.POSITIVE_INFINITY;
   let evaluated = 0;
-  for (;;) {
+  eachSubset(experts, keep, (members) => {
     flags.fill(0);
-    for (const expert of chosen) flags[expert] = 1;
+    for (const expert of members) flags[expert] = 1;
     const error = errorOf(flags);
-    evaluated++;
-    if (error < best.error) best = { kept: chosen.slice(), error };
-    // The next subset in lexicographic order.
-    let place = keep - 1;
-    while (place >= 0 && chosen[place] === experts - keep + place) place--;
-    if (place < 0) return { ...best, path: 'exact', evaluated };
-    chosen[place]++;
-    for (let after = place + 1; after < keep; after++) chosen[after] = chosen[after - 1] + 1;
-  }
+    if (evaluated++ > 0 && !(error < least)) return;
+    least = error;
+    kept = members.slice();
+  });
+  return { kept, error: least, path: 'exact', evaluated };
 }
 
 function greedySubset(experts: number, keep: number, errorOf: SubsetError): SubsetSearch {
