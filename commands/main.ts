@@ -24,6 +24,11 @@ const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./quantize-pvq.js'),
   },
   {
+    name: 'merge-moe',
+    summary: 'merge, prune and compress the experts of a mixture-of-experts model; entropy of its routing',
+    load: () => import('./merge-moe.js'),
+  },
+  {
     name: 'merge-reports',
     summary: 'unite the partial reports and tables of a run with --shard',
     load: () => import('./merge-reports.js'),
