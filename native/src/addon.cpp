@@ -24,6 +24,9 @@ void register_hadamard(napi_env env, napi_value exports);
 void register_error_feedback(napi_env env, napi_value exports);
 void register_pyramid_index(napi_env env, napi_value exports);
 void register_pulse_search(napi_env env, napi_value exports);
+void register_linear_assignment(napi_env env, napi_value exports);
+void register_permuted_sums(napi_env env, napi_value exports);
+void register_inner_activation(napi_env env, napi_value exports);
 }  // namespace surprisal
 
 namespace {
@@ -248,6 +251,9 @@ NAPI_MODULE_INIT() {
   register_error_feedback(env, exports);
   register_pyramid_index(env, exports);
   register_pulse_search(env, exports);
+  register_linear_assignment(env, exports);
+  register_permuted_sums(env, exports);
+  register_inner_activation(env, exports);
   set_function(env, exports, "accumulateRows", AccumulateRows);
   set_function(env, exports, "accumulateSecond", AccumulateSecond);
   set_function(env, exports, "widenToF32", WidenToF32);

@@ -51,6 +51,14 @@ export interface NativeKernels {
     support: Float64Array,
     threads: number,
   ): void;
+  /** `activation` is the position in `INNER_ACTIVATIONS`; changes `inner`. */
+  activateInner(
+    double: number,
+    activation: number,
+    gate: Float32Array | Float64Array | null,
+    inner: Float32Array | Float64Array,
+    threads: number,
+  ): void;
   widenToF32(source: Uint8Array, dtype: number, target: Float32Array, threads: number): void;
   widenToF64(source: Uint8Array, dtype: number, target: Float64Array, threads: number): void;
   narrowFromF32(source: Float32Array, dtype: number, target: Uint8Array, threads: number): void;
@@ -463,6 +471,92 @@ export interface NativeKernels {
     scales: Uint16Array,
     codes: Uint8Array,
     threads: number,
+  ): void;
+  addWeighted(
+    sum: Float64Array,
+    x: Float32Array | Float64Array,
+    rows: number,
+    columns: number,
+    rowOrder: Int32Array | null,
+    columnOrder: Int32Array | null,
+    weight: number,
+    overwrite: number,
+    threads: number,
+  ): void;
+  divideSum(sum: Float64Array, divisor: number, target: Float32Array | Float64Array, threads: number): void;
+  squaredRowDistances(
+    a: Float32Array | Float64Array,
+    b: Float32Array | Float64Array,
+    rows: number,
+    columns: number,
+    rowOrder: Int32Array | null,
+    columnOrder: Int32Array | null,
+    distances: Float64Array,
+    threads: number,
+  ): void;
+  /**
+   * Scans and searches of linear assignment; `linear-assignment-reference.ts` says what each does. `single` 1 for gains of
+   * Float32Array, 0 for Float64Array; the rest of the name is that of the reference.
+   */
+  assignmentRanges(
+    gain: Float32Array | Float64Array,
+    single: number,
+    n: number,
+    rows: Float64Array,
+    columns: Float64Array,
+    threads: number,
+  ): number;
+  assignmentRowCandidates(
+    gain: Float32Array | Float64Array,
+    single: number,
+    n: number,
+    rows: Int32Array | null,
+    columnDuals: Float64Array,
+    above: Float64Array | null,
+    k: number,
+    columns: Int32Array,
+    values: Float64Array,
+    threads: number,
+  ): void;
+  assignmentColumnCandidates(
+    gain: Float32Array | Float64Array,
+    single: number,
+    n: number,
+    rowDuals: Float64Array,
+    k: number,
+    rows: Int32Array,
+    threads: number,
+  ): void;
+  assignmentAugmentDense(
+    gain: Float32Array | Float64Array,
+    single: number,
+    free: Int32Array,
+    columnOfRow: Int32Array,
+    rowOfColumn: Int32Array,
+    rowDuals: Float64Array,
+    columnDuals: Float64Array,
+  ): void;
+  /** Whether all free rows were assigned: false when the candidates hold no perfect matching. */
+  assignmentAugmentCandidates(
+    starts: Int32Array,
+    columns: Int32Array,
+    gains: Float64Array,
+    free: Int32Array,
+    columnOfRow: Int32Array,
+    rowOfColumn: Int32Array,
+    rowDuals: Float64Array,
+    columnDuals: Float64Array,
+    steps: number,
+  ): boolean;
+  assignmentAuction(
+    starts: Int32Array,
+    columns: Int32Array,
+    gains: Float64Array,
+    columnOfRow: Int32Array,
+    rowOfColumn: Int32Array,
+    rowDuals: Float64Array,
+    columnDuals: Float64Array,
+    epsilon: number,
   ): void;
   /** Reads every byte once: what plain reading costs, for benchmarks. */
   readMemory(data: Uint8Array, threads: number): number;

@@ -1,5 +1,6 @@
 import { multiply } from '../kernels/gemm.js';
 import { type AssignmentMode, checkAssignmentMemory, solveAssignment } from '../kernels/linear-assignment.js';
+import { squaredDistance } from '../kernels/permuted-sums.js';
 import type { Floats } from '../models/layer-runner.js';
 import { checkExpert, checkPermutation } from './neurons.js';
 
@@ -11,6 +12,8 @@ export interface GainOptions {
   readonly includeDown?: boolean;
   /** Every matrix's term is divided by the product of the two Frobenius norms, so that none outweighs the others. */
   readonly balance?: boolean;
+  /** Receives the gains, [I, I]: pairs that follow each other need not each have new memory. */
+  readonly gains?: Floats;
   readonly threads?: number;
 }
 
@@ -69,8 +72,8 @@ export function alignmentGains(
   checkExpert('the target', target, shape);
   const { hidden: H, width: I } = shape;
   const { includeDown = true, balance = false, threads } = options;
-  const single = reference.up instanceof Float32Array;
-  const gains: Floats = single ? new Float32Array(I * I) : new Float64Array(I * I);
+  const gains =
+    options.gains ?? (reference.up instanceof Float32Array ? new Float32Array(I * I) : new Float64Array(I * I));
   const sizes = { m: I, n: I, k: H };
   const others = readers(target);
   readers(reference).forEach((matrix, i) => {
@@ -94,35 +97,17 @@ export function expertDistance(
   target: ExpertMatrices,
   shape: ExpertShape,
   permutation?: Int32Array,
+  threads?: number,
 ): number {
   checkExpert('the reference', reference, shape);
   checkExpert('the target', target, shape);
   const { hidden: H, width: I } = shape;
-  let sum = 0;
   const others = readers(target);
-  readers(reference).forEach((matrix, part) => {
-    const other = others[part];
-    for (let i = 0; i < I; i++) {
-      const from = (permutation?.[i] ?? i) * H;
-      const at = i * H;
-      let row = 0;
-      for (let h = 0; h < H; h++) {
-        const difference = matrix[at + h] - other[from + h];
-        row += difference * difference;
-      }
-      sum += row;
-    }
-  });
-  for (let h = 0; h < H; h++) {
-    const at = h * I;
-    let row = 0;
-    for (let i = 0; i < I; i++) {
-      const difference = reference.down[at + i] - target.down[at + (permutation === undefined ? i : permutation[i])];
-      row += difference * difference;
-    }
-    sum += row;
-  }
-  return sum;
+  const sums = readers(reference).map((matrix, part) =>
+    squaredDistance(matrix, others[part], { rows: I, columns: H, rowOrder: permutation }, threads),
+  );
+  const byColumns = { rows: H, columns: I, columnOrder: permutation };
+  return sums.reduce((sum, part) => sum + part, squaredDistance(reference.down, target.down, byColumns, threads));
 }
 
 /**
@@ -149,8 +134,8 @@ export function alignExpert(
     gain,
     bound,
     gap,
-    distanceBefore: expertDistance(reference, target, shape),
-    distanceAfter: expertDistance(reference, target, shape, permutation),
+    distanceBefore: expertDistance(reference, target, shape, undefined, threads),
+    distanceAfter: expertDistance(reference, target, shape, permutation, threads),
   };
 }
 

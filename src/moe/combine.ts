@@ -1,3 +1,4 @@
+import { addWeighted, divideSum } from '../kernels/permuted-sums.js';
 import type { Floats } from '../models/layer-runner.js';
 import type { Random } from '../random.js';
 import { permuteNeurons } from './alignment.js';
@@ -35,38 +36,17 @@ export interface MemberWeights {
   readonly warning?: string;
 }
 
-type Sums = { gate?: Float64Array; up: Float64Array; down: Float64Array };
-
-/** sum[i, :] += w * matrix[permutation[i], :]. */
-function addRows(sum: Float64Array, matrix: Floats, weight: number, width: number, permutation?: Int32Array): void {
-  if (permutation === undefined) {
-    for (let at = 0; at < sum.length; at++) sum[at] += weight * matrix[at];
-    return;
-  }
-  permutation.forEach((neuron, i) => {
-    const to = i * width;
-    const from = neuron * width;
-    for (let h = 0; h < width; h++) sum[to + h] += weight * matrix[from + h];
-  });
-}
-
-/** sum[:, i] += w * matrix[:, permutation[i]]. */
-function addColumns(sum: Float64Array, matrix: Floats, weight: number, width: number, permutation?: Int32Array): void {
-  if (permutation === undefined) {
-    addRows(sum, matrix, weight, width);
-    return;
-  }
-  for (let from = 0; from < sum.length; from += width) {
-    for (let i = 0; i < width; i++) sum[from + i] += weight * matrix[from + permutation[i]];
-  }
-}
-
-/** A weighted mean of experts of this shape, empty. Products and sums are doubles; the result is rounded once. */
-export function createCombination(shape: ExpertShape): Combination {
+/**
+ * A weighted mean of experts of this shape, empty. Products and sums are doubles; the result is rounded once. After `finish` it
+ * is empty again and takes the next group in the same memory.
+ */
+export function createCombination(shape: ExpertShape, options: { readonly threads?: number } = {}): Combination {
   const { hidden: H, width: I } = shape;
-  let sums: Sums | undefined;
+  const { threads } = options;
+  const make = (): Float64Array => new Float64Array(I * H);
+  let sums: { readonly gate?: Float64Array; readonly up: Float64Array; readonly down: Float64Array } | undefined;
   let single = true;
-  let added = 0;
+  let members = 0;
   // Weights relative to the first positive one: a member on its own, or equal members, come back unchanged.
   let unit = 0;
   let total = 0;
@@ -75,34 +55,35 @@ export function createCombination(shape: ExpertShape): Combination {
       checkExpert('a member', expert, shape);
       if (!(weight >= 0 && weight < Number.POSITIVE_INFINITY)) throw new RangeError(`a member's weight is ${weight}`);
       if (permutation !== undefined) checkPermutation(permutation, I);
+      members++;
       single &&= expert.up instanceof Float32Array;
-      added++;
       // A member of no weight says nothing, whatever it holds.
       if (weight === 0) return;
-      if (unit === 0) unit = weight;
+      const overwrite = unit === 0;
+      if (overwrite) unit = weight;
       const share = weight / unit;
       total += share;
-      sums ??= {
-        ...(shape.gated && { gate: new Float64Array(I * H) }),
-        up: new Float64Array(I * H),
-        down: new Float64Array(I * H),
-      };
-      if (sums.gate !== undefined && expert.gate !== undefined) addRows(sums.gate, expert.gate, share, H, permutation);
-      addRows(sums.up, expert.up, share, H, permutation);
-      addColumns(sums.down, expert.down, share, I, permutation);
+      sums ??= { ...(shape.gated && { gate: make() }), up: make(), down: make() };
+      const byRows = { rows: I, columns: H, rowOrder: permutation };
+      if (sums.gate && expert.gate) addWeighted(sums.gate, expert.gate, byRows, share, { overwrite, threads });
+      addWeighted(sums.up, expert.up, byRows, share, { overwrite, threads });
+      const byColumns = { rows: H, columns: I, columnOrder: permutation };
+      addWeighted(sums.down, expert.down, byColumns, share, { overwrite, threads });
     },
     finish(epsilon = 0) {
-      if (sums === undefined)
-        throw new RangeError(`a mean of ${added === 0 ? 'no experts' : 'weights that are all zero'}`);
+      if (sums === undefined || unit === 0) {
+        throw new RangeError(`a mean of ${members === 0 ? 'no experts' : 'experts whose weights are all zero'}`);
+      }
       const divisor = total + epsilon / unit;
-      const divide = (sum: Float64Array): Floats => {
-        const result: Floats = single ? new Float32Array(sum.length) : sum;
-        for (let i = 0; i < sum.length; i++) result[i] = sum[i] / divisor;
-        return result;
-      };
+      const divide = (sum: Float64Array): Floats =>
+        divideSum(sum, divisor, single ? new Float32Array(sum.length) : new Float64Array(sum.length), threads);
       const { gate, up, down } = sums;
-      sums = undefined;
-      return { ...(gate !== undefined && { gate: divide(gate) }), up: divide(up), down: divide(down) };
+      const merged = { ...(gate !== undefined && { gate: divide(gate) }), up: divide(up), down: divide(down) };
+      single = true;
+      members = 0;
+      unit = 0;
+      total = 0;
+      return merged;
     },
   };
 }
