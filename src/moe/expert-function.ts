@@ -1,6 +1,6 @@
 import { multiply } from '../kernels/gemm.js';
+import { activateInner } from '../kernels/inner-activation.js';
 import type { Floats } from '../models/layer-runner.js';
-import { activateInner } from './activations.js';
 import { checkExpert } from './neurons.js';
 import type { ExpertMatrices, ExpertShape } from './types.js';
 
@@ -52,8 +52,9 @@ export function runInner(
   const product = { transposeB: true, ...options };
   multiply(x, expert.up, inner, sizes, product);
   const used = inner.subarray(0, rows * shape.width);
-  if (expert.gate === undefined) activateInner(shape.activation, used);
-  else activateInner(shape.activation, used, multiply(x, expert.gate, floatsLike(x, used.length), sizes, product));
+  const gate =
+    expert.gate === undefined ? undefined : multiply(x, expert.gate, floatsLike(x, used.length), sizes, product);
+  activateInner(shape.activation, used, gate, options.threads);
 }
 
 /**

@@ -1,0 +1,10 @@
+#if defined(__x86_64__)
+#include "inner_activation_kernel.hpp"
+#include "vectors_avx512.hpp"
+
+namespace surprisal {
+
+const ActivationKernels kActivationAvx512 = {{ActivationLoops<V32>::activate}, {ActivationLoops<V64>::activate}};
+
+}  // namespace surprisal
+#endif
