@@ -297,7 +297,12 @@ function columnHeap(distance: Float64Array): ColumnHeap {
  * shortest augmenting paths with a heap. Reduced costs of candidates must not be negative for assigned rows, and are not
  * afterwards.
  */
-export function augmentCandidates(core: Candidates, free: Int32Array, state: PartialAssignment, steps: number): void {
+export function augmentCandidates(
+  core: Candidates,
+  free: Int32Array,
+  state: PartialAssignment,
+  steps: number,
+): boolean {
   const { starts, columns, gains } = core;
   const { rowOfColumn, rowDuals, columnDuals } = state;
   const n = rowOfColumn.length;
@@ -330,6 +335,7 @@ export function augmentCandidates(core: Candidates, free: Int32Array, state: Par
         heap.update(j);
       }
       if (sink >= 0) break;
+      if (heap.size() === 0) return false;
       const nearest = heap.pop();
       least = distance[nearest];
       if (rowOfColumn[nearest] < 0) {
@@ -354,6 +360,7 @@ export function augmentCandidates(core: Candidates, free: Int32Array, state: Par
     for (let t = 0; t < touches; t++) distance[touched[t]] = Number.POSITIVE_INFINITY;
     heap.clear();
   }
+  return true;
 }
 
 /**
