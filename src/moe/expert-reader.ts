@@ -1,6 +1,7 @@
 import { InputError } from '../errors.js';
 import { quoted } from '../formats/files.js';
 import { DTYPE_BYTES, type DType, elementCount, type TensorInfo, type TensorStore } from '../formats/tensor.js';
+import type { Floats } from '../models/layer-runner.js';
 import { createWeightReader } from '../models/weights.js';
 import type { ExpertLayer, ExpertModel } from './expert-model.js';
 
@@ -85,24 +86,45 @@ export function expertParts(
   ];
 }
 
+/** Bytes of a tensor that belong to one expert. */
+export interface ExpertSlice {
+  readonly tensor: string;
+  readonly start: number;
+  readonly byteLength: number;
+}
+
+/** All that is stored of an expert, the same parts in the same order for every expert of a layer. */
+export function expertSlices({ tensors, shape, dtype }: ExpertLayer, e: number): ExpertSlice[] {
+  const matrixBytes = shape.width * shape.hidden * DTYPE_BYTES[dtype];
+  if (tensors.gateUp !== undefined) {
+    return [
+      { tensor: tensors.gateUp, start: e * 2 * matrixBytes, byteLength: 2 * matrixBytes },
+      { tensor: tensors.down, start: e * matrixBytes, byteLength: matrixBytes },
+    ];
+  }
+  return [tensors.gate, tensors.up, tensors.down]
+    .filter((name) => name !== undefined)
+    .map((name) => ({ tensor: name.replace('{e}', String(e)), start: 0, byteLength: matrixBytes }));
+}
+
 /** Values of a band of stored rows that are turned: 4 MiB of f32. */
-const BAND_VALUES = 1 << 20;
+export const BAND_VALUES = 1 << 20;
 /** Edge of the squares in which a band is turned: both sides of one stay in the cache. */
 const TILE = 32;
 
-/** target[c, at + r] = source[r, from + c]: `count` rows of `stride` values become columns of `target` [columns, height]. */
-export function turnBand(
-  source: Float32Array,
-  stride: number,
-  from: number,
-  count: number,
-  columns: number,
-  target: Float32Array,
+/**
+ * Turns a block: target[c * height + at + r] = source[r * stride + from + c] for r below `rows` and c below `columns`. Rows of
+ * `source` have `stride` values, those of `target` `height`.
+ */
+export function turnBlock(
+  source: Floats,
+  { stride, from, rows, columns }: { stride: number; from: number; rows: number; columns: number },
+  target: Floats,
   height: number,
   at: number,
 ): void {
-  for (let r0 = 0; r0 < count; r0 += TILE) {
-    const r1 = Math.min(r0 + TILE, count);
+  for (let r0 = 0; r0 < rows; r0 += TILE) {
+    const r1 = Math.min(r0 + TILE, rows);
     for (let c0 = 0; c0 < columns; c0 += TILE) {
       const c1 = Math.min(c0 + TILE, columns);
       for (let c = c0; c < c1; c++) {
@@ -180,7 +202,8 @@ export function readExpert(
       for (const part of own) {
         const target = result[part.role];
         if (target === undefined) continue;
-        turnBand(band, stride, (part.start - start) / bytes, count, part.rows, target, height, row);
+        const from = (part.start - start) / bytes;
+        turnBlock(band, { stride, from, rows: count, columns: part.rows }, target, height, row);
       }
     }
   }

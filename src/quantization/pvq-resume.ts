@@ -1,10 +1,10 @@
-import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { InputError } from '../errors.js';
 import type { AtomicDirectory } from '../formats/atomic.js';
 import type { HashedFile } from '../formats/hash.js';
 import { PVQ_VERSION } from '../formats/pvq.js';
+import { differingKey, hashBytes, readWorkFile } from '../formats/work-files.js';
 import { sha256Sync } from '../models/model-directory.js';
 import { buildReport, type Report, type ReportHead } from '../report/json.js';
 import type { PvqLayout } from './pvq-layout.js';
@@ -25,19 +25,6 @@ export function blobName(layout: PvqLayout, name: string): string {
   return path.join(WORK_FOLDER, `${layout.ordinals.get(name)}.bin`);
 }
 
-/** Key by key, so that the message can say what differs. */
-function differingKey(before: unknown, now: unknown, at = ''): string | undefined {
-  if (JSON.stringify(before) === JSON.stringify(now)) return undefined;
-  const objects = [before, now].every((value) => typeof value === 'object' && value !== null);
-  if (!objects) return at;
-  const [a, b] = [before, now] as [Record<string, unknown>, Record<string, unknown>];
-  for (const key of new Set([...Object.keys(a), ...Object.keys(b)])) {
-    const inner = differingKey(a[key], b[key], at === '' ? key : `${at}.${key}`);
-    if (inner !== undefined) return inner;
-  }
-  return at;
-}
-
 /** What two runs must share for one to continue the other: everything that decides the bytes but the codes. */
 export function identityOf({ layout, head, config }: RunIdentity): unknown {
   const { parameters, inputs } = buildReport({ ...head, name: MANIFEST_SCHEMA }, {});
@@ -46,19 +33,6 @@ export function identityOf({ layout, head, config }: RunIdentity): unknown {
     tensors: tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape, quantised: layout.quantised.has(name) })),
   }));
   return { version: PVQ_VERSION, parameters, inputs, config: config ?? {}, files };
-}
-
-/** A JSON file of the working folder; undefined when it is missing or was cut off. */
-export function readWorkFile(file: string): unknown {
-  try {
-    return JSON.parse(fs.readFileSync(file, 'utf8'));
-  } catch {
-    return undefined;
-  }
-}
-
-export function hashBytes(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }
 
 function isThere(directory: string, { name, bytes, sha256 }: HashedFile): boolean {

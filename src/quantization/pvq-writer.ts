@@ -6,6 +6,7 @@ import { updateCrc32 } from '../formats/crc32.js';
 import { fileError, quoted } from '../formats/files.js';
 import type { HashedFile } from '../formats/hash.js';
 import { matrixOf } from '../formats/pvq.js';
+import { hashBytes } from '../formats/work-files.js';
 import type { EncodedRows } from '../kernels/pyramid.js';
 import { sha256Tensor, writeHashed } from '../models/model-directory.js';
 import { type Report, type ReportHead, serializeReport, validateReport } from '../report/json.js';
@@ -14,15 +15,7 @@ import { assembleFile, type CompanionOptions, writeCompanions } from './pvq-asse
 import type { PvqFilePlan } from './pvq-layout.js';
 import { MANIFEST_FILE, manifestOf } from './pvq-manifest.js';
 import { encodeParts, type FinishedTensor, type FlatRecord } from './pvq-parts.js';
-import {
-  blobName,
-  checkSameRun,
-  finishedManifest,
-  hashBytes,
-  identityOf,
-  takeOver,
-  WORK_FOLDER,
-} from './pvq-resume.js';
+import { blobName, checkSameRun, finishedManifest, identityOf, takeOver, WORK_FOLDER } from './pvq-resume.js';
 
 /** `store` is the source as it is to be stored: copied tensors are read from there. */
 export interface PvqWriterOptions extends CompanionOptions {

@@ -1,0 +1,134 @@
+import { byteLengthOf } from '../formats/ggml-blocks.js';
+import { layOutSafetensors, type PlannedShard, type PlannedTensor, planShards } from '../formats/safetensors-writer.js';
+import type { DType, TensorInfo } from '../formats/tensor.js';
+import { type ExpertLayer, type ExpertModel, expertMapName, expertTensorNames } from './expert-model.js';
+import type { MergedLayerPlan, MergedPlan } from './merged-config.js';
+
+/** Where a tensor of the merged model lies in a file of the output. */
+export interface MergedSlot {
+  /** Index into {@link MergedLayout.files}. */
+  readonly file: number;
+  /** First byte in the file. */
+  readonly offset: number;
+  readonly byteLength: number;
+}
+
+export interface MergedFile {
+  readonly fileName: string;
+  readonly header: Uint8Array;
+  readonly byteLength: number;
+}
+
+/** The files of a merged model before a byte of it is written. */
+export interface MergedLayout {
+  readonly files: readonly MergedFile[];
+  readonly shards: readonly PlannedShard[];
+  readonly slots: ReadonlyMap<string, MergedSlot>;
+  /** Tensors whose bytes are the source's. */
+  readonly passThrough: readonly TensorInfo[];
+  /** Small tensors that are known now: the maps of a remapped router. */
+  readonly maps: ReadonlyMap<string, Int32Array>;
+  /** Bytes of all tensors of the source, and of the output. */
+  readonly bytesBefore: number;
+  readonly bytesAfter: number;
+}
+
+/** Bytes of tensors in a shard where nothing else is asked for: 5 GB. */
+export const MAX_SHARD_BYTES = 5e9;
+
+/** What becomes of the tensors that are not the same in the output. */
+interface Changes {
+  /** New shape by name; null for tensors that are left out. */
+  readonly shapes: ReadonlyMap<string, readonly number[] | null>;
+  /** Map that follows a router. */
+  readonly maps: ReadonlyMap<string, Int32Array>;
+}
+
+function identityMap(rows: number): Int32Array {
+  return Int32Array.from({ length: rows }, (_, i) => i);
+}
+
+/** Tensors of a layer that are written anew. */
+function changedShapes(
+  source: ExpertModel,
+  layer: ExpertLayer,
+  { experts, routerRows }: MergedLayerPlan,
+  reduced: boolean,
+): [string, readonly number[] | null][] {
+  const shapeOf = (name: string): readonly number[] => source.store.tensors.get(name)?.shape ?? [];
+  const names = expertTensorNames(layer.tensors, layer.experts);
+  const kept = expertTensorNames(layer.tensors, experts);
+  const routers = [layer.router, layer.routerBias, layer.correctionBias].filter((name) => name !== undefined);
+  return [
+    ...names.map((name): [string, readonly number[] | null] => {
+      if (source.layout !== 'separate') return [name, [experts, ...shapeOf(name).slice(1)]];
+      return [name, kept.includes(name) ? shapeOf(name) : null];
+    }),
+    ...(reduced
+      ? routers.map((name): [string, readonly number[]] => [name, [routerRows, ...shapeOf(name).slice(1)]])
+      : []),
+  ];
+}
+
+function changesOf(source: ExpertModel, plan: MergedPlan): Changes {
+  const shapes = new Map<string, readonly number[] | null>();
+  const maps = new Map<string, Int32Array>();
+  for (const [i, layerPlan] of plan.layers.entries()) {
+    const layer = source.layers[i];
+    for (const [name, shape] of changedShapes(source, layer, layerPlan, plan.form === 'reduced'))
+      shapes.set(name, shape);
+    if (plan.form === 'remap') maps.set(layer.router, layerPlan.map ?? identityMap(layer.routerRows));
+  }
+  return { shapes, maps };
+}
+
+/** Tensors as they lie in the source's files. */
+function inFileOrder(source: ExpertModel): TensorInfo[] {
+  return [...source.store.tensors.values()].sort((a, b) =>
+    a.file === b.file ? a.offset - b.offset : a.file < b.file ? -1 : 1,
+  );
+}
+
+/**
+ * Lays the merged model out: tensors in the order of the source's files, cut into shards of at most `maxShardBytes`, every
+ * position known. Stored experts have the names of the source's first ones.
+ */
+export function layOutMerged(
+  source: ExpertModel,
+  plan: MergedPlan,
+  { maxShardBytes = MAX_SHARD_BYTES, dropsExtraLayers = false },
+): MergedLayout {
+  const { shapes, maps } = changesOf(source, plan);
+  const planned: PlannedTensor[] = [];
+  const passThrough: TensorInfo[] = [];
+  const mapTensors = new Map<string, Int32Array>();
+  let bytesBefore = 0;
+  for (const info of inFileOrder(source)) {
+    bytesBefore += info.byteLength;
+    const changed = shapes.get(info.name);
+    const left = changed === null || (dropsExtraLayers && source.extraLayers.some((at) => info.name.startsWith(at)));
+    if (!left) planned.push({ name: info.name, dtype: info.dtype as DType, shape: changed ?? info.shape });
+    if (!left && changed === undefined) passThrough.push(info);
+    const map = maps.get(info.name);
+    if (map !== undefined) {
+      const name = expertMapName(info.name);
+      planned.push({ name, dtype: 'I32', shape: [map.length] });
+      mapTensors.set(name, map);
+    }
+  }
+  const shards = planShards(planned, maxShardBytes);
+  const metadata = { ...source.store.metadata, format: source.store.metadata.format ?? 'pt' };
+  const slots = new Map<string, MergedSlot>();
+  const files = shards.map(({ fileName, tensors }, file): MergedFile => {
+    const { header, offsets, byteLength } = layOutSafetensors(tensors, metadata);
+    for (const { name, dtype, shape } of tensors)
+      slots.set(name, {
+        file,
+        offset: header.length + (offsets.get(name) ?? 0),
+        byteLength: byteLengthOf(dtype, shape),
+      });
+    return { fileName, header, byteLength };
+  });
+  const bytesAfter = files.reduce((sum, { byteLength, header }) => sum + byteLength - header.length, 0);
+  return { files, shards, slots, passThrough, maps: mapTensors, bytesBefore, bytesAfter };
+}
