@@ -22,10 +22,14 @@ export type AnalysisOptions = Pick<SharedOptions, (typeof ANALYSIS_OPTIONS)[numb
 export interface AnalysisView {
   /** Name of the view and of its schema. */
   readonly name: string;
+  /** The command line's words; `analyze-entropy <name>` when absent. */
+  readonly command?: string;
   /** Columns of `--out`. */
   readonly columns: readonly string[];
   /** Columns of `--table`, where the view has that option. */
   readonly tableColumns?: readonly string[];
+  /** Files that the view's own options name for writing, by option. */
+  readonly files?: ReadonlyMap<string, string>;
   /** Unit of the progress bar. */
   readonly unit: string;
   /** Files that are read: none may be an output. Their digests come from the ledger. */
@@ -43,6 +47,8 @@ export interface AnalysisContext {
   readonly timings: RunTimings;
   /** Runs a job in a thread of its own, so that signals and progress are served meanwhile. */
   run<A, R>(reference: ComputeReference<A, R>, args: A, onProgress?: (value: unknown) => void): Promise<R>;
+  /** Takes rows of `--table` while they arise, where it was given; a view writes so or by `tableRows`. */
+  readonly writeTableRow?: (cells: readonly Cell[]) => void;
   /** A line on standard error; also listed under `warnings` of the outcome by the view where it belongs there. */
   warn(message: string): void;
 }
@@ -60,6 +66,8 @@ export interface AnalysisOutcome {
   digests?(): Promise<readonly InputDigest[]>;
   /** Mergeable statistics, called for a shard. */
   partial?(): object;
+  /** Bytes of the view's own output files, by option. */
+  files?(): ReadonlyMap<string, Uint8Array>;
 }
 
 /** The two ways a view is run. */
@@ -74,7 +82,7 @@ export interface AnalysisWork {
  * table, report, figure and timings together at its end, then holds the asserts against the report.
  */
 export async function runAnalysis(view: AnalysisView, options: AnalysisOptions, work: AnalysisWork): Promise<number> {
-  const command = `analyze-entropy ${view.name}`;
+  const command = view.command ?? `analyze-entropy ${view.name}`;
   const asserts = await prepareAsserts(options.assert, options.baseline);
   const timings = startRunTimings(command);
   const outputs = openOutputs(view.inputs, { force: options.force });
@@ -85,6 +93,7 @@ export async function runAnalysis(view: AnalysisView, options: AnalysisOptions, 
     const reportFile = outputs.file('--report', options.report);
     const plotFile = outputs.file('--plot', options.plot);
     const timingsFile = outputs.file('--timings', options.timings);
+    const ownFiles = [...(view.files ?? [])].map(([flag, path]) => [flag, outputs.file(flag, path)] as const);
     if (plotFile) (await import('../src/report/plots/figure.js')).plotExtension(options.plot as string);
     noticeSlowKernels();
     const ledger = createInputLedger();
@@ -98,6 +107,7 @@ export async function runAnalysis(view: AnalysisView, options: AnalysisOptions, 
       ledger,
       progress,
       timings,
+      ...(secondTable && { writeTableRow: (cells: readonly Cell[]) => secondTable.write(cells) }),
       run: (reference, args, onProgress) => runInThread(reference, args, onProgress, options.threads),
       warn(message) {
         if (!options.quiet) process.stderr.write(`warning: ${message}\n`);
@@ -139,6 +149,11 @@ export async function runAnalysis(view: AnalysisView, options: AnalysisOptions, 
       plotFile.write(await plotBytes(await outcome.figure(view.subtitle), options.plot as string));
     }
     if (timingsFile) timings.write(timingsFile, options);
+    const written = outcome.files?.();
+    for (const [flag, file] of ownFiles) {
+      const bytes = written?.get(flag);
+      if (file && bytes) file.write(bytes);
+    }
     outputs.commit();
     if (!options.quiet) process.stdout.write(summaryTable(outcome.summary.header, outcome.summary.rows));
     return asserts.check(report);

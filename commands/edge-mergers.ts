@@ -5,6 +5,7 @@ import type { MergeBody } from '../src/report/merge.js';
  */
 export const MERGERS: Readonly<Record<string, () => Promise<MergeBody>>> = {
   'surprisal/attention': async () => (await import('../src/entropy/attention-report.js')).mergeAttentionReports,
+  'surprisal/merge-moe-entropy': async () => (await import('../src/moe/entropy-report.js')).mergeRoutingReports,
   'surprisal/layers': async () => (await import('../src/entropy/layers-report.js')).mergeLayersReports,
   'surprisal/tokens': async () => (await import('../src/entropy/token-report.js')).mergeTokenReports,
   'surprisal/logits': async () => (await import('../src/entropy/logits-report.js')).mergeLogitsReports,

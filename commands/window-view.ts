@@ -72,6 +72,8 @@ export interface WindowOutcome {
 /** A view that sends windows of text through the layers of one model. */
 export interface WindowView<O extends WindowOwnOptions> {
   readonly name: string;
+  /** The command line's words; `analyze-entropy <name>` when absent. */
+  readonly command?: string;
   readonly columns: readonly string[];
   readonly tableColumns: readonly string[];
   /** Checks the view's own options; what it returns goes into the report's parameters. Runs before anything is opened. */
@@ -103,7 +105,7 @@ export async function runWindowView<O extends WindowOwnOptions>(
   options: WindowViewOptions,
   own: O,
 ): Promise<number> {
-  const command = `analyze-entropy ${view.name}`;
+  const command = view.command ?? `analyze-entropy ${view.name}`;
   const model = requireOption(options.model, '--model', 'a model directory or a .gguf file');
   const data = requireOption(options.data, '--data', 'the text to read');
   const ownParameters = view.parameters(own, options);

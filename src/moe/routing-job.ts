@@ -21,6 +21,8 @@ export interface RoutingArguments {
 /** Of every window its statistics by layer with experts, and where asked for its tokens (the wanted positions). */
 export interface RoutingBatch {
   readonly statistics: readonly (readonly RoutingStatistics[])[];
+  /** Of all windows together, by layer, [E, E]: short windows would have more of it than all else. */
+  readonly coActivation: readonly Float64Array[];
   readonly tokens?: readonly (readonly RoutedTokens[])[];
 }
 
@@ -54,13 +56,14 @@ interface WindowRouting {
   readonly tokens?: RoutedTokens;
 }
 
-function openWindow(head: RouterHead, length: number, withTokens: boolean): WindowRouting {
+function openWindow(head: RouterHead, length: number, coActivation: Float64Array, withTokens: boolean): WindowRouting {
   const { topK } = head;
   const rule = { score: head.score, topK, normalizeTopK: true };
-  if (!withTokens) return { sums: createRoutingSums(head.layer, head.experts, rule, { grams: false }) };
+  const shared = { grams: false, coActivation };
+  if (!withTokens) return { sums: createRoutingSums(head.layer, head.experts, rule, shared) };
   const tokens = createRoutedTokens(length, topK);
   const onToken = (routing: TokenRouting): void => logToken(tokens, routing);
-  return { sums: createRoutingSums(head.layer, head.experts, rule, { grams: false, onToken }), tokens };
+  return { sums: createRoutingSums(head.layer, head.experts, rule, { ...shared, onToken }), tokens };
 }
 
 /** Runs beside the engine: one pass over a batch of windows that looks at the router logits alone. */
@@ -71,7 +74,11 @@ export async function measureRouting(
   if (!engine) throw new InputError(`${info.path}: routers are not reachable in an ONNX export; pass the model itself`);
   const heads = routerHeads(engine.model, info.path, topK);
   const places = new Map(heads.map(({ layer }, place) => [layer, place]));
-  const routed = windows.map((_, w) => heads.map((head) => openWindow(head, wanted[w][1] - wanted[w][0], tokens)));
+  const coActivation = heads.map(({ experts }) => new Float64Array(experts * experts));
+  const routed = windows.map((_, w) => {
+    const length = wanted[w][1] - wanted[w][0];
+    return heads.map((head, place) => openWindow(head, length, coActivation[place], tokens));
+  });
   const onTap = ({ layer, group, from, count, taps }: TapEvent): void => {
     const place = places.get(layer);
     const logits = taps.get('router_logits');
@@ -88,6 +95,7 @@ export async function measureRouting(
   await engine.forward({ windows, taps: ['router_logits'], tapLayers: [...places.keys()], onTap });
   return {
     statistics: routed.map((layers) => layers.map(({ sums }) => sums.finish())),
+    coActivation,
     ...(tokens && {
       tokens: routed.map((layers) => layers.flatMap((layer) => (layer.tokens ? [layer.tokens] : []))),
     }),

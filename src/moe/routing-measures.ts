@@ -116,8 +116,11 @@ export interface ExpertPair {
   readonly expectedShare: number;
 }
 
+/** What pairs are counted from. */
+export type PairCounts = Pick<RoutingTotals, 'counts' | 'coActivation' | 'experts' | 'topK'>;
+
 /** All pairs a < b of a layer's experts by what they share; none for top-1 routers. */
-export function expertPairs({ counts, coActivation, experts, topK }: RoutingTotals): ExpertPair[] {
+export function expertPairs({ counts, coActivation, experts, topK }: PairCounts): ExpertPair[] {
   if (topK < 2) return [];
   const usage = sharesOf(counts);
   let pairs = 0;

@@ -52,7 +52,17 @@ function addInto(sum: Float64Array, values: ArrayLike<number>): void {
   for (let i = 0; i < sum.length; i++) sum[i] += values[i];
 }
 
-/** Adds a document with its statistics in every layer. A document without tokens leaves no row. */
+/** Adds co-activation [E, E] of every layer that the statistics of the documents do not hold. */
+export function addCoActivation(run: RoutingRun, coActivation: readonly Float64Array[]): void {
+  run.layers.forEach((layer, place) => {
+    addInto(layer.coActivation, coActivation[place]);
+  });
+}
+
+/**
+ * Adds a document with its statistics in every layer. A document without tokens leaves no row. Co-activation may be empty
+ * there and come by {@link addCoActivation}.
+ */
 export function addRoutedDocument(run: RoutingRun, index: number, statistics: readonly RoutingTotals[]): void {
   if (statistics.every(({ tokens }) => tokens === 0)) return;
   run.documents.push(index);
@@ -67,7 +77,7 @@ export function addRoutedDocument(run: RoutingRun, index: number, statistics: re
     layer.rows.push(row);
     layer.tiedTokens += own.tiedTokens;
     addInto(layer.histogram, own.entropyHistogram);
-    addInto(layer.coActivation, own.coActivation);
+    if (own.coActivation.length > 0) addInto(layer.coActivation, own.coActivation);
   });
 }
 

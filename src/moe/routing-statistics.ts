@@ -45,6 +45,8 @@ export interface RoutingSumsOptions {
   readonly threads?: number;
   /** False leaves the sums of z and z z^T empty (length 0), which the entropies do not need. */
   readonly grams?: boolean;
+  /** Where co-activation is counted, [E, E], in the place of a matrix of its own: then that of the statistics is empty. */
+  readonly coActivation?: Float64Array;
   /** Shown every token that counts. */
   readonly onToken?: (routing: TokenRouting) => void;
 }
@@ -187,7 +189,7 @@ export function createRoutingSums(
   const gateMass = new Float64Array(experts);
   const grams = options.grams ?? true;
   const logitSum = new Float64Array(grams ? experts : 0);
-  const coActivation = new Float64Array(experts * experts);
+  const coActivation = options.coActivation ?? new Float64Array(experts * experts);
   const gram = createGram(grams ? experts : 0, options.threads);
   const centredGram = createGram(grams ? experts : 0, options.threads);
   const probabilities = new Float64Array(experts);
@@ -293,7 +295,7 @@ export function createRoutingSums(
       logitSum: logitSum.slice(),
       logitGram: gram.finish(),
       centredLogitGram: centredGram.finish(),
-      coActivation: coActivation.slice(),
+      coActivation: options.coActivation ? new Float64Array(0) : coActivation.slice(),
     }),
   };
 }

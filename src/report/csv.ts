@@ -91,6 +91,15 @@ function jsonEncoder(columns: readonly string[], lines: boolean, begun: boolean)
   };
 }
 
+/** A whole table as bytes, as {@link createTable} writes it to `target`. @throws InputError for an unknown extension */
+export function tableBytes(target: string, columns: readonly string[], rows: Iterable<readonly Cell[]>): Uint8Array {
+  const format = tableFormatOf(target);
+  const encoder = format === 'csv' ? csvEncoder(columns, false) : jsonEncoder(columns, format === 'jsonl', false);
+  let text = '';
+  for (const cells of rows) text += encoder.row(cells);
+  return new TextEncoder().encode(text + encoder.end());
+}
+
 /**
  * Opens a table. Numbers are printed with the fewest digits that read back to the same f64; non-finite ones as `inf`,
  * `-inf`, `nan`; null and undefined are empty cells (null in JSON).
