@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { InputError } from '../src/errors.js';
 import type { InputLedger } from '../src/formats/inputs.js';
-import { calibrationWindows, hashWindows } from '../src/models/calibration-windows.js';
+import { hashWindows } from '../src/models/calibration-windows.js';
 import type { ModelFiles } from '../src/models/model-files.js';
 import { hashModel } from '../src/models/model-hash.js';
 import { calibrate, calibrationReserve } from '../src/quantization/calibration.js';
@@ -14,13 +14,11 @@ import {
 import { openHessians } from '../src/quantization/hessian-file.js';
 import type { SelectedTensor } from '../src/quantization/tensor-selection.js';
 import type { Progress } from '../src/report/progress.js';
+import { MOST_CALIBRATION_TOKENS, readCalibrationWindows } from './calibration-text.js';
 import { type ModelSession, openModelSession, type Precision } from './model-session.js';
 import type { RunTimings } from './run-timings.js';
-import { documentsOf, type ScoredTextOptions, windowOptions } from './scored-text.js';
+import type { ScoredTextOptions } from './scored-text.js';
 import type { SharedOptions } from './shared-options.js';
-
-/** Tokens that a model is calibrated on where `--calib-tokens` does not say. */
-export const MOST_CALIBRATION_TOKENS = 65_536;
 
 export interface CalibrationRequest {
   /** The model as the user named it, and where it lies. */
@@ -103,13 +101,7 @@ export async function prepareHessians(request: CalibrationRequest): Promise<Cali
   const reserveBytes = Math.max(memoryBytes, noiseBytes);
   const session = await openModelSession(request.spec, { ...options, precision, reserveBytes });
   try {
-    const length = request.length ?? session.context;
-    if (session.host.info.maxPositions !== null && length > session.host.info.maxPositions) {
-      throw new InputError(
-        `--calib-length ${length} is longer than the ${session.host.info.maxPositions} positions of ${request.spec}; lower it`,
-      );
-    }
-    const windows = await windowsFor(request, session, length);
+    const { windows, length } = await readCalibrationWindows(request, session);
     checkTokens(request, windows);
     const unreached = existsSync(file)
       ? checkSameText(file, modelSha256, windows)
@@ -193,37 +185,4 @@ function describe({ file }: CalibrationRequest, modelSha256: string): Calibratio
   const { tokens, windowTokens, textSha256 } = hessians.header;
   hessians.close();
   return { path: file, modelSha256, tokens, windowTokens, textSha256, unreached: [] };
-}
-
-/** Windows of the first tokens of the text: as many as were asked for, else all up to the limit. */
-async function windowsFor(request: CalibrationRequest, session: ModelSession, length: number): Promise<Int32Array[]> {
-  const { tokens } = request;
-  if (tokens !== undefined) return calibrationWindows(calibrationTexts(request, session), { tokens, length });
-  const texts: Int32Array[] = [];
-  let found = 0;
-  for await (const ids of calibrationTexts(request, session)) {
-    texts.push(ids);
-    found += ids.length;
-    if (found >= MOST_CALIBRATION_TOKENS) break;
-  }
-  if (found === 0)
-    throw new InputError(`${request.data.join(', ')}: no token to calibrate on: the documents are empty`);
-  return calibrationWindows(texts, { tokens: Math.min(found, MOST_CALIBRATION_TOKENS), length });
-}
-
-/** Token ids of the documents, each after the prefix that the model's windows have. */
-async function* calibrationTexts(request: CalibrationRequest, session: ModelSession): AsyncGenerator<Int32Array> {
-  const { options, text, data, ledger } = request;
-  const { host, tokenizer, context } = session;
-  const { prefixToken } = windowOptions(options, text, {
-    name: request.spec,
-    ...(tokenizer && { tokenizer }),
-    vocabularySize: host.info.vocabularySize,
-    maxPositions: host.info.maxPositions,
-    context,
-  });
-  const subject = { ...(tokenizer && { tokenizer }), vocabularySize: host.info.vocabularySize };
-  for await (const { tokens } of documentsOf(data, { ...options, shard: undefined }, text, ledger, subject)) {
-    yield prefixToken === undefined ? tokens : Int32Array.of(prefixToken, ...tokens);
-  }
 }
