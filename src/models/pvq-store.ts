@@ -3,10 +3,9 @@ import { quoted } from '../formats/files.js';
 import { parsePayloadName } from '../formats/pvq.js';
 import { openSafetensors } from '../formats/safetensors.js';
 import { elementCount, type TensorInfo, type TensorStore } from '../formats/tensor.js';
+import { BAND_WEIGHTS, createUnitReader, type DecodedRead } from './decoded-units.js';
+import { decodeFactorisedStore } from './factorised-store.js';
 import { createPvqDecoder, findPvqTensors, type PvqTensors, type StoredPvqTensor } from './pvq-tensors.js';
-
-/** Weights decoded at a time where a caller's buffer cannot take them directly: 4 MiB. */
-const BAND_WEIGHTS = 1 << 20;
 
 /** A store that shows quantised tensors under their own names, as F32 of their source's shape. */
 export interface PvqStore extends TensorStore {
@@ -66,9 +65,9 @@ export function decodePvqStore(store: TensorStore, threads?: number): TensorStor
   return decorated;
 }
 
-/** Opens safetensors as {@link openSafetensors} does and decodes what is quantised. */
+/** Opens safetensors as {@link openSafetensors} does and decodes what is quantised or factorised. */
 export function openWeights(location: string, threads?: number): TensorStore {
-  return decodePvqStore(openSafetensors(location), threads);
+  return decodeFactorisedStore(decodePvqStore(openSafetensors(location), threads), threads);
 }
 
 /**
@@ -135,12 +134,8 @@ function turnTile(
   }
 }
 
-type Read = (stored: StoredPvqTensor, start: number, target: Uint8Array) => void;
-
-function createReader(store: TensorStore, threads: number | undefined): Read {
+function createReader(store: TensorStore, threads: number | undefined): DecodedRead<StoredPvqTensor> {
   const decoder = createPvqDecoder(store, threads);
-  /** The last row, or transposed matrix, of which a part was read. */
-  let kept: { readonly stored: StoredPvqTensor; readonly unit: number; readonly bytes: Uint8Array } | undefined;
   let scratch = new Float32Array(0);
 
   /** Matrix `m` of a tensor that is stored [in, out], in that layout. */
@@ -179,44 +174,5 @@ function createReader(store: TensorStore, threads: number | undefined): Read {
   };
   const unitBytesOf = ({ tensor, matrix }: StoredPvqTensor): number =>
     4 * matrix.columns * (tensor.transposed ? matrix.rows / matrix.matrices : 1);
-  const keep = (stored: StoredPvqTensor, unit: number): Uint8Array => {
-    if (kept?.stored === stored && kept.unit === unit) return kept.bytes;
-    const values = new Float32Array(unitBytesOf(stored) / 4);
-    decodeUnits(stored, unit, 1, values);
-    kept = { stored, unit, bytes: new Uint8Array(values.buffer) };
-    return kept.bytes;
-  };
-  /** Whole units into a buffer that begins at any byte. */
-  const readWhole = (stored: StoredPvqTensor, first: number, count: number, target: Uint8Array): void => {
-    if (target.byteOffset % 4 === 0) {
-      decodeUnits(stored, first, count, new Float32Array(target.buffer, target.byteOffset, target.length / 4));
-      return;
-    }
-    const unitBytes = unitBytesOf(stored);
-    const step = Math.max(1, Math.floor((4 * BAND_WEIGHTS) / unitBytes));
-    for (let done = 0; done < count; done += step) {
-      const part = Math.min(step, count - done);
-      const values = new Float32Array((part * unitBytes) / 4);
-      decodeUnits(stored, first + done, part, values);
-      target.set(new Uint8Array(values.buffer), done * unitBytes);
-    }
-  };
-
-  return (stored, start, target) => {
-    const unitBytes = unitBytesOf(stored);
-    const end = start + target.length;
-    for (let at = start; at < end; ) {
-      const unit = Math.floor(at / unitBytes);
-      const into = target.subarray(at - start);
-      const whole = Math.floor((end - at) / unitBytes);
-      if (at === unit * unitBytes && whole > 0) {
-        readWhole(stored, unit, whole, into.subarray(0, whole * unitBytes));
-        at += whole * unitBytes;
-      } else {
-        const stop = Math.min(end, (unit + 1) * unitBytes);
-        into.set(keep(stored, unit).subarray(at - unit * unitBytes, stop - unit * unitBytes));
-        at = stop;
-      }
-    }
-  };
+  return createUnitReader({ unitBytes: unitBytesOf, decode: decodeUnits });
 }

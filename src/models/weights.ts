@@ -110,7 +110,10 @@ export function locateWeights(
   const need = (candidates: readonly string[], shape: readonly number[], headDim?: number): StoredWeight => {
     const weight = find(candidates, shape, headDim);
     if (weight) return weight;
-    const wanted = [...new Set(candidates.map((name) => rename(name.split('#')[0])))].join('" or "');
+    const wanted = likelyNames(
+      candidates.map((name) => rename(name.split('#')[0])),
+      store,
+    ).join('" or "');
     throw new InputError(`${store.path}: tensor "${wanted}" is missing; the ${model.modelType} model needs it`);
   };
 
@@ -152,6 +155,14 @@ export function locateWeights(
     ...(finalNormBias && { finalNormBias }),
     ...(positions && { positions }),
   };
+}
+
+/** Of several names for one tensor those that have neighbours in the store; all when none has. */
+function likelyNames(names: readonly string[], store: TensorStore): string[] {
+  const stored = [...store.tensors.keys()];
+  const parent = (name: string): string => name.replace(/[^.]+(\.(weight|bias))?$/, '');
+  const likely = names.filter((name) => stored.some((other) => other.startsWith(parent(name))));
+  return [...new Set(likely.length > 0 ? likely : names)];
 }
 
 /** Equal shapes, extents of one aside (GGUF drops them). */
