@@ -52,6 +52,7 @@ describe.each(kernelModes())('permuted sums, $name', ({ use }) => {
   afterAll(useBestKernels);
 
   it.each([Float32Array, Float64Array])('%o: sums, quotients and distances by their definitions', (Kind) => {
+    const single = Kind === Float32Array;
     for (const matrix of matrices) {
       const size = matrix.rows * matrix.columns;
       const x = normals(new Kind(size));
