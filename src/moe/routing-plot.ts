@@ -7,8 +7,12 @@ import { measureKey, type RoutingBody, type RoutingLayerReport } from './entropy
 import { expertPairs, type RoutingMeasure } from './routing-measures.js';
 import { ENTROPY_BINS } from './types.js';
 
-/** Layers whose pairs are drawn, and experts beyond which cells could not be told apart. */
+/** Layers whose pairs are drawn, fewer of them where matrices are large, and experts beyond which cells cannot be told apart. */
 const PAIR_LAYERS = 4;
+const MANY_EXPERTS = 32;
+const FEW_PAIR_LAYERS = 2;
+/** A pair that usage lets expect fewer times than this is not drawn: its lift would be noise. */
+const LEAST_EXPECTED = 5;
 const MOST_PAIR_EXPERTS = 160;
 /** Histograms of more layers than this are drawn as rows of colour. */
 const MOST_OUTLINES = 4;
@@ -150,24 +154,27 @@ function pairLayers(layers: readonly RoutingLayerReport[]): RoutingLayerReport[]
   const shown = layers.filter(({ top_k, experts, tokens }) => {
     return top_k > 1 && experts > 2 && experts <= MOST_PAIR_EXPERTS && tokens > 0;
   });
-  if (shown.length <= PAIR_LAYERS) return shown;
-  const step = (shown.length - 1) / (PAIR_LAYERS - 1);
-  return Array.from({ length: PAIR_LAYERS }, (_, i) => shown[Math.round(i * step)]);
+  const most = shown.some(({ experts }) => experts > MANY_EXPERTS) ? FEW_PAIR_LAYERS : PAIR_LAYERS;
+  if (shown.length <= most) return shown;
+  const step = (shown.length - 1) / (most - 1);
+  return Array.from({ length: most }, (_, i) => shown[Math.round(i * step)]);
 }
 
 function pairMap(layer: RoutingLayerReport): Promise<Panel> {
   const { experts } = layer;
   const values = new Float64Array(experts * experts).fill(Number.NaN);
   const totals = { counts: layer.usage_counts, coActivation: layer.co_activation, experts, topK: layer.top_k };
+  const chosen = (layer.tokens * layer.top_k * (layer.top_k - 1)) / 2;
   for (const { expert, other, share, expectedShare } of expertPairs(totals)) {
+    if (expectedShare * chosen < LEAST_EXPECTED) continue;
     // A pair that was never chosen takes the colour of the end.
-    const lift = share > 0 ? Math.log2(share / expectedShare) : expectedShare > 0 ? -16 : Number.NaN;
+    const lift = share > 0 ? Math.log2(share / expectedShare) : -16;
     values[expert * experts + other] = lift;
     values[other * experts + expert] = lift;
   }
   return heatMap({
     title: `Experts chosen together, layer ${layer.layer}`,
-    note: 'log2 of the share of a pair over what usage alone explains: red together more often, blue less.',
+    note: 'log2 of the share of a pair over what usage alone explains: red together more often, blue less; a pair expected fewer than 5 times is left out.',
     rows: names(experts),
     columns: names(experts),
     rowLabel: 'expert',

@@ -86,14 +86,16 @@ function layerOf(store: TensorStore, info: TensorInfo, layer: number, offset: nu
 
 /**
  * Layers of a file: one tensor [T, n] is one layer, [L, ..., n] are L; several tensors [..., n] are a layer each, in the
- * order of the first number in their names, which is the layer's.
+ * order of the first number in their names, which is the layer's. The tensor called `wanted` goes before those whose names
+ * contain it, and these before all others.
  */
 function openLayers(store: TensorStore, wanted: string): StoredLayer[] {
   const candidates = [...store.tensors.values()].filter(({ dtype, shape, name }) => {
     return FLOATS.includes(dtype) && shape.length >= 2 && !MASK_NAMES.includes(name);
   });
-  const named = candidates.find(({ name }) => name === wanted);
-  const chosen = named ? [named] : candidates;
+  const exact = candidates.filter(({ name }) => name === wanted);
+  const similar = candidates.filter(({ name }) => name.includes(wanted));
+  const chosen = [exact, similar, candidates].find((list) => list.length > 0) ?? [];
   if (chosen.length === 0) {
     const listed = [...store.tensors.values()].slice(0, 6).map(described).join(', ');
     throw new InputError(
