@@ -1,4 +1,5 @@
 import { EXPERT_MAP, type MoeMlpDescription, routerOutputs } from './description.js';
+import type { GraphComposer } from './graph.js';
 import { activate, EXPERT_TAPS, type LayerContext, type LayerTap, linear } from './layer-parts.js';
 
 /** TensorProto.DataType of int64. */
@@ -29,9 +30,7 @@ export function mixtureOfExperts(context: LayerContext, mlp: MoeMlpDescription, 
     outputs: [weights, chosen],
   });
   const lastAxis = g.integers([-1]);
-  const scaled = mlp.normalizeTopK
-    ? g.node('Div', [weights, g.node('ReduceSum', [weights, lastAxis], { attributes: { keepdims: { int: 1 } } })])
-    : weights;
+  const scaled = mlp.normalizeTopK ? g.node('Div', [weights, sumOf(g, slotsOf(context, mlp, weights))]) : weights;
   const running =
     mlp.routerOutputs === undefined ? { chosen, weights: scaled } : lookUp(context, mlp, prefix, chosen, scaled);
   const flatWeights = g.node('Reshape', [running.weights, g.integers([-1, 1])]);
@@ -67,7 +66,7 @@ export function mixtureOfExperts(context: LayerContext, mlp: MoeMlpDescription, 
   const zeros = g.node('Expand', [g.scalar(0), slotRows]);
   const scattered = g.node('ScatterND', [zeros, places, stacked]);
   const bySlot = g.node('Reshape', [scattered, g.integers([-1, mlp.expertsPerToken, hiddenSize])]);
-  const routed = g.node('ReduceSum', [bySlot, g.integers([1])], { attributes: { keepdims: { int: 0 } } });
+  const routed = g.node('Reshape', [sumOf(g, slotsOf(context, mlp, bySlot)), g.integers([-1, hiddenSize])]);
   if (!mlp.shared) return routed;
 
   const { hidden, out: shared } = gatedMlp(context, `${prefix}shared.`, inputs, { ...mlp, width: mlp.shared.width });
@@ -75,6 +74,18 @@ export function mixtureOfExperts(context: LayerContext, mlp: MoeMlpDescription, 
   if (!mlp.shared.gated) return g.node('Add', [routed, shared]);
   const score = g.node('Sigmoid', [linear(context, value, `${prefix}shared.router`, hiddenSize, 1, false)]);
   return g.node('Add', [routed, g.node('Mul', [score, shared])]);
+}
+
+/** Slot s of [n, k] or [n, k, width], for each s: [n, 1] or [n, 1, width]. */
+function slotsOf({ g }: LayerContext, { expertsPerToken }: MoeMlpDescription, value: string): string[] {
+  return Array.from({ length: expertsPerToken }, (_, slot) =>
+    g.node('Slice', [value, g.integers([slot]), g.integers([slot + 1]), g.integers([1])]),
+  );
+}
+
+/** The sum in the order of the list, by elements: a reduction's order depends on threads and on where a row lies. */
+function sumOf(g: GraphComposer, values: readonly string[]): string {
+  return values.reduce((sum, value) => g.node('Add', [sum, value]));
 }
 
 /**
@@ -93,20 +104,15 @@ function lookUp(
   const stored = g.input(`${prefix}${EXPERT_MAP}`, g.float, [routerOutputs(mlp)]);
   const map = g.node('Cast', [stored], { attributes: { to: { int: INT64 } } });
   const merged = g.node('Gather', [map, chosen], { attributes: { axis: { int: 0 } } });
-  const slots = Array.from({ length: mlp.expertsPerToken }, (_, slot) => slot);
-  const column = (values: string, slot: number): string =>
-    g.node('Slice', [values, g.integers([slot]), g.integers([slot + 1]), g.integers([1])]);
-  let sum: string | undefined;
-  let taken: string | undefined;
-  for (const slot of slots) {
-    const same = g.node('Equal', [merged, column(merged, slot)]);
-    const share = g.node('Where', [same, column(weights, slot), g.scalar(0)]);
-    sum = sum === undefined ? share : g.node('Add', [sum, share]);
-    const later = g.node('And', [same, g.node('Greater', [g.integers(slots), g.integers([slot], true)])]);
-    taken = taken === undefined ? later : g.node('Or', [taken, later]);
-  }
-  if (sum === undefined || taken === undefined) throw new RangeError('a router chooses one expert at least');
-  return { chosen: g.node('Where', [taken, g.integers([-1], true), merged]), weights: sum };
+  const places = Array.from({ length: mlp.expertsPerToken }, (_, slot) => slot);
+  const same = slotsOf(context, mlp, merged).map((expert) => g.node('Equal', [merged, expert]));
+  const shares = slotsOf(context, mlp, weights).map((weight, slot) =>
+    g.node('Where', [same[slot], weight, g.scalar(0)]),
+  );
+  const taken = places
+    .map((slot) => g.node('And', [same[slot], g.node('Greater', [g.integers(places), g.integers([slot], true)])]))
+    .reduce((any, one) => g.node('Or', [any, one]));
+  return { chosen: g.node('Where', [taken, g.integers([-1], true), merged]), weights: sumOf(g, shares) };
 }
 
 /** Values of one expert: its tokens [count], and its rows, of which `hidden` may carry one more for company. */

@@ -1,7 +1,9 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { createEngine, type Engine, gatherRows } from '../../src/models/engine.js';
-import { openModelFiles } from '../../src/models/model-files.js';
+import { type MemoryTensor, memoryModel } from '../../src/models/memory-model.js';
+import { type ModelFiles, openModelFiles } from '../../src/models/model-files.js';
 import { equalBitThreads } from '../../src/models/product-threads.js';
+import { createRandom } from '../../src/random.js';
 
 /** Token ids that differ by `salt`, within every vocabulary here. */
 const window = (length: number, salt: number): Int32Array =>
@@ -58,6 +60,66 @@ describe.each(CASES)('%s: the bits of a window', (path, lengths) => {
         expect(await firstWindow(engine, [window(length, 0)]), `length ${length}, ${threads} threads`).toEqual(alone);
         const beside = [window(length, 0), window(length, 1), window(9, 4), window(31, 2)];
         expect(await firstWindow(engine, beside), `length ${length}, ${threads} threads, in a batch`).toEqual(alone);
+      }
+    }
+  });
+});
+
+/** Eight of sixteen experts a token: sums over the slots of a token, whose order must not depend on where they lie. */
+function manyExperts(): ModelFiles {
+  const random = createRandom(1n);
+  const tensors = new Map<string, MemoryTensor>();
+  const add = (name: string, shape: number[], scale: number): void => {
+    const data = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => scale * random.normal());
+    tensors.set(name, { shape, data });
+  };
+  const [hidden, width, experts] = [64, 32, 16];
+  add('model.embed_tokens.weight', [67, hidden], 1);
+  add('lm_head.weight', [67, hidden], 1);
+  add('model.norm.weight', [hidden], 1);
+  const p = 'model.layers.0.';
+  for (const name of ['input_layernorm', 'post_attention_layernorm']) add(`${p}${name}.weight`, [hidden], 1);
+  for (const name of ['q', 'k', 'v', 'o']) add(`${p}self_attn.${name}_proj.weight`, [hidden, hidden], 0.2);
+  for (const name of ['q', 'k']) add(`${p}self_attn.${name}_norm.weight`, [16], 1);
+  add(`${p}mlp.gate.weight`, [experts, hidden], 0.3);
+  for (let e = 0; e < experts; e++) {
+    for (const name of ['gate', 'up']) add(`${p}mlp.experts.${e}.${name}_proj.weight`, [width, hidden], 0.2);
+    add(`${p}mlp.experts.${e}.down_proj.weight`, [hidden, width], 0.2);
+  }
+  const config = {
+    model_type: 'qwen3_moe',
+    hidden_size: hidden,
+    intermediate_size: width,
+    moe_intermediate_size: width,
+    num_experts: experts,
+    num_experts_per_tok: 8,
+    norm_topk_prob: true,
+    num_hidden_layers: 1,
+    num_attention_heads: 4,
+    num_key_value_heads: 4,
+    head_dim: 16,
+    vocab_size: 67,
+    max_position_embeddings: 64,
+  };
+  return memoryModel('memory', config, tensors);
+}
+
+describe('eight experts a token', () => {
+  it('give the same bits in every place, on any number of threads', async () => {
+    const options = { maxMemoryBytes: 2 ** 31, device: 'cpu', precision: 'f32', context: 64 } as const;
+    const files = manyExperts();
+    const reference = await createEngine(files, { ...options, threads: 1 });
+    engines.push(reference);
+    const wanted = new Map<number, number[]>();
+    for (const length of [1, 2, 3]) wanted.set(length, await firstWindow(reference, [window(length, 0)]));
+    for (const threads of [2, 3, 3, 3, 4]) {
+      const engine = await createEngine(files, { ...options, threads });
+      engines.push(engine);
+      for (const length of [1, 2, 3, 1, 2]) {
+        expect(await firstWindow(engine, [window(length, 0)])).toEqual(wanted.get(length));
+        expect(await firstWindow(engine, [window(length, 0), window(length, 1), window(9, 4)])).toEqual(
+          wanted.get(length),
+        );
       }
     }
   });
