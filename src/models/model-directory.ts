@@ -4,6 +4,7 @@ import path from 'node:path';
 import { type AtomicFile, createAtomicFile } from '../formats/atomic.js';
 import { fileError } from '../formats/files.js';
 import type { HashedFile } from '../formats/hash.js';
+import { editJson, type JsonChanges } from '../formats/json-edit.js';
 import type { TensorInfo, TensorStore } from '../formats/tensor.js';
 import { readJson } from './model-files.js';
 
@@ -142,9 +143,17 @@ export function copySmallFiles(source: string, directory: string): HashedFile[] 
   return copied;
 }
 
-/** The source's `config.json` with keys replaced; those set to undefined are left out. undefined where there is none. */
-export function changedConfig(source: string, changes: Readonly<Record<string, unknown>>): string | undefined {
+/**
+ * The source's `config.json` with keys replaced, those set to undefined left out, and everything else as it is written there;
+ * `nested` changes keys of objects in it. undefined where there is none.
+ */
+export function changedConfig(
+  source: string,
+  changes: JsonChanges,
+  nested: Readonly<Record<string, JsonChanges>> = {},
+): string | undefined {
   const file = path.join(source, 'config.json');
   if (!fs.existsSync(file)) return undefined;
-  return `${JSON.stringify({ ...readJson(file), ...changes }, null, 2)}\n`;
+  readJson(file);
+  return `${editJson(fs.readFileSync(file, 'utf8'), changes, nested)}\n`;
 }

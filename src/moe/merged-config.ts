@@ -1,4 +1,6 @@
 import { InputError } from '../errors.js';
+import type { JsonChanges } from '../formats/json-edit.js';
+import { changedConfig } from '../models/model-directory.js';
 import { EXPERT_FAMILIES, type ExpertFamily } from './expert-families.js';
 import type { ExpertLayer, ExpertModel } from './expert-model.js';
 import type { LayerGrouping } from './types.js';
@@ -114,15 +116,14 @@ function checkReduced(source: ExpertModel, layer: ExpertLayer, experts: number, 
     );
 }
 
-/** The source's config.json with keys replaced in the part that describes the decoder. */
-function configText(source: ExpertModel, inner: Record<string, unknown>, outer: Record<string, unknown> = {}): string {
-  const { config, configKey } = source;
-  const nested = configKey === undefined ? undefined : (config[configKey] as Record<string, unknown>);
-  const changed =
+/** The source's config.json with keys replaced in the part that describes the decoder, and around it. */
+function configText({ path, configKey }: ExpertModel, inner: JsonChanges, outer: JsonChanges = {}): string {
+  const text =
     configKey === undefined
-      ? { ...config, ...inner, ...outer }
-      : { ...config, ...outer, [configKey]: { ...nested, ...inner } };
-  return `${JSON.stringify(changed, null, 2)}\n`;
+      ? changedConfig(path, { ...inner, ...outer })
+      : changedConfig(path, outer, { [configKey]: inner });
+  if (text === undefined) throw new InputError(`${path}: config.json is gone`);
+  return text;
 }
 
 function decoderConfig({ config, configKey }: ExpertModel): Readonly<Record<string, unknown>> {
