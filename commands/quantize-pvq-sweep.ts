@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { InputError } from '../src/errors.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import { createInputLedger, expandSources } from '../src/formats/inputs.js';
+import { parsePatterns } from '../src/formats/name-patterns.js';
 import { elementCount } from '../src/formats/tensor.js';
 import { type ModelFiles, openModelFiles } from '../src/models/model-files.js';
 import { findMethod } from '../src/quantization/baselines/registry.js';
@@ -16,12 +17,7 @@ import {
   sweepTableRows,
   sweepTensorRows,
 } from '../src/quantization/sweep-report.js';
-import {
-  parsePatterns,
-  selectedElements,
-  selectTensors,
-  type TensorSelection,
-} from '../src/quantization/tensor-selection.js';
+import { selectedElements, selectTensors, type TensorSelection } from '../src/quantization/tensor-selection.js';
 import { buildReport, writeReport } from '../src/report/json.js';
 import { createProgress } from '../src/report/progress.js';
 import { summaryTable } from '../src/report/summary-table.js';

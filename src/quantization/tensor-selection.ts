@@ -1,4 +1,5 @@
 import { didYouMean, InputError } from '../errors.js';
+import { matchesPattern } from '../formats/name-patterns.js';
 import { elementCount, type TensorInfo } from '../formats/tensor.js';
 import { linearInputs } from '../models/linear-inputs.js';
 import type { ModelFiles } from '../models/model-files.js';
@@ -61,20 +62,6 @@ export interface SelectionOptions {
   readonly tensors?: readonly string[];
   /** Patterns of tensors to leave as they are; wins over `tensors`. */
   readonly keep?: readonly string[];
-}
-
-/** Patterns of an option: separated by commas, blanks around them dropped. */
-export function parsePatterns(texts: readonly string[]): string[] {
-  return texts.flatMap((text) => text.split(',')).flatMap((part) => (part.trim() === '' ? [] : [part.trim()]));
-}
-
-/** Matches a whole name; `*` stands for any characters, `?` for one. */
-export function matchesPattern(name: string, pattern: string): boolean {
-  const source = pattern
-    .replace(/[.+^${}()|[\]\\]/g, '\\$&')
-    .replace(/\*/g, '.*')
-    .replace(/\?/g, '.');
-  return new RegExp(`^${source}$`, 's').test(name);
 }
 
 /**

@@ -1,15 +1,10 @@
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
+import { matchesPattern, parsePatterns } from '../../src/formats/name-patterns.js';
 import { openModelFiles } from '../../src/models/model-files.js';
 import { createWeightReader } from '../../src/models/weights.js';
-import {
-  matchesPattern,
-  parsePatterns,
-  readTensorRows,
-  selectedElements,
-  selectTensors,
-} from '../../src/quantization/tensor-selection.js';
+import { readTensorRows, selectedElements, selectTensors } from '../../src/quantization/tensor-selection.js';
 
 const MODEL = join(import.meta.dirname, '../../fixtures/models/llama-sotu');
 const files = openModelFiles(MODEL);
