@@ -5,6 +5,7 @@ import { quoted } from '../formats/files.js';
 import { openSafetensors } from '../formats/safetensors.js';
 import type { TensorStore } from '../formats/tensor.js';
 import { type Config, type ConfigReader, configReader } from '../models/config-reader.js';
+import { MERGED_MODEL_TYPE } from '../models/merged-experts.js';
 import { readJson } from '../models/model-files.js';
 import { openWeights } from '../models/pvq-store.js';
 import { COUNT_KEYS, EXPERT_FAMILIES, type ExpertFamily, FAMILY_TYPES } from './expert-families.js';
@@ -18,9 +19,6 @@ export interface ExpertModelOptions {
   /** What to do with a model that was already merged or factorised by this tool. Default `refuse`. */
   readonly merged?: 'refuse' | 'read';
 }
-
-/** `model_type` of merged models that no standard config can describe. */
-export const EXTENSION_TYPE = 'surprisal_moe';
 
 /**
  * Opens a Hugging Face directory with routed experts of any family in {@link EXPERT_FAMILIES}: headers are read, the family
@@ -77,19 +75,19 @@ function withBaseType(config: Config): Config {
 
 /** @throws InputError for an extension that may not be read here, or that is malformed */
 function readExtension(config: Config, configPath: string, read: boolean): Extension | undefined {
-  if (config.model_type !== EXTENSION_TYPE) return undefined;
+  if (config.model_type !== MERGED_MODEL_TYPE) return undefined;
   if (!read)
     throw new InputError(
-      `${configPath}: the experts of this model were already merged by surprisal ("model_type": "${EXTENSION_TYPE}"): merge the original model`,
+      `${configPath}: the experts of this model were already merged by surprisal ("model_type": "${MERGED_MODEL_TYPE}"): merge the original model`,
     );
-  const reader = configReader(config, configPath).object(EXTENSION_TYPE);
+  const reader = configReader(config, configPath).object(MERGED_MODEL_TYPE);
   const version = reader?.number('version');
   const router = reader?.string('router', '');
   const list = reader?.config.experts_per_layer;
   const counts = Array.isArray(list) && list.every((g) => g === null || (Number.isSafeInteger(g) && g > 0));
   if (version !== 1 || (router !== 'remap' && router !== 'reduced') || !counts)
     throw new InputError(
-      `${configPath}: "${EXTENSION_TYPE}" is not {"version": 1, "router": "remap" or "reduced", "experts_per_layer": [...]}`,
+      `${configPath}: "${MERGED_MODEL_TYPE}" is not {"version": 1, "router": "remap" or "reduced", "experts_per_layer": [...]}`,
     );
   return { router, expertsPerLayer: list as (number | null)[] };
 }

@@ -1,5 +1,6 @@
 import { InputError } from '../errors.js';
 import type { JsonChanges } from '../formats/json-edit.js';
+import { MERGED_MODEL_TYPE } from '../models/merged-experts.js';
 import { changedConfig } from '../models/model-directory.js';
 import { EXPERT_FAMILIES, type ExpertFamily } from './expert-families.js';
 import type { ExpertLayer, ExpertModel } from './expert-model.js';
@@ -41,9 +42,6 @@ export interface MergedConfig {
   /** The layers beyond `num_hidden_layers` do not fit the new number of experts and are left out. */
   readonly dropsExtraLayers: boolean;
 }
-
-/** `model_type` of merged models that no standard config can describe. */
-export const EXTENSION_TYPE = 'surprisal_moe';
 
 /** Config keys of the number of layers beyond the last that predict further tokens. */
 const EXTRA_LAYER_KEYS: readonly string[] = ['num_nextn_predict_layers', 'num_mtp_layers'];
@@ -173,17 +171,17 @@ export function mergedConfig(source: ExpertModel, plan: MergedPlan): MergedConfi
       `${source.path}: ${form === 'remap' ? 'a router that keeps its rows' : 'different numbers of experts in different layers'} cannot be said in a ${source.family} config, and surprisal, which reads its own extension, does not run ${source.family} models: ask for equal numbers (--budget uniform) with --router reduced, or --router expanded`,
     );
   notes.push(
-    `config.json has "model_type": "${EXTENSION_TYPE}", which surprisal reads and other runtimes do not: ${form === 'remap' ? 'the router keeps a row for every expert of before' : 'layers keep different numbers of experts'}`,
+    `config.json has "model_type": "${MERGED_MODEL_TYPE}", which surprisal reads and other runtimes do not: ${form === 'remap' ? 'the router keeps a row for every expert of before' : 'layers keep different numbers of experts'}`,
   );
   const expertsPerLayer = expertsOfLayers(source, plan);
   const outer = {
     architectures: ['SurprisalMoeForCausalLM'],
-    model_type: EXTENSION_TYPE,
+    model_type: MERGED_MODEL_TYPE,
     base_model_type: source.config.model_type,
-    [EXTENSION_TYPE]: { version: 1, router: form, experts_per_layer: expertsPerLayer },
+    [MERGED_MODEL_TYPE]: { version: 1, router: form, experts_per_layer: expertsPerLayer },
   };
   return {
-    form: EXTENSION_TYPE,
+    form: MERGED_MODEL_TYPE,
     text: configText(source, { ...topKChange, ...extra }, outer),
     notes,
     dropsExtraLayers,
