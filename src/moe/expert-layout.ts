@@ -13,6 +13,7 @@ import type { ExpertModel } from './expert-model.js';
 import { denseModel, type Extension, locateExperts } from './expert-places.js';
 import { findNamings, refuseQuantised } from './expert-tensors.js';
 
+export { MERGED_MODEL_TYPE as EXTENSION_TYPE } from '../models/merged-experts.js';
 export type { ExpertArrangement, ExpertLayer, ExpertModel, ExpertTensorNames } from './expert-model.js';
 
 export interface ExpertModelOptions {
