@@ -1,6 +1,6 @@
 import type { LayerDescription, ModelDescription } from './description.js';
 import type { LayerTap } from './layer-parts.js';
-import { GGUF_NAMES, huggingFaceNames } from './weight-names.js';
+import { GGUF_NAMES, huggingFaceNames, weightName } from './weight-names.js';
 import type { ModelWeights, StoredWeight } from './weights.js';
 
 /** Vectors that one or several linears of a model read. Linears that read the same vectors share an input. */
@@ -61,7 +61,7 @@ export function linearInputs(model: ModelDescription): LinearInput[] {
   return [...inputs, head];
 }
 
-/** The name of a stored weight; a slice of a stack of experts is `name#expert`. */
+/** The name of a stored weight; of a stack of experts `name#part`, where gate and up in one tensor are two parts each. */
 function storedName({ tensor, start, byteLength }: StoredWeight): string {
   return byteLength < tensor.byteLength ? `${tensor.name}#${start / byteLength}` : tensor.name;
 }
@@ -85,7 +85,8 @@ export function weightsReading(model: ModelDescription, input: LinearInput, weig
     const template = expert === '' ? role : role.replace(/^expert\.\d+/, 'expert.{e}');
     for (const table of tables) {
       for (const name of table.layer[template] ?? []) {
-        names.add(name.replace('{i}', String(input.layer)).replace('{e}', expert));
+        const { tensor, part } = weightName(name, input.layer, expert);
+        names.add(part === undefined ? tensor : `${tensor}#${part.index}`);
       }
     }
     const stored = weights?.layers[input.layer].get(role);

@@ -13,6 +13,21 @@ export interface WeightNames {
   readonly layer: Readonly<Record<string, readonly string[]>>;
 }
 
+/** A name of {@link WeightNames} taken apart, with layer and expert filled in. */
+export interface WeightName {
+  readonly tensor: string;
+  /** Of a stack, which of its equal parts along the rows of all its matrices; each matrix has `perMatrix` of them. */
+  readonly part?: { readonly index: number; readonly perMatrix: number };
+}
+
+/** Fills a template of {@link WeightNames} and takes it apart. */
+export function weightName(template: string, layer: number, expert = ''): WeightName {
+  const [tensor, slice, half = '0/1'] = template.replace('{i}', String(layer)).replaceAll('{e}', expert).split(/[#:]/);
+  if (slice === undefined) return { tensor };
+  const [place, perMatrix] = half.split('/').map(Number);
+  return { tensor, part: { index: Number(slice) * perMatrix + place, perMatrix } };
+}
+
 /** `suffix` of a bias tensor beside `x.weight` is `x.bias`. */
 function withBiases(layer: Record<string, string[]>, roles: readonly string[]): Record<string, string[]> {
   const all = { ...layer };

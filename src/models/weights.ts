@@ -11,7 +11,7 @@ import {
 import { widenToF32, widenToF64 } from '../kernels/dtypes.js';
 import { dequantizeGgml } from '../kernels/ggml.js';
 import type { ModelDescription } from './description.js';
-import { layerWeightShapes, type WeightNames } from './weight-names.js';
+import { layerWeightShapes, type WeightName, type WeightNames, weightName } from './weight-names.js';
 
 /** One weight of the model as it lies in a file. */
 export interface StoredWeight {
@@ -77,19 +77,17 @@ export function locateWeights(
     ((name: string) => name);
 
   const find = (
-    candidates: readonly string[],
+    candidates: readonly WeightName[],
     shape: readonly number[],
     interleavedHeadDim?: number,
   ): StoredWeight | undefined => {
-    for (const candidate of candidates) {
-      const [base, slice, part = '0/1'] = candidate.split(/[#:]/);
-      const tensor = store.tensors.get(rename(base));
+    for (const { tensor: name, part } of candidates) {
+      const tensor = store.tensors.get(rename(name));
       if (!tensor) continue;
       used.add(tensor.name);
-      const [half, halves] = part.split('/').map(Number);
-      const parts = slice === undefined ? 1 : tensor.shape[0] * halves;
+      const parts = part === undefined ? 1 : tensor.shape[0] * part.perMatrix;
       const [, rows, ...rest] = tensor.shape;
-      const stored = slice === undefined ? tensor.shape : [rows / halves, ...rest];
+      const stored = part === undefined ? tensor.shape : [rows / part.perMatrix, ...rest];
       if (!sameShape(stored, shape)) {
         throw new InputError(
           `${tensor.file}: tensor "${tensor.name}" has shape [${stored}] but the config asks for [${shape}]`,
@@ -101,17 +99,17 @@ export function locateWeights(
         tensor,
         shape,
         byteLength,
-        start: slice === undefined ? 0 : (Number(slice) * halves + half) * byteLength,
+        start: (part?.index ?? 0) * byteLength,
         ...(interleavedHeadDim !== undefined && { interleavedHeadDim }),
       };
     }
     return undefined;
   };
-  const need = (candidates: readonly string[], shape: readonly number[], headDim?: number): StoredWeight => {
+  const need = (candidates: readonly WeightName[], shape: readonly number[], headDim?: number): StoredWeight => {
     const weight = find(candidates, shape, headDim);
     if (weight) return weight;
     const wanted = likelyNames(
-      candidates.map((name) => rename(name.split('#')[0])),
+      candidates.map(({ tensor }) => rename(tensor)),
       store,
     ).join('" or "');
     throw new InputError(`${store.path}: tensor "${wanted}" is missing; the ${model.modelType} model needs it`);
@@ -122,9 +120,7 @@ export function locateWeights(
     for (const [role, shape] of layerWeightShapes(model, layer)) {
       const expert = /^expert\.(\d+)\./.exec(role)?.[1];
       const template = expert === undefined ? role : role.replace(/^expert\.\d+/, 'expert.{e}');
-      const candidates = (names.layer[template] ?? []).map((name) =>
-        name.replace('{i}', String(i)).replace('{e}', expert ?? ''),
-      );
+      const candidates = (names.layer[template] ?? []).map((name) => weightName(name, i, expert));
       const interleaved = conventions.interleavedRoles?.includes(role) ? layer.attention.headDim : undefined;
       located.set(role, need(candidates, shape, interleaved));
     }
@@ -132,13 +128,14 @@ export function locateWeights(
   });
 
   const { hiddenSize, vocabularySize } = model;
-  const embedding = need(names.embedding, [vocabularySize, hiddenSize]);
-  const head = find(names.head, [vocabularySize, hiddenSize]);
-  const finalNorm = need(names.finalNorm, [hiddenSize]);
+  const plain = (all: readonly string[] = []): WeightName[] => all.map((tensor) => ({ tensor }));
+  const embedding = need(plain(names.embedding), [vocabularySize, hiddenSize]);
+  const head = find(plain(names.head), [vocabularySize, hiddenSize]);
+  const finalNorm = need(plain(names.finalNorm), [hiddenSize]);
   const biasNames = names.finalNorm.map((name) => name.replace(/\.weight$/, '.bias'));
-  const finalNormBias = model.norm.kind === 'layer' ? need(biasNames, [hiddenSize]) : undefined;
-  const positions = model.learnedPositions ? need(names.positions ?? [], [model.maxPositions, hiddenSize]) : undefined;
-  if (!head && !model.tiedHead) need(names.head, [vocabularySize, hiddenSize]);
+  const finalNormBias = model.norm.kind === 'layer' ? need(plain(biasNames), [hiddenSize]) : undefined;
+  const positions = model.learnedPositions ? need(plain(names.positions), [model.maxPositions, hiddenSize]) : undefined;
+  if (!head && !model.tiedHead) need(plain(names.head), [vocabularySize, hiddenSize]);
 
   for (const name of store.tensors.keys()) {
     if (!used.has(name) && !conventions.ignored.some((pattern) => pattern.test(name))) {
