@@ -125,6 +125,12 @@ async function openSubject(options: Shared, own: CalibrateOptions): Promise<Subj
   const files = openModelFiles(path, options.threads);
   try {
     expertLayers(files.description, spec);
+    const { maxPositions } = files.description;
+    if (length !== undefined && length > maxPositions) {
+      throw new InputError(
+        `--calib-length ${length} is longer than the ${maxPositions} positions of ${spec}; lower it`,
+      );
+    }
   } catch (error) {
     files.store.close();
     throw error;
