@@ -36,19 +36,21 @@ export function weightCorrelation(
 function centredNeurons(
   expert: ExpertMatrices,
   shape: ExpertShape,
-): { entries: Float64Array; deviations: Float64Array; length: number } {
+): { entries: Floats; deviations: Float64Array; length: number } {
   checkExpert('an expert', expert, shape);
   const { hidden: H, width: I } = shape;
   const readers = expert.gate === undefined ? [expert.up] : [expert.gate, expert.up];
   const length = (readers.length + 1) * H;
-  const entries = new Float64Array(I * length);
+  const size = I * length;
+  const entries: Floats = expert.up instanceof Float32Array ? new Float32Array(size) : new Float64Array(size);
   const deviations = new Float64Array(I);
+  const last = readers.length * H;
+  for (let h = 0; h < H; h++) for (let i = 0; i < I; i++) entries[i * length + last + h] = expert.down[h * I + i];
   for (let i = 0; i < I; i++) {
     const row = entries.subarray(i * length, (i + 1) * length);
     readers.forEach((matrix, part) => {
       row.set(matrix.subarray(i * H, (i + 1) * H), part * H);
     });
-    for (let h = 0; h < H; h++) row[readers.length * H + h] = expert.down[h * I + i];
     let mean = 0;
     for (let k = 0; k < length; k++) mean += row[k] / length;
     let squares = 0;
@@ -91,35 +93,35 @@ export function createFixedDominant(shape: ExpertShape, dominant: ExpertMatrices
   const sums = { gate: make(), up: make(), down: make() };
   const totals = new Float64Array(I);
   let single = true;
-  const add = (expert: ExpertMatrices, share: number, place: (neuron: number) => number): void => {
+  const add = (expert: ExpertMatrices, share: number, nearest?: Int32Array): void => {
     checkExpert('a member', expert, shape);
     if (!(share >= 0 && share < Number.POSITIVE_INFINITY)) throw new RangeError(`a member's weight is ${share}`);
     single &&= expert.up instanceof Float32Array;
     const { gate, up, down } = expert;
     for (let i = 0; i < I; i++) {
-      const to = place(i);
+      const to = nearest?.[i] ?? i;
       totals[to] += share;
-      for (let h = 0; h < H; h++) {
-        sums.up[to * H + h] += share * up[i * H + h];
-        sums.down[h * I + to] += share * down[h * I + i];
-      }
+      for (let h = 0; h < H; h++) sums.up[to * H + h] += share * up[i * H + h];
       if (gate !== undefined) for (let h = 0; h < H; h++) sums.gate[to * H + h] += share * gate[i * H + h];
+    }
+    for (let h = 0; h < H; h++) {
+      for (let i = 0; i < I; i++) sums.down[h * I + (nearest?.[i] ?? i)] += share * down[h * I + i];
     }
   };
   if (!(weight > 0)) throw new RangeError(`the dominant's weight is ${weight}`);
   // Relative to the dominant, whose neurons come back unchanged where none joins them.
-  add(dominant, 1, (i) => i);
+  add(dominant, 1);
   return {
-    add: (expert, share, nearest) => add(expert, share / weight, (i) => nearest[i]),
+    add: (expert, share, nearest) => add(expert, share / weight, nearest),
     finish() {
       const rounded = (sum: Float64Array): Floats => (single ? Float32Array.from(sum) : sum);
       for (let i = 0; i < I; i++) {
-        for (let h = 0; h < H; h++) {
-          sums.gate[i * H + h] /= totals[i];
-          sums.up[i * H + h] /= totals[i];
-          sums.down[h * I + i] /= totals[i];
+        for (let at = i * H; at < (i + 1) * H; at++) {
+          sums.gate[at] /= totals[i];
+          sums.up[at] /= totals[i];
         }
       }
+      for (let h = 0; h < H; h++) for (let i = 0; i < I; i++) sums.down[h * I + i] /= totals[i];
       const up = rounded(sums.up);
       const down = rounded(sums.down);
       return shape.gated ? { gate: rounded(sums.gate), up, down } : { up, down };

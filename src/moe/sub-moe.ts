@@ -87,7 +87,8 @@ function project(
     trace += moment[i * n + i];
     for (let j = 0; j < i; j++) moment[j * n + i] = moment[i * n + j];
   }
-  const { values, vectors } = leadingEigenvectors(moment, n, rank, { threads });
+  // Vectors settle to the root of what their values settle to.
+  const { values, vectors } = leadingEigenvectors(moment, n, rank, { threads, tolerance: 1e-15 });
   const columns = matrix.length / n;
   const basis: Floats = matrix instanceof Float32Array ? Float32Array.from(vectors) : vectors;
   const make = (length: number): Floats =>

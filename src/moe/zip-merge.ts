@@ -1,5 +1,5 @@
 import { InputError } from '../errors.js';
-import { multiply, symmetricRankK } from '../kernels/gemm.js';
+import { symmetricRankK } from '../kernels/gemm.js';
 import type { Floats } from '../models/layer-runner.js';
 import { checkExpert } from './neurons.js';
 import type { ExpertMatrices, ExpertShape } from './types.js';
@@ -107,13 +107,21 @@ function updateBest(search: PairSearch, alive: Uint8Array, kept: number, gone: n
   }
 }
 
+/** Two neurons and their shares in the one that takes the place of the first. */
+interface MergedPair {
+  readonly kept: number;
+  readonly gone: number;
+  readonly share: number;
+  readonly otherShare: number;
+}
+
 /** Merges pairs until `left` neurons remain; `renew` gives the similarities of the merged neuron. */
 function mergePairs(
   stack: NeuronStack,
   similarity: Float64Array,
   left: number,
   epsilon: number,
-  renew: (kept: number, gone: number) => Float64Array,
+  renew: (pair: MergedPair) => Float64Array,
 ): void {
   const { count, length, rows, coefficients, alive } = stack;
   const search = { similarity, best: new Int32Array(count) };
@@ -123,11 +131,11 @@ function mergePairs(
     const [a, b] = [coefficients[kept], coefficients[gone]];
     const divisor = a + b + epsilon;
     // Two neurons of no weight: their plain mean.
-    const [share, other] = divisor > 0 ? [a / divisor, b / divisor] : [0.5, 0.5];
+    const [share, otherShare] = divisor > 0 ? [a / divisor, b / divisor] : [0.5, 0.5];
     for (let k = 0; k < length; k++) {
-      rows[kept * length + k] = share * rows[kept * length + k] + other * rows[gone * length + k];
+      rows[kept * length + k] = share * rows[kept * length + k] + otherShare * rows[gone * length + k];
     }
-    const renewed = renew(kept, gone);
+    const renewed = renew({ kept, gone, share, otherShare });
     alive[gone] = 0;
     coefficients[kept] += coefficients[gone];
     for (let i = 0; i < count; i++) {
@@ -166,7 +174,7 @@ function expertOf({ count, length, rows, alive }: NeuronStack, shape: ExpertShap
  * Merge of experts within and across (ZipIt, as M-SMoE's code has it), by weights: the neurons of all members are one
  * list; the pair with the largest inner product of [gate; up; down] rows becomes one neuron, the mean weighted by the
  * coefficients, which add up, until I neurons are left. Of equal pairs the first in the order of the list.
- * O((M I)^2) memory, at least O(M (M - 1) I^2 H) operations.
+ * O((M I)^2) memory; (M I)^2 products of neurons and about as many comparisons.
  * @returns an expert of the precision of the members
  * @throws InputError when the similarities exceed `maxBytes`; RangeError for members of another shape
  */
@@ -184,10 +192,12 @@ export function zipByWeights(
   symmetricRankK(rows, similarity, { n: count, k }, { strideX: length, threads });
   mirrorLower(similarity, count);
   const renewed = new Float64Array(count);
-  mergePairs(stack, similarity, shape.width, epsilon, (kept) => {
-    const row = rows.subarray(kept * length, kept * length + k);
-    const options = { strideA: length, transposeB: true, threads };
-    return multiply(rows, row, renewed, { m: count, n: 1, k }, options);
+  // Inner products are linear: those of a weighted mean are the weighted mean of the two rows.
+  mergePairs(stack, similarity, shape.width, epsilon, ({ kept, gone, share, otherShare }) => {
+    for (let i = 0; i < count; i++) {
+      renewed[i] = share * similarity[kept * count + i] + otherShare * similarity[gone * count + i];
+    }
+    return renewed;
   });
   return expertOf(stack, shape, members[0].up);
 }
@@ -214,7 +224,7 @@ export function zipByActivations(
   }
   mirrorLower(matrix, count);
   const renewed = new Float64Array(count);
-  mergePairs(stack, matrix, shape.width, epsilon, (kept, gone) => {
+  mergePairs(stack, matrix, shape.width, epsilon, ({ kept, gone }) => {
     for (let i = 0; i < count; i++) {
       renewed[i] = repeatedShare * Math.min(matrix[kept * count + i], matrix[gone * count + i]);
     }
