@@ -39,7 +39,7 @@ export function openExpertModel(location: string, options: ExpertModelOptions = 
   try {
     if (!read) refuseMerged(store);
     refuseQuantised(location, store, read ? {} : config);
-    const model = locateExperts({ location, reader, family, store, ...(extension && { extension }) });
+    const model = locateExperts({ location, reader, family, store, read, ...(extension && { extension }) });
     return {
       path: location,
       config,

@@ -42,6 +42,8 @@ export interface LocateArgs {
   readonly family: ExpertFamily;
   readonly store: TensorStore;
   readonly extension?: Extension;
+  /** The model is only read: matrices may be of several types, and named as this tool names single ones. */
+  readonly read: boolean;
 }
 
 function positive(reader: ConfigReader, key: string, value: number): number {
@@ -68,7 +70,7 @@ function prefixOf(store: TensorStore, block: SparseBlock | undefined): string {
  * Finds every expert and router of a model.
  * @throws InputError naming what is missing, unknown, or of another shape than config.json says
  */
-export function locateExperts({ location, reader, family, store, extension }: LocateArgs): Located {
+export function locateExperts({ location, reader, family, store, extension, read }: LocateArgs): Located {
   const countKey = family.countKeys.find((key) => reader.optionalNumber(key) !== undefined);
   const experts = countKey === undefined ? 0 : reader.number(countKey);
   const layerCount = reader.number(family.hiddenKey === 'd_model' ? 'num_layers' : 'num_hidden_layers');
@@ -78,7 +80,7 @@ export function locateExperts({ location, reader, family, store, extension }: Lo
   if (countKey === undefined)
     throw new InputError(`${reader.path}: the number of experts is missing: looked for ${family.countKeys.join(', ')}`);
   positive(reader, countKey, experts);
-  const naming = namingOf(location, family, found);
+  const naming = namingOf(location, family, found, read);
   const shape: ExpertShape = {
     hidden: firstNumber(reader, [family.hiddenKey]),
     width: firstNumber(reader, family.widthKeys),
@@ -98,8 +100,9 @@ export function locateExperts({ location, reader, family, store, extension }: Lo
   const layers = blocks.map((block, i): ExpertLayer => {
     const place = places[i];
     const stored = countOf(block);
-    checkShapes(store, place, stored, shape, arrangement, extension !== undefined);
-    const dtype = commonDtype(store, place, stored);
+    checkShapes(store, place, stored, shape, arrangement);
+    if (!read) refuseOtherTypes(store, expertTensorNames(place.tensors, stored));
+    const dtype = commonDtype(store, place, stored, read && arrangement === 'separate');
     const routerRows = extension?.router === 'reduced' ? stored : experts;
     checkRouter(store, place, routerRows, shape.hidden);
     const map = extension?.router === 'remap' ? readMap(store, place, routerRows, stored) : undefined;
@@ -289,7 +292,6 @@ function checkShapes(
   experts: number,
   shape: ExpertShape,
   arrangement: ExpertArrangement,
-  merged: boolean,
 ): void {
   const names = expertTensorNames(tensors, experts);
   if (arrangement === 'separate') {
@@ -300,13 +302,12 @@ function checkShapes(
     const shapes = fusedShapes(shape)[arrangement];
     for (const [i, name] of names.entries()) checkShape(store, name, [experts, ...shapes[i]]);
   }
-  if (!merged) refuseOtherTypes(store, names);
 }
 
-function commonDtype(store: TensorStore, { tensors, block }: Place, experts: number): DType {
+function commonDtype(store: TensorStore, { tensors, block }: Place, experts: number, mixed: boolean): DType {
   const names = expertTensorNames(tensors, experts);
   const types = new Set(names.map((name) => store.tensors.get(name)?.dtype));
-  if (types.size === 1) return [...types][0] as DType;
+  if (types.size === 1 || mixed) return [...types][0] as DType;
   throw new InputError(
     `${store.path}: the experts of ${block.name} are stored in several types (${[...types].join(', ')}): convert them to one`,
   );

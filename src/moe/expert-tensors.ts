@@ -73,11 +73,18 @@ function familiesWith(kind: NamingKind): string {
 
 /**
  * Which of the family's namings a store has.
+ * @param lenient single matrices of fused tensors may stand under names of their own, as `merge-moe compress` gives them
  * @throws InputError where config and names disagree, or names of two kinds stand side by side
  */
-export function namingOf(path: string, family: ExpertFamily, found: ReadonlyMap<NamingKind, string>): NamingKind {
-  const fits = family.namings.filter((kind) => found.has(kind));
-  const other = [...found].find(([kind]) => !family.namings.includes(kind));
+export function namingOf(
+  path: string,
+  family: ExpertFamily,
+  found: ReadonlyMap<NamingKind, string>,
+  lenient = false,
+): NamingKind {
+  const namings = lenient ? [...new Set<NamingKind>([...family.namings, 'projections'])] : family.namings;
+  const fits = namings.filter((kind) => found.has(kind));
+  const other = [...found].find(([kind]) => !namings.includes(kind));
   if (other !== undefined)
     throw new InputError(
       `${path}: config.json says ${family.types[0]}, but tensor ${quoted(other[1])} is named as in ${familiesWith(other[0])}: config.json and weights are not of one model`,
