@@ -104,19 +104,20 @@ napi_value AssignmentRanges(napi_env env, napi_callback_info info) {
   return arguments.ok() ? number_value(env, static_cast<double>(wrong)) : nullptr;
 }
 
-// (gain, single, n, rows, columnDuals, above, k, columns, values, threads)
+// (gain, single, n, rows, columnDuals, above, spread, k, columns, values, threads)
 napi_value AssignmentRowCandidates(napi_env env, napi_callback_info info) {
-  Arguments arguments(env, info, 10);
+  Arguments arguments(env, info, 11);
   int64_t count, duals, limits, column_length, value_length;
   const bool single = arguments.integer(1) != 0;
   const int64_t n = arguments.integer(2);
   const int32_t* rows = arguments.integers(3, &count);
   const double* column_duals = arguments.doubles(4, &duals);
   const double* above = arguments.doubles(5, &limits);
-  const int64_t k = arguments.integer(6);
-  int32_t* columns = arguments.integers(7, &column_length);
-  double* values = arguments.doubles(8, &value_length);
-  const int threads = static_cast<int>(arguments.integer(9));
+  const bool spread = arguments.integer(6) != 0;
+  const int64_t k = arguments.integer(7);
+  int32_t* columns = arguments.integers(8, &column_length);
+  double* values = arguments.doubles(9, &value_length);
+  const int threads = static_cast<int>(arguments.integer(10));
   if (!arguments.ok()) return nullptr;
   if (rows == nullptr) count = n;
   else if (!all_within(rows, count, 0, n)) arguments.fail("a row that is not there");
@@ -126,7 +127,7 @@ napi_value AssignmentRowCandidates(napi_env env, napi_callback_info info) {
   }
   if (!arguments.ok()) return nullptr;
   for_gains(env, arguments, single, n, [&](const auto* gain) {
-    row_candidates(gain, n, rows, count, column_duals, above, k, columns, values, threads);
+    row_candidates(gain, n, rows, count, column_duals, above, spread, k, columns, values, threads);
   });
   return nullptr;
 }
@@ -178,20 +179,22 @@ napi_value AssignmentAugmentCandidates(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// (starts, columns, gains, columnOfRow, rowOfColumn, rowDuals, columnDuals, epsilon)
+// (starts, columns, gains, columnOfRow, rowOfColumn, rowDuals, columnDuals, epsilon, bids) -> whether the bids were enough
 napi_value AssignmentAuction(napi_env env, napi_callback_info info) {
-  Arguments arguments(env, info, 8);
+  Arguments arguments(env, info, 9);
   const PartialAssignment state = assignment_argument(arguments, 3);
   const Candidates core = candidates_argument(arguments, state.n);
   const double epsilon = arguments.number(7);
+  const int64_t bids = arguments.integer(8);
   if (!(epsilon > 0)) arguments.fail("an auction needs a positive epsilon");
   if (!arguments.ok()) return nullptr;
+  napi_value result = nullptr;
   try {
-    auction_candidates(core, state, epsilon);
+    napi_get_boolean(env, auction_candidates(core, state, epsilon, bids), &result);
   } catch (const std::bad_alloc&) {
     napi_throw_error(env, nullptr, "a kernel ran out of memory");
   }
-  return nullptr;
+  return result;
 }
 
 }  // namespace

@@ -66,13 +66,13 @@ int64_t gain_ranges(const T* gain, int64_t n, double* rows, double* columns, int
 
 template <class T>
 void row_candidates(const T* gain, int64_t n, const int32_t* rows, int64_t count, const double* column_duals,
-                    const double* above, int64_t k, int32_t* columns, double* values, int threads) {
+                    const double* above, bool spread, int64_t k, int32_t* columns, double* values, int threads) {
   const AssignmentScans<T>& use = scans_here<T>();
   parallel_for(count, 16, threads, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
       const int64_t i = rows == nullptr ? r : rows[r];
       const double limit = above == nullptr ? -kInfinity : above[i];
-      use.row(gain + i * n, column_duals, n, limit, k, columns + r * k, values + r * k);
+      use.row(gain + i * n, column_duals, n, spread ? i : 0, limit, k, columns + r * k, values + r * k);
     }
   });
 }
@@ -101,7 +101,7 @@ void augment_dense(const T* gain, const int32_t* free, int64_t count, PartialAss
     std::copy_n(state.column_duals, n, open.begin());
     int32_t best;
     double base;
-    use.row(gain + source * n, state.column_duals, n, -kInfinity, 1, &best, &base);
+    use.row(gain + source * n, state.column_duals, n, 0, -kInfinity, 1, &best, &base);
     int64_t row = source;
     int64_t scans = 0;
     int32_t sink = -1;
@@ -135,10 +135,10 @@ void augment_dense(const T* gain, const int32_t* free, int64_t count, PartialAss
 
 template int64_t gain_ranges(const float*, int64_t, double*, double*, int);
 template int64_t gain_ranges(const double*, int64_t, double*, double*, int);
-template void row_candidates(const float*, int64_t, const int32_t*, int64_t, const double*, const double*, int64_t,
-                             int32_t*, double*, int);
-template void row_candidates(const double*, int64_t, const int32_t*, int64_t, const double*, const double*, int64_t,
-                             int32_t*, double*, int);
+template void row_candidates(const float*, int64_t, const int32_t*, int64_t, const double*, const double*, bool,
+                             int64_t, int32_t*, double*, int);
+template void row_candidates(const double*, int64_t, const int32_t*, int64_t, const double*, const double*, bool,
+                             int64_t, int32_t*, double*, int);
 template void column_candidates(const float*, int64_t, const double*, int64_t, int32_t*, int);
 template void column_candidates(const double*, int64_t, const double*, int64_t, int32_t*, int);
 template void augment_dense(const float*, const int32_t*, int64_t, PartialAssignment);

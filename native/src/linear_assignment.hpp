@@ -29,10 +29,11 @@ struct Candidates {
 template <class T>
 int64_t gain_ranges(const T* gain, int64_t n, double* rows, double* columns, int threads);
 
-// `rows` [count] or null for all; `above` [n] or null; columns and values [count, k].
+// `rows` [count] or null for all; `above` [n] or null; columns and values [count, k]. Row i is read from column i on when
+// `spread`, from column 0 when not.
 template <class T>
 void row_candidates(const T* gain, int64_t n, const int32_t* rows, int64_t count, const double* column_duals,
-                    const double* above, int64_t k, int32_t* columns, double* values, int threads);
+                    const double* above, bool spread, int64_t k, int32_t* columns, double* values, int threads);
 
 // rows [n, k].
 template <class T>
@@ -45,7 +46,8 @@ void augment_dense(const T* gain, const int32_t* free, int64_t count, PartialAss
 bool augment_candidates(const Candidates& core, const int32_t* free, int64_t count, PartialAssignment state,
                         int64_t steps);
 
-void auction_candidates(const Candidates& core, PartialAssignment state, double epsilon);
+// False when so many bids were not enough.
+bool auction_candidates(const Candidates& core, PartialAssignment state, double epsilon, int64_t bids);
 
 // Turns the path that ends in the free column `sink` into assignments; from[j] is the row before column j.
 template <class Index>
@@ -65,8 +67,9 @@ struct AssignmentScans {
   // Of a strip of columns [begin, end): ranges [n, 2] of the rows within it, and those of its columns at columns[2 * j].
   // False when a gain is not finite.
   bool (*ranges)(const T* gain, int64_t n, int64_t begin, int64_t end, double* rows, double* columns);
-  // The k largest row[j] - duals[j] above `limit`.
-  void (*row)(const T* row, const double* duals, int64_t n, double limit, int64_t k, int32_t* columns, double* values);
+  // The k largest row[j] - duals[j] above `limit`; of equal ones the first from column `first` on, then from 0.
+  void (*row)(const T* row, const double* duals, int64_t n, int64_t first, double limit, int64_t k, int32_t* columns,
+              double* values);
   // The k largest gain[i, j] - duals[i] of each column of a strip at rows[k * j]; `values` and `limits` are work space,
   // [end - begin, k] and [end - begin].
   void (*columns)(const T* gain, int64_t n, int64_t begin, int64_t end, const double* duals, int64_t k, int32_t* rows,

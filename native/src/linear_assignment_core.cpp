@@ -191,7 +191,7 @@ bool augment_candidates(const Candidates& core, const int32_t* free, int64_t cou
   return true;
 }
 
-void auction_candidates(const Candidates& core, PartialAssignment state, double epsilon) {
+bool auction_candidates(const Candidates& core, PartialAssignment state, double epsilon, int64_t bids) {
   const int64_t n = state.n;
   std::fill_n(state.column_of_row, n, -1);
   std::fill_n(state.row_of_column, n, -1);
@@ -199,7 +199,8 @@ void auction_candidates(const Candidates& core, PartialAssignment state, double 
   std::vector<int32_t> queue(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; i++) queue[i] = static_cast<int32_t>(i);
   int64_t head = 0;
-  for (int64_t waiting = n; waiting > 0; waiting--) {
+  for (int64_t waiting = n; waiting > 0; waiting--, bids--) {
+    if (bids <= 0) return false;
     const int32_t row = queue[head];
     const TwoBest two = two_best(core, row, state.column_duals);
     const int32_t column = core.columns[two.edge];
@@ -215,6 +216,7 @@ void auction_candidates(const Candidates& core, PartialAssignment state, double 
     }
     head = (head + 1) % n;
   }
+  return true;
 }
 
 }  // namespace surprisal

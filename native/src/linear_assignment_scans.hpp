@@ -106,15 +106,13 @@ bool ranges(const T* gain, int64_t n, int64_t begin, int64_t end, double* rows, 
   return finite;
 }
 
+// Columns [begin, end) of row_scan.
 template <class T>
-void row_scan(const T* row, const double* duals, int64_t n, double limit, int64_t k, int32_t* columns, double* values) {
-  for (int64_t c = 0; c < k; c++) {
-    columns[c] = -1;
-    values[c] = limit;
-  }
-  int64_t j = 0;
+void row_part(const T* row, const double* duals, int64_t begin, int64_t end, int64_t k, int32_t* columns,
+              double* values) {
+  int64_t j = begin;
   double block[kBlock];
-  for (; j + kBlock <= n; j += kBlock) {
+  for (; j + kBlock <= end; j += kBlock) {
     Reals most = load(row + j) - load(duals + j);
     store(block, most);
     for (int b = kLanes; b < kBlock; b += kLanes) {
@@ -127,10 +125,21 @@ void row_scan(const T* row, const double* duals, int64_t n, double limit, int64_
       if (block[b] > values[k - 1]) keep_largest(values, columns, k, block[b], static_cast<int32_t>(j + b));
     }
   }
-  for (; j < n; j++) {
+  for (; j < end; j++) {
     const double x = row[j] - duals[j];
     if (x > values[k - 1]) keep_largest(values, columns, k, x, static_cast<int32_t>(j));
   }
+}
+
+template <class T>
+void row_scan(const T* row, const double* duals, int64_t n, int64_t first, double limit, int64_t k, int32_t* columns,
+              double* values) {
+  for (int64_t c = 0; c < k; c++) {
+    columns[c] = -1;
+    values[c] = limit;
+  }
+  row_part(row, duals, first, n, k, columns, values);
+  row_part(row, duals, 0, first, k, columns, values);
   for (int64_t c = 0; c < k; c++) {
     if (columns[c] < 0) values[c] = -INFINITY;
   }

@@ -28,24 +28,45 @@ export function gainRanges({ gain, n, threads }: GainMatrix, rows: Float64Array,
   return native.assignmentRanges(gain, isSingle(gain), n, rows, columns, threads);
 }
 
+export interface RowOptions {
+  /** Which rows; all without. */
+  readonly rows?: Int32Array;
+  /** What does not exceed it is left out, [n]. */
+  readonly above?: Float64Array;
+  /** Of equal candidates row i takes those from column i on first, so that rows do not crowd on the lowest columns. */
+  readonly spread?: boolean;
+}
+
 /**
  * The columns with the largest gain[i, j] - columnDuals[j], the best first, the lowest of equal ones; -1 where there are fewer.
- * @param options.rows which rows; all without. `above`: what does not exceed it is left out, [n]
  */
 export function rowCandidates(
   { gain, n, threads }: GainMatrix,
   columnDuals: Float64Array,
   k: number,
-  options: { readonly rows?: Int32Array; readonly above?: Float64Array } = {},
+  options: RowOptions = {},
 ): RowCandidates {
   const { rows = null, above = null } = options;
+  const spread = options.spread === true ? 1 : 0;
   const count = rows?.length ?? n;
   const columns = new Int32Array(count * k);
   const values = new Float64Array(count * k);
   const native = nativeKernels();
-  if (native === undefined) reference.rowCandidates(gain, n, rows, columnDuals, above, k, columns, values);
+  if (native === undefined) reference.rowCandidates(gain, n, rows, columnDuals, above, spread, k, columns, values);
   else {
-    native.assignmentRowCandidates(gain, isSingle(gain), n, rows, columnDuals, above, k, columns, values, threads);
+    native.assignmentRowCandidates(
+      gain,
+      isSingle(gain),
+      n,
+      rows,
+      columnDuals,
+      above,
+      spread,
+      k,
+      columns,
+      values,
+      threads,
+    );
   }
   return { k, columns, values };
 }
@@ -86,9 +107,9 @@ export function augmentCandidates(core: Candidates, free: Int32Array, state: Par
   if (!done) throw new RangeError('the candidates hold no perfect matching');
 }
 
-/** Assigns all rows anew within candidates that hold a perfect matching; see the reference. */
-export function auctionCandidates(core: Candidates, state: PartialAssignment, epsilon: number): void {
+/** Assigns all rows anew within candidates; false when `bids` were not enough. See the reference. */
+export function auctionCandidates(core: Candidates, state: PartialAssignment, epsilon: number, bids: number): boolean {
   const native = nativeKernels();
-  if (native === undefined) reference.auctionCandidates(core, state, epsilon);
-  else native.assignmentAuction(core.starts, core.columns, core.gains, ...arraysOf(state), epsilon);
+  if (native === undefined) return reference.auctionCandidates(core, state, epsilon, bids);
+  return native.assignmentAuction(core.starts, core.columns, core.gains, ...arraysOf(state), epsilon, bids);
 }

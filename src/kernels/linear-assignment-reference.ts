@@ -56,7 +56,7 @@ function keepLargest(values: Float64Array, indices: Int32Array, value: number, i
 
 /**
  * Of each of the rows `rows` (all for null) the `k` columns with the largest gain[i, j] - columnDuals[j], and those values,
- * [count, k], values descending, equal ones by ascending column. A column whose dual is +Infinity is no candidate, nor is one
+ * [count, k], values descending, equal ones by ascending column; with `spread` those from column i on come first. A column whose dual is +Infinity is no candidate, nor is one
  * whose value does not exceed `above[i]`; where candidates are fewer, columns are -1 and values -Infinity.
  */
 export function rowCandidates(
@@ -65,6 +65,7 @@ export function rowCandidates(
   rows: Int32Array | null,
   columnDuals: Float64Array,
   above: Float64Array | null,
+  spread: number,
   k: number,
   columns: Int32Array,
   values: Float64Array,
@@ -75,7 +76,9 @@ export function rowCandidates(
     const i = rows?.[r] ?? r;
     const ownColumns = columns.subarray(r * k, (r + 1) * k);
     const ownValues = values.subarray(r * k, (r + 1) * k).fill(above?.[i] ?? Number.NEGATIVE_INFINITY);
-    for (let j = 0; j < n; j++) keepLargest(ownValues, ownColumns, gain[i * n + j] - columnDuals[j], j);
+    const first = spread === 1 ? i : 0;
+    for (let j = first; j < n; j++) keepLargest(ownValues, ownColumns, gain[i * n + j] - columnDuals[j], j);
+    for (let j = 0; j < first; j++) keepLargest(ownValues, ownColumns, gain[i * n + j] - columnDuals[j], j);
     for (let c = 0; c < k; c++) if (ownColumns[c] < 0) ownValues[c] = Number.NEGATIVE_INFINITY;
   }
 }
@@ -367,8 +370,9 @@ export function augmentCandidates(
  * Auction (Bertsekas 1988, Annals of Operations Research 14) among the candidates, which hold a perfect matching and at least
  * two entries a row: a free row outbids the others for its best column by what that is better than the second best, and
  * `epsilon`. Starts from no assignment and the duals (prices) of `state`; the result is within n * epsilon of the best.
+ * @returns whether it came to its end within so many bids; if not, rows are left without a column
  */
-export function auctionCandidates(core: Candidates, state: PartialAssignment, epsilon: number): void {
+export function auctionCandidates(core: Candidates, state: PartialAssignment, epsilon: number, bids: number): boolean {
   const { columnOfRow, rowOfColumn, rowDuals, columnDuals } = state;
   const n = columnOfRow.length;
   columnOfRow.fill(-1);
@@ -377,7 +381,9 @@ export function auctionCandidates(core: Candidates, state: PartialAssignment, ep
   // Free rows wait in a ring: at most n at a time.
   const queue = Int32Array.from({ length: n }, (_, i) => i);
   let head = 0;
-  for (let waiting = n; waiting > 0; waiting--) {
+  let left = bids;
+  for (let waiting = n; waiting > 0; waiting--, left--) {
+    if (left <= 0) return false;
     const row = queue[head];
     twoBest(core, row, columnDuals, two);
     const column = core.columns[two.edge];
@@ -393,4 +399,5 @@ export function auctionCandidates(core: Candidates, state: PartialAssignment, ep
     }
     head = (head + 1) % n;
   }
+  return true;
 }

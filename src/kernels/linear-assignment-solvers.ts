@@ -1,3 +1,4 @@
+import { createRandom } from '../random.js';
 import {
   auctionCandidates,
   augmentCandidates,
@@ -31,6 +32,8 @@ export const SEARCH_SIZES: SearchSizes = {
 
 /** Row reduction ends after this many steps a row. */
 const REDUCTION_STEPS = 20;
+/** One row and column of so many makes the sample that duals start from. */
+const SAMPLING = 8;
 /** Rounds of pricing before the rows that are left take paths over the whole matrix. */
 const MOST_ROUNDS = 60;
 /** Duals may contradict a gain by this share of the largest gain: rounding alone. */
@@ -39,6 +42,10 @@ const TOLERANCE = 2 ** -42;
 const FIRST_EPSILON = 0.1;
 const EPSILON_DIVISOR = 6;
 const LAST_EPSILON = 1e-6;
+/** How often entries that contradict the prices of an auction join its candidates. */
+const AUCTION_ROUNDS = 5;
+/** An auction ends after this many bids a row. */
+const MOST_BIDS = 200;
 
 function unassigned(n: number, columnDuals: Float64Array): PartialAssignment {
   return {
@@ -47,6 +54,18 @@ function unassigned(n: number, columnDuals: Float64Array): PartialAssignment {
     rowDuals: new Float64Array(n),
     columnDuals,
   };
+}
+
+function totalGain(gain: Gains, n: number, columnOfRow: Int32Array): number {
+  let total = 0;
+  for (let i = 0; i < n; i++) total += gain[i * n + columnOfRow[i]];
+  return total;
+}
+
+/** The largest gain of every column: the duals of Jonker and Volgenant's column reduction. */
+function columnMaxima(matrix: GainMatrix): Float64Array {
+  const { gain, n } = matrix;
+  return Float64Array.from(columnCandidates(matrix, new Float64Array(n), 1), (row, j) => gain[row * n + j]);
 }
 
 const allRows = (n: number): Int32Array => Int32Array.from({ length: n }, (_, i) => i);
@@ -143,12 +162,16 @@ function withColumns(
 }
 
 /**
- * Where an optimum is likely: the best entries of every row and column at duals that are the largest gains of columns, and a
- * greedy assignment, so that a perfect matching is among them.
+ * Where an optimum is likely: the best entries of every row and column at these duals of columns, and a greedy assignment, so
+ * that a perfect matching is among them.
  */
-function likelyCandidates(matrix: GainMatrix, columnDuals: Float64Array, sizes: SearchSizes): Candidates {
+function likelyCandidates(
+  matrix: GainMatrix,
+  columnDuals: Float64Array,
+  sizes: SearchSizes,
+): { core: Candidates; greedy: Int32Array } {
   const { gain, n } = matrix;
-  const byRow = rowCandidates(matrix, columnDuals, Math.min(sizes.perRow, n));
+  const byRow = rowCandidates(matrix, columnDuals, Math.min(sizes.perRow, n), { spread: true });
   const rowDuals = Float64Array.from({ length: n }, (_, i) => byRow.values[i * byRow.k]);
   const perColumn = Math.min(sizes.perColumn, n);
   const byColumn = columnCandidates(matrix, rowDuals, perColumn);
@@ -170,7 +193,7 @@ function likelyCandidates(matrix: GainMatrix, columnDuals: Float64Array, sizes: 
       columns[length] = j;
     }
   }
-  return withColumns(gain, n, undefined, rows, columns);
+  return { core: withColumns(gain, n, undefined, rows, columns), greedy };
 }
 
 interface Violations {
@@ -190,7 +213,10 @@ function releaseViolated(
 ): Violations {
   const { n } = matrix;
   const above = state.rowDuals.map((dual) => dual + tolerance);
-  const { k, columns, values } = rowCandidates(matrix, state.columnDuals, Math.min(perPricing, n), { above });
+  const { k, columns, values } = rowCandidates(matrix, state.columnDuals, Math.min(perPricing, n), {
+    above,
+    spread: true,
+  });
   const free: number[] = [];
   const places: number[] = [];
   for (let i = 0; i < n; i++) {
@@ -206,23 +232,37 @@ function releaseViolated(
 }
 
 /**
+ * Duals of all columns from an optimum of every `SAMPLING`-th row and column, drawn at random: they go on to other columns by
+ * the rows of the sample, of which each is to pay for its best column no more than it does there.
+ */
+function sampledDuals(matrix: GainMatrix, largest: number, sizes: SearchSizes): Float64Array {
+  const { gain, n, threads } = matrix;
+  const m = Math.ceil(n / SAMPLING);
+  const random = createRandom(n);
+  const [rows, columns] = [0, 1].map((key) => random.fork(key).permutation(n).subarray(0, m).sort());
+  const own = gain instanceof Float32Array ? new Float32Array(m * m) : new Float64Array(m * m);
+  for (let i = 0; i < m; i++) for (let j = 0; j < m; j++) own[i * m + j] = gain[rows[i] * n + columns[j]];
+  const sample = solveExact({ gain: own, n: m, threads }, largest, sizes);
+  const rowDuals = new Float64Array(n).fill(Number.POSITIVE_INFINITY);
+  for (let i = 0; i < m; i++) rowDuals[rows[i]] = sample.rowDuals[i];
+  const best = columnCandidates(matrix, rowDuals, 1);
+  return Float64Array.from(best, (row, j) => gain[row * n + j] - rowDuals[row]);
+}
+
+/**
  * An optimal assignment. Jonker and Volgenant's method runs on likely entries alone (the core of Volgenant 1996, Computers &
  * Operations Research 23); then every entry is held against the duals, those that contradict them join the core, and their
  * rows are assigned anew, until none does.
- * @param columnDuals the largest gain of every column; overwritten by the duals of the optimum
  * @param largest the largest magnitude of a gain
  */
-export function solveExact(
-  matrix: GainMatrix,
-  columnDuals: Float64Array,
-  largest: number,
-  sizes: SearchSizes = SEARCH_SIZES,
-): PartialAssignment {
+export function solveExact(matrix: GainMatrix, largest: number, sizes: SearchSizes): PartialAssignment {
   const { gain, n } = matrix;
+  const dense = n <= Math.max(1, sizes.mostDense);
+  const columnDuals = dense ? columnMaxima(matrix) : sampledDuals(matrix, largest, sizes);
   const state = unassigned(n, columnDuals);
   let free = allRows(n);
-  if (n > Math.max(1, sizes.mostDense)) {
-    let core = likelyCandidates(matrix, columnDuals, sizes);
+  if (!dense) {
+    let { core } = likelyCandidates(matrix, columnDuals, sizes);
     for (let round = 0; round < MOST_ROUNDS; round++) {
       augmentCandidates(core, free, state, REDUCTION_STEPS * n);
       const violations = releaseViolated(matrix, state, sizes.perPricing, TOLERANCE * largest);
@@ -236,25 +276,42 @@ export function solveExact(
   return state;
 }
 
+/** Whether every auction from the first epsilon to the last came to its end. */
+function auctionDownTo(core: Candidates, state: PartialAssignment, first: number, last: number): boolean {
+  const bids = MOST_BIDS * state.columnOfRow.length;
+  for (let epsilon = first; epsilon > last; epsilon /= EPSILON_DIVISOR) {
+    if (!auctionCandidates(core, state, epsilon, bids)) return false;
+  }
+  return auctionCandidates(core, state, last, bids);
+}
+
 /**
- * A nearly optimal assignment among the likely entries, by auction with epsilon scaling.
+ * A nearly optimal assignment among the likely entries, by auction with epsilon scaling: within n epsilon of the best where no
+ * other entry contradicts the prices; those that do join, a few times. The best assignment on the way, which the greedy one
+ * opens, where rows bid against each other for too long.
+ * @param largest the largest magnitude of a gain
  * @param range largest less smallest gain
  */
 export function solveAuction(
   matrix: GainMatrix,
-  columnDuals: Float64Array,
+  largest: number,
   range: number,
-  sizes: SearchSizes = SEARCH_SIZES,
+  sizes: SearchSizes,
 ): PartialAssignment {
-  const { n } = matrix;
-  const state = unassigned(n, columnDuals);
-  if (n === 1 || range === 0) {
-    for (let i = 0; i < n; i++) state.columnOfRow[i] = i;
-    return state;
+  const { gain, n } = matrix;
+  if (n <= Math.max(1, sizes.mostDense) || range === 0) return solveExact(matrix, largest, sizes);
+  const state = unassigned(n, sampledDuals(matrix, largest, sizes));
+  let { core, greedy: best } = likelyCandidates(matrix, state.columnDuals, sizes);
+  const last = LAST_EPSILON * range;
+  let first = FIRST_EPSILON * range;
+  for (let round = 0; round < AUCTION_ROUNDS; round++) {
+    if (!auctionDownTo(core, state, first, last)) break;
+    if (totalGain(gain, n, state.columnOfRow) > totalGain(gain, n, best)) best = state.columnOfRow.slice();
+    const violations = releaseViolated(matrix, state, sizes.perPricing, last);
+    if (violations.free.length === 0) break;
+    core = withColumns(gain, n, core, violations.rows, violations.columns);
+    first = last * EPSILON_DIVISOR ** 2;
   }
-  const core = likelyCandidates(matrix, columnDuals, sizes);
-  let epsilon = FIRST_EPSILON * range;
-  for (; epsilon > LAST_EPSILON * range; epsilon /= EPSILON_DIVISOR) auctionCandidates(core, state, epsilon);
-  auctionCandidates(core, state, LAST_EPSILON * range);
+  state.columnOfRow.set(best);
   return state;
 }

@@ -144,18 +144,19 @@ export function solveAssignment(gain: Gains, n: number, options: AssignmentOptio
   if (wrong >= 0) {
     throw new InputError(`the gain of row ${Math.floor(wrong / n)} and column ${wrong % n} is ${gain[wrong]}`);
   }
-  const columnMaxima = Float64Array.from({ length: n }, (_, j) => columns[2 * j + 1]);
-  if (mode === 'greedy') return solveGreedy(matrix, columnMaxima, sizes.perRow);
+  if (mode === 'greedy') {
+    const columnMaxima = Float64Array.from({ length: n }, (_, j) => columns[2 * j + 1]);
+    return solveGreedy(matrix, columnMaxima, sizes.perRow);
+  }
   let least = 0;
   let most = 0;
   for (let i = 0; i < n; i++) {
     least = i === 0 ? rows[0] : Math.min(least, rows[2 * i]);
     most = i === 0 ? rows[1] : Math.max(most, rows[2 * i + 1]);
   }
+  const largest = Math.max(Math.abs(least), Math.abs(most));
   const state =
-    mode === 'exact'
-      ? solveExact(matrix, columnMaxima, Math.max(Math.abs(least), Math.abs(most)), sizes)
-      : solveAuction(matrix, columnMaxima, most - least, sizes);
+    mode === 'exact' ? solveExact(matrix, largest, sizes) : solveAuction(matrix, largest, most - least, sizes);
   orderConstants(state.columnOfRow, rows, columns);
   return certified(matrix, state.columnOfRow, state.columnDuals);
 }

@@ -513,6 +513,7 @@ export interface NativeKernels {
     rows: Int32Array | null,
     columnDuals: Float64Array,
     above: Float64Array | null,
+    spread: number,
     k: number,
     columns: Int32Array,
     values: Float64Array,
@@ -548,6 +549,7 @@ export interface NativeKernels {
     columnDuals: Float64Array,
     steps: number,
   ): boolean;
+  /** Whether the bids were enough. */
   assignmentAuction(
     starts: Int32Array,
     columns: Int32Array,
@@ -557,7 +559,8 @@ export interface NativeKernels {
     rowDuals: Float64Array,
     columnDuals: Float64Array,
     epsilon: number,
-  ): void;
+    bids: number,
+  ): boolean;
   /** Reads every byte once: what plain reading costs, for benchmarks. */
   readMemory(data: Uint8Array, threads: number): number;
   trimMemory(): boolean;
