@@ -1,7 +1,5 @@
-import type { ExpertRows, Floats } from '../models/layer-runner.js';
-import { runInner } from './expert-function.js';
-import { gatherRows } from './layer-function.js';
-import { createDownRefit, type Refit, type RefitOptions } from './refit.js';
+import type { Floats } from '../models/layer-runner.js';
+import { addGroupRows, createDownRefit, groupShares, type Refit, type RefitOptions } from './refit.js';
 import type { StreamCursor } from './stream-cursor.js';
 import type { ExpertMatrices, ExpertShape } from './types.js';
 
@@ -23,52 +21,30 @@ export async function refitGroups(
   tasks: readonly RefitTask[],
   options: RefitOptions,
 ): Promise<Refit[]> {
-  const fits = tasks.map(() => createDownRefit(shape, options));
+  const { hidden } = shape;
+  // All groups of the layer are summed in one pass, and share the memory.
+  const { maxBytes } = options;
+  const shared = maxBytes === undefined ? options : { ...options, maxBytes: maxBytes / tasks.length };
+  const fits = tasks.map(() => createDownRefit(shape, shared));
   await cursor.visit(layer, ['mlp_input', 'expert_output'], ({ taps, experts }) => {
     if (!experts) return;
     const x = taps.get('mlp_input') as Floats;
     const outputs = taps.get('expert_output') as Floats;
+    const chosen = { ...experts, starts: startsOf(experts.counts) };
+    const output = (e: number): Floats => outputs.subarray(chosen.starts[e] * hidden, chosen.starts[e + 1] * hidden);
     tasks.forEach(({ members, merged }, t) => {
-      const { rows, weights, shares } = sharesOf(members, experts, outputs, x.length / shape.hidden, shape.hidden);
-      if (rows.length === 0) return;
-      const inputs = gatherRows(x, shape.hidden, rows);
-      const inner = x instanceof Float32Array ? new Float32Array(rows.length * shape.width) : undefined;
-      const hidden = inner ?? new Float64Array(rows.length * shape.width);
-      runInner(merged, shape, inputs, rows.length, hidden, options);
-      fits[t].add(hidden, x instanceof Float32Array ? Float32Array.from(shares) : shares, weights, rows.length);
+      const shares = groupShares(members, chosen, output, x.length / hidden, hidden);
+      addGroupRows(fits[t], merged, shape, x, shares, options);
     });
   });
   return fits.map((fit, t) => fit.solve(tasks[t].merged.down));
 }
 
-/** What the members of a group gave together, row by row: s(x) y(x) = sum over the chosen members of p_i E_i(x). */
-function sharesOf(
-  members: Int32Array,
-  experts: ExpertRows,
-  outputs: Floats,
-  count: number,
-  hidden: number,
-): { rows: Int32Array; weights: Float64Array; shares: Float64Array } {
-  const mass = new Float64Array(count);
-  const starts = new Int32Array(experts.counts.length + 1);
-  experts.counts.forEach((rows, e) => {
+/** Place of the first row of each expert, and the number of all, from the numbers of rows. */
+function startsOf(counts: Int32Array): Int32Array {
+  const starts = new Int32Array(counts.length + 1);
+  counts.forEach((rows, e) => {
     starts[e + 1] = starts[e] + rows;
   });
-  for (const e of members) {
-    for (let i = starts[e]; i < starts[e + 1]; i++) mass[experts.rows[i]] += experts.weights[i];
-  }
-  const rows = Int32Array.from(mass.keys()).filter((row) => mass[row] > 0);
-  const place = new Int32Array(count).fill(-1);
-  rows.forEach((row, i) => {
-    place[row] = i;
-  });
-  const shares = new Float64Array(rows.length * hidden);
-  for (const e of members) {
-    for (let i = starts[e]; i < starts[e + 1]; i++) {
-      const at = place[experts.rows[i]] * hidden;
-      const weight = experts.weights[i];
-      for (let h = 0; h < hidden; h++) shares[at + h] += weight * outputs[i * hidden + h];
-    }
-  }
-  return { rows, weights: Float64Array.from(rows, (row) => mass[row]), shares };
+  return starts;
 }

@@ -171,13 +171,7 @@ export function runDispatched(
 }
 
 /** out[rows[i]] += weights[i] * y[i] for rows of `size` entries. */
-export function addWeightedRows(
-  out: Float64Array,
-  size: number,
-  rows: Int32Array,
-  weights: Float64Array,
-  y: Floats,
-): void {
+export function addWeightedRows(out: Float64Array, size: number, rows: Int32Array, weights: Floats, y: Floats): void {
   for (let i = 0; i < rows.length; i++) {
     const to = rows[i] * size;
     const from = i * size;

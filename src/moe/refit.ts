@@ -2,13 +2,21 @@ import { InputError } from '../errors.js';
 import { addSecondMoment, multiply } from '../kernels/gemm.js';
 import { choleskyInPlace, solveRowsInPlace } from '../linalg/blocked-cholesky.js';
 import { conjugateGradients } from '../linalg/conjugate-gradients.js';
+import { createRowBlocks } from '../linalg/row-blocks.js';
 import type { Floats } from '../models/layer-runner.js';
 import { floatsLike, runExpert, runInner } from './expert-function.js';
-import { addWeightedRows, dispatch, type ExpertSource, gatherRows, type Routing } from './layer-function.js';
+import {
+  addWeightedRows,
+  type Dispatch,
+  dispatch,
+  type ExpertSource,
+  gatherRows,
+  type Routing,
+} from './layer-function.js';
 import type { ExpertMatrices, ExpertShape } from './types.js';
 
-/** Rows whose inner activations are held at a time. */
-const BLOCK_ROWS = 2048;
+/** Rows that are multiplied at once; fixed, so that sums do not depend on how the rows came. */
+const BLOCK_ROWS = 512;
 /** Right-hand sides that conjugate gradients solve together. */
 const BLOCK_OUTPUTS = 128;
 
@@ -44,9 +52,10 @@ export interface Refit {
 export interface DownRefit {
   readonly path: Refit['path'];
   readonly tokens: number;
-  /** @param hidden h, [rows, I] @param shares s y, [rows, H] @param weights s, [rows] */
+  /** @param hidden h, [rows, I] @param shares s y, [rows, H], f64 or as wide as h @param weights s, [rows] */
   add(hidden: Floats, shares: Floats, weights: Float64Array, rows: number): void;
   /**
+   * Ends the sums, which it uses up.
    * @param average D_avg, [H, I]
    * @throws InputError for fewer tokens than I without a lambda, and for activations whose moments are singular
    */
@@ -88,7 +97,6 @@ function rowSums({ hidden, width }: ExpertShape, options: RefitOptions): RefitSu
   const { threads, tolerance = 1e-6, maxIterations = 500 } = options;
   const blocks: { readonly scaled: Float32Array; readonly shares: Float32Array; readonly rows: number }[] = [];
   const diagonal = new Float64Array(width);
-  const single = (values: Floats, length: number): Float32Array => Float32Array.from(values.subarray(0, length));
 
   /** into = X (sum s^2 h h^T + lambda I) for rows X [count, I]. */
   const apply = (x: Float64Array, into: Float64Array, count: number, lambda: number): void => {
@@ -114,7 +122,7 @@ function rowSums({ hidden, width }: ExpertShape, options: RefitOptions): RefitSu
   return {
     add(scaled, shares, rows) {
       for (let i = 0; i < rows * width; i++) diagonal[i % width] += scaled[i] * scaled[i];
-      blocks.push({ scaled: single(scaled, rows * width), shares: single(shares, rows * hidden), rows });
+      blocks.push({ scaled: Float32Array.from(scaled), shares: Float32Array.from(shares), rows });
     },
     solve(average, lambda) {
       // A neuron that never fired keeps its average: its row of the system is lambda alone, or nothing.
@@ -146,6 +154,9 @@ export function createDownRefit(shape: ExpertShape, options: RefitOptions = {}):
   }
   const path = 8 * width * width <= maxBytes ? 'cholesky' : 'conjugate-gradients';
   const sums = path === 'cholesky' ? normalSums(shape, options) : rowSums(shape, options);
+  const blocks = createRowBlocks([width, hidden], BLOCK_ROWS, ([scaled, shares], rows) =>
+    sums.add(scaled, shares, rows),
+  );
   let tokens = 0;
   return {
     path,
@@ -157,7 +168,8 @@ export function createDownRefit(shape: ExpertShape, options: RefitOptions = {}):
       for (let row = 0; row < rows; row++) {
         for (let i = row * width; i < (row + 1) * width; i++) scaled[i] = weights[row] * inner[i];
       }
-      sums.add(scaled, shares.subarray(0, rows * hidden), rows);
+      const own = inner instanceof Float32Array ? Float32Array.from(shares) : shares;
+      blocks.add([scaled, own], rows);
       tokens += rows;
     },
     solve(average) {
@@ -167,6 +179,7 @@ export function createDownRefit(shape: ExpertShape, options: RefitOptions = {}):
             '--refit-lambda, which holds the down projection near the average',
         );
       }
+      blocks.finish();
       return { ...sums.solve(average, lambda ?? 0), tokens, lambda: lambda ?? 0, path };
     },
   };
@@ -189,6 +202,9 @@ export interface MergedGroup {
   readonly merged: ExpertMatrices;
 }
 
+/** Rows by the expert that they chose: those of expert e are starts[e] to starts[e + 1] of the lists. */
+type ChosenRows = Pick<Dispatch, 'starts' | 'rows'> & { readonly weights: Floats };
+
 /** What a group gave to the rows that reached it. */
 export interface GroupShares {
   readonly rows: Int32Array;
@@ -198,36 +214,52 @@ export interface GroupShares {
   readonly shares: Float64Array;
 }
 
-/** What the members of a group gave together, each run on the rows that chose it. */
+/**
+ * What the members of a group gave together, each to the rows that chose it.
+ * @param output of a member on its rows, [rows, H]
+ * @param count rows in all
+ */
 export function groupShares(
-  group: Pick<MergedGroup, 'shape' | 'members' | 'original'>,
-  { x, rows, routing }: RoutedRows,
-  options: { readonly threads?: number } = {},
+  members: ArrayLike<number>,
+  { starts, rows, weights }: ChosenRows,
+  output: (member: number) => Floats,
+  count: number,
+  hidden: number,
 ): GroupShares {
-  const { hidden } = group.shape;
-  const inGroup = new Int32Array(routing.experts).fill(-1);
-  for (const member of group.members) inGroup[member] = 0;
-  const together = dispatch(routing, inGroup, 1);
-  const places = new Int32Array(rows).fill(-1);
-  together.rows.forEach((row, place) => {
+  const mass = new Float64Array(count);
+  const each = Array.from(members);
+  for (const e of each) for (let i = starts[e]; i < starts[e + 1]; i++) mass[rows[i]] += weights[i];
+  const reached = Int32Array.from(mass.keys()).filter((row) => mass[row] > 0);
+  const places = new Int32Array(count);
+  reached.forEach((row, place) => {
     places[row] = place;
   });
-  const shares = new Float64Array(together.rows.length * hidden);
-  const single = dispatch(routing);
-  for (const member of group.members) {
-    const [from, to] = [single.starts[member], single.starts[member + 1]];
-    if (from === to) continue;
-    const own = single.rows.subarray(from, to);
-    const y = runExpert(group.original(member), group.shape, gatherRows(x, hidden, own), own.length, options);
-    addWeightedRows(
-      shares,
-      hidden,
-      own.map((row) => places[row]),
-      single.weights.subarray(from, to),
-      y,
-    );
+  const shares = new Float64Array(reached.length * hidden);
+  for (const e of each) {
+    if (starts[e] === starts[e + 1]) continue;
+    const own = rows.subarray(starts[e], starts[e + 1]).map((row) => places[row]);
+    addWeightedRows(shares, hidden, own, weights.subarray(starts[e]), output(e));
   }
-  return { rows: together.rows, weights: together.weights, shares };
+  return { rows: reached, weights: Float64Array.from(reached, (row) => mass[row]), shares };
+}
+
+/** Adds to a refit what the members of a group gave to rows x [*, H], beside the inner activations of the merged expert. */
+export function addGroupRows(
+  refit: DownRefit,
+  merged: ExpertMatrices,
+  shape: ExpertShape,
+  x: Floats,
+  { rows, weights, shares }: GroupShares,
+  options: { readonly threads?: number } = {},
+): void {
+  const { hidden, width } = shape;
+  for (let from = 0; from < rows.length; from += BLOCK_ROWS) {
+    const to = Math.min(rows.length, from + BLOCK_ROWS);
+    const inputs = gatherRows(x, hidden, rows.subarray(from, to));
+    const inner = floatsLike(x, (to - from) * width);
+    runInner(merged, shape, inputs, to - from, inner, options);
+    refit.add(inner, shares.subarray(from * hidden, to * hidden), weights.subarray(from, to), to - from);
+  }
 }
 
 /**
@@ -242,19 +274,16 @@ export function refitGroup(
   visit: (use: (block: RoutedRows) => void) => void,
   options: RefitOptions = {},
 ): Refit {
-  const { shape, merged } = group;
-  const { hidden, width } = shape;
+  const { shape, members, merged, original } = group;
+  const { hidden } = shape;
   const refit = createDownRefit(shape, options);
-  visit((block) => {
-    const { rows, weights, shares } = groupShares(group, block, options);
-    const targets = block.x instanceof Float32Array ? Float32Array.from(shares) : shares;
-    for (let from = 0; from < rows.length; from += BLOCK_ROWS) {
-      const to = Math.min(rows.length, from + BLOCK_ROWS);
-      const x = gatherRows(block.x, hidden, rows.subarray(from, to));
-      const inner = floatsLike(x, (to - from) * width);
-      runInner(merged, shape, x, to - from, inner, options);
-      refit.add(inner, targets.subarray(from * hidden), weights.subarray(from, to), to - from);
-    }
+  visit(({ x, rows, routing }) => {
+    const chosen = dispatch(routing);
+    const output = (e: number): Floats => {
+      const own = chosen.rows.subarray(chosen.starts[e], chosen.starts[e + 1]);
+      return runExpert(original(e), shape, gatherRows(x, hidden, own), own.length, options);
+    };
+    addGroupRows(refit, merged, shape, x, groupShares(members, chosen, output, rows, hidden), options);
   });
   return refit.solve(merged.down);
 }

@@ -1,9 +1,13 @@
 import { InputError } from '../errors.js';
 import { addSecondMoment, multiply } from '../kernels/gemm.js';
 import { choleskyInPlace, solveRowsInPlace } from '../linalg/blocked-cholesky.js';
+import { createRowBlocks } from '../linalg/row-blocks.js';
 import type { Floats } from '../models/layer-runner.js';
 import { membersOf } from './grouping.js';
 import type { LayerGrouping } from './types.js';
+
+/** Rows that are multiplied at once; fixed, so that sums do not depend on how the rows came. */
+const BLOCK_ROWS = 512;
 
 /** The row of each group's dominant, [G, columns]. */
 export function dominantRows(rows: Floats, columns: number, grouping: LayerGrouping): Float64Array {
@@ -86,6 +90,11 @@ export function createRouterRowFit(
   const sums = new Float64Array(groups);
   const squares = new Float64Array(groups);
   let tokens = 0;
+  const blocks = createRowBlocks([hidden, groups], BLOCK_ROWS, ([inputs, targets], rows) => {
+    addSecondMoment(inputs, rows, hidden, moment, options);
+    const sizes = { m: groups, n: hidden, k: rows };
+    multiply(targets, inputs, right, sizes, { transposeA: true, beta: 1, ...options });
+  });
   return {
     add(x, logits, rows) {
       const targets = groupLogits(logits, rows, grouping);
@@ -94,10 +103,7 @@ export function createRouterRowFit(
         squares[i % groups] += targets[i] * targets[i];
       }
       const own = x.subarray(0, rows * hidden);
-      const inputs = own instanceof Float64Array ? own : Float64Array.from(own);
-      addSecondMoment(inputs, rows, hidden, moment, options);
-      const sizes = { m: groups, n: hidden, k: rows };
-      multiply(targets, inputs, right, sizes, { transposeA: true, beta: 1, ...options });
+      blocks.add([own instanceof Float64Array ? own : Float64Array.from(own), targets], rows);
       tokens += rows;
     },
     solve(start, lambda = 0) {
@@ -107,6 +113,7 @@ export function createRouterRowFit(
             '--router-lambda, or --router-rows dominant',
         );
       }
+      blocks.finish();
       const factor = moment.slice();
       const rows = right.slice();
       for (let i = 0; i < hidden; i++) factor[i * hidden + i] += lambda;
