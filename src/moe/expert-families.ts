@@ -78,6 +78,8 @@ export interface ExpertFamily {
   readonly normalize: { readonly fixed: boolean } | { readonly fallback: boolean };
   /** `n_group` and `topk_group` limit the choice: always, or with topk_method "group_limited_greedy". */
   readonly groups?: 'always' | 'by-method';
+  /** Layers behind the last may be stored, which predict further tokens. */
+  readonly extraLayers?: true;
   readonly sparseBlocks: (reader: ConfigReader, layers: number) => SparseBlock[];
   /** Names that contain "expert" and are none of the routed ones. */
   readonly shared: RegExp;
@@ -157,6 +159,7 @@ const SIGMOID = {
   correctionBias: 'gate.e_score_correction_bias',
   normalize: { fallback: true },
   groups: 'always',
+  extraLayers: true,
 } as const satisfies Partial<ExpertFamily>;
 
 /** Every family that is read, in the order of the specification's table of checkpoints. */

@@ -190,7 +190,7 @@ function missingTensors(store: TensorStore, place: Place, experts: number, used:
 
 /** Layers that follow the last: DeepSeek-V3 and GLM-4.5 store those that predict further tokens there. */
 function layersBeyond(store: TensorStore, prefix: string, layers: number, family: ExpertFamily): string[] {
-  if (family.types[0] === 'switch_transformers') return [];
+  if (family.extraLayers === undefined) return [];
   const found = new Set<number>();
   for (const name of store.tensors.keys()) {
     if (!name.startsWith(`${prefix}layers.`)) continue;

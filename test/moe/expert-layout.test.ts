@@ -251,6 +251,11 @@ describe('openExpertModel', () => {
     ],
     ['fewer experts than the config says', withConfig(moe, { num_local_experts: 5 }), /missing.*experts\.4/],
     [
+      'fewer layers than are stored',
+      withConfig(moe, { num_hidden_layers: 1 }),
+      /unknown.*layers\.1\.block_sparse_moe\.experts/,
+    ],
+    [
       'a missing router',
       renamed(moe, (name) => (name === 'model.layers.0.block_sparse_moe.gate.weight' ? undefined : name)),
       /missing: "model.layers.0.block_sparse_moe.gate.weight"/,
