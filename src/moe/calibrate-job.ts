@@ -6,15 +6,14 @@ import type { LanguageModel } from '../models/language-model.js';
 import type { LayerTap } from '../models/layer-parts.js';
 import type { ExpertRows, Floats, TapEvent } from '../models/layer-runner.js';
 import { engineOf, type LayerStreamOptions, type LayerStreams, openLayerStreams } from '../models/layer-streams.js';
-import { runExpert } from './expert-function.js';
 import { createExpertSums, type ExpertSums } from './expert-statistics.js';
 import { createRoutingSums, type TokenRouting } from './routing-statistics.js';
 import type { WatchedOutputs } from './statistics-file.js';
 import type { ExpertMatrices, ExpertShape, LayerStatistics, RouterRule } from './types.js';
+import { type ChosenExperts, chosenExperts, createExpertRun, keepChoice, valuesAt } from './watch-experts.js';
 
-/** Outputs of all experts on a block of tokens; a block has a few tokens however wide and many the experts are. */
+/** Outputs of all experts on a block of tokens. */
 export const OUTPUT_BYTES = 128 << 20;
-const LEAST_BLOCK_ROWS = 16;
 /** Streams of a run of calibration, which lie with the engine between the passes. */
 const streams = new WeakMap<Engine, LayerStreams>();
 
@@ -83,13 +82,6 @@ interface Watch {
   finish(): LayerStatistics;
 }
 
-/** Chosen experts of the rows of a batch, [rows, k], with p and p divided by the sum of the chosen. */
-interface ChosenExperts {
-  readonly experts: Int32Array;
-  readonly weights: Float64Array;
-  readonly shares: Float64Array;
-}
-
 function createWatch(engine: Engine, layer: number, mlp: MoeMlpDescription, outputs: WatchedOutputs): Watch {
   const { threads, model } = engine;
   const { hiddenSize } = model;
@@ -103,31 +95,30 @@ function createWatch(engine: Engine, layer: number, mlp: MoeMlpDescription, outp
   const sizes = { experts: mlp.experts, hidden: hiddenSize, width };
   const sums =
     outputs === 'none' ? undefined : createExpertSums(layer, sizes, { everywhere: outputs === 'all', threads });
-  let chosen: ChosenExperts = { experts: new Int32Array(0), weights: new Float64Array(0), shares: new Float64Array(0) };
-  let next = 0;
-  const onToken = (token: TokenRouting): void => {
-    chosen.experts.set(token.chosen, next);
-    chosen.weights.set(token.scores, next);
-    chosen.shares.set(token.weights, next);
-    next += topK;
-  };
+  let chosen = chosenExperts(0, topK);
+  let first = 0;
+  const onToken = (token: TokenRouting): void => keepChoice(chosen, token.token - first, token);
   const routing = createRoutingSums(layer, rows, routerRule(mlp), { threads, ...(sums && { onToken }) });
   const matrices = new Map<string, Floats>();
   const shape: ExpertShape = { hidden: hiddenSize, width, gated: true, activation: mlp.activation };
-  const everywhere = sums && outputs === 'all' ? createEverywhere(engine, shape, mlp.experts, sums) : undefined;
+  const everywhere =
+    sums && outputs === 'all'
+      ? createExpertRun({
+          ...{ shape, experts: mlp.experts, everywhere: true, blockBytes: OUTPUT_BYTES, threads, sums },
+          expert: (e) => expertOf(matrices, e),
+        })
+      : undefined;
 
   const onTap = ({ taps, experts }: TapEvent): void => {
     const logits = tapOf(taps, 'router_logits');
     const count = logits.length / rows;
-    next = 0;
-    const slots = sums ? count * topK : 0;
-    chosen = { experts: new Int32Array(slots), weights: new Float64Array(slots), shares: new Float64Array(slots) };
+    first = routing.tokens;
+    chosen = chosenExperts(sums ? count : 0, topK);
     routing.add(logits, count, experts && { chosen: chosenOf(experts, count, topK) });
     if (!sums) return;
     const x = tapOf(taps, 'mlp_input');
-    sums.addInputs(x, count);
-    if (everywhere) everywhere.add(expertsOf(matrices, mlp.experts), x, count, chosen);
-    else if (experts) addRouted(sums, taps, experts, chosen, topK);
+    if (everywhere) everywhere(x, count, chosen);
+    else if (experts) addRouted(sums, x, taps, experts, chosen);
   };
   return {
     taps: outputs === 'none' ? ['router_logits'] : tapsWith(outputs),
@@ -164,98 +155,32 @@ function chosenOf(experts: ExpertRows, rows: number, topK: number): Int32Array {
   return chosen;
 }
 
-/** Adds what the experts did on their own rows, from the taps of experts. */
+/** Adds what the experts did on their own rows of x, from the taps of experts. */
 function addRouted(
   sums: ExpertSums,
+  x: Floats,
   taps: TapEvent['taps'],
   experts: ExpertRows,
   chosen: ChosenExperts,
-  topK: number,
 ): void {
-  const x = tapOf(taps, 'mlp_input');
   const [hidden, output] = [tapOf(taps, 'expert_hidden'), tapOf(taps, 'expert_output')];
+  sums.addInputs(x, chosen.experts.length / chosen.topK);
   let first = 0;
   experts.counts.forEach((count, expert) => {
     const rows = experts.rows.subarray(first, first + count);
     const at = Int32Array.from(rows, (_, i) => first + i);
-    sums.addChosen(expert, { inputs: { x, rows }, hidden, output, at, ...valuesAt(chosen, expert, rows, topK) });
+    sums.addChosen(expert, { inputs: { x, rows }, hidden, output, at, ...valuesAt(chosen, expert, rows) });
     first += count;
   });
 }
 
-/** p and shares of an expert at rows that chose it. */
-function valuesAt(
-  chosen: ChosenExperts,
-  expert: number,
-  rows: Int32Array,
-  topK: number,
-): { readonly weights: Float64Array; readonly shares: Float64Array } {
-  const slots = Int32Array.from(rows, (row) => row * topK + slotOf(chosen.experts, row, expert, topK));
-  return {
-    weights: Float64Array.from(slots, (slot) => chosen.weights[slot]),
-    shares: Float64Array.from(slots, (slot) => chosen.shares[slot]),
-  };
-}
-
-/** Place of an expert among the chosen of a row; -1 where it is not. */
-function slotOf(chosen: Int32Array, row: number, expert: number, topK: number): number {
-  for (let slot = 0; slot < topK; slot++) if (chosen[row * topK + slot] === expert) return slot;
-  return -1;
-}
-
-/** Runs every expert on every token, a block of tokens at a time. */
-function createEverywhere(engine: Engine, shape: ExpertShape, experts: number, sums: ExpertSums) {
-  const { hidden: size, width } = shape;
-  const { threads, precision } = engine;
-  const bytes = precision === 'f32' ? 4 : 8;
-  const blockRows = Math.max(LEAST_BLOCK_ROWS, Math.floor(OUTPUT_BYTES / (experts * size * bytes)));
-  const make = (length: number): Floats => (bytes === 4 ? new Float32Array(length) : new Float64Array(length));
-  let [outputs, hidden] = [make(0), make(0)];
-  return {
-    add(matrices: readonly ExpertMatrices[], x: Floats, rows: number, chosen: ChosenExperts): void {
-      const most = Math.min(blockRows, rows);
-      if (hidden.length < most * width) [outputs, hidden] = [make(experts * most * size), make(most * width)];
-      const topK = chosen.experts.length / rows;
-      for (let from = 0; from < rows; from += blockRows) {
-        const count = Math.min(blockRows, rows - from);
-        const block = x.subarray(from * size, (from + count) * size);
-        for (let expert = 0; expert < experts; expert++) {
-          const output = outputs.subarray(expert * count * size, (expert + 1) * count * size);
-          const inner = hidden.subarray(0, count * width);
-          runExpert(matrices[expert], shape, block, count, { hidden: inner, out: output, threads });
-          const at = rowsChoosing(chosen.experts, expert, from, count, topK);
-          const values = valuesAt(
-            chosen,
-            expert,
-            at.map((row) => row + from),
-            topK,
-          );
-          sums.addChosen(expert, { inputs: { x: block, rows: at }, hidden: inner, output, at, ...values });
-        }
-        sums.addEverywhere(outputs, count);
-      }
-    },
-  };
-}
-
-/** Rows of a block, counted from its first, that chose an expert. */
-function rowsChoosing(chosen: Int32Array, expert: number, from: number, count: number, topK: number): Int32Array {
-  const rows: number[] = [];
-  for (let row = 0; row < count; row++) if (slotOf(chosen, from + row, expert, topK) >= 0) rows.push(row);
-  return Int32Array.from(rows);
-}
-
-function expertsOf(matrices: ReadonlyMap<string, Floats>, experts: number): ExpertMatrices[] {
-  const matrix = (role: string): Floats => {
-    const data = matrices.get(role);
-    if (!data) throw new RangeError(`the layer has no weight ${role}`);
+function expertOf(matrices: ReadonlyMap<string, Floats>, expert: number): ExpertMatrices {
+  const matrix = (part: string): Floats => {
+    const data = matrices.get(`expert.${expert}.${part}`);
+    if (!data) throw new RangeError(`the layer has no matrix ${part} of expert ${expert}`);
     return data;
   };
-  return Array.from({ length: experts }, (_, e) => ({
-    gate: matrix(`expert.${e}.gate`),
-    up: matrix(`expert.${e}.up`),
-    down: matrix(`expert.${e}.down`),
-  }));
+  return { gate: matrix('gate'), up: matrix('up'), down: matrix('down') };
 }
 
 const module = import.meta.url;
