@@ -68,30 +68,67 @@ function logSigmoid(z: number): number {
 
 /**
  * Applies the rule of a router to tokens, one at a time: softmax routers choose by z (softmax keeps the order), sigmoid
- * routers by sigmoid(z) + correction bias. The result is reused by the next call.
- * @throws InputError when k is not between 1 and E, or the bias is not [E]
+ * routers by sigmoid(z) + correction bias, both within the best groups where the rule has some. The result is reused by the
+ * next call.
+ * @throws InputError when k is not between 1 and E, the bias is not [E], or groups do not hold k experts
  */
 export function createRouter(experts: number, rule: RouterRule): (logits: Floats, offset: number) => RoutedToken {
-  const { topK, score, correctionBias } = rule;
+  const { topK, score, correctionBias, groups } = rule;
   if (!Number.isInteger(topK) || topK < 1 || topK > experts) {
     throw new InputError(`top-k ${topK} of ${experts} experts: it must be between 1 and their number`);
   }
   if (correctionBias !== undefined && correctionBias.length !== experts) {
     throw new InputError(`a correction bias of ${correctionBias.length} entries for ${experts} experts`);
   }
+  if (groups !== undefined) checkGroups(experts, topK, groups);
   const logScores = new Float64Array(experts);
-  const biased = score === 'sigmoid' && correctionBias !== undefined ? new Float64Array(experts) : undefined;
+  const bias = score === 'sigmoid' ? correctionBias : undefined;
+  // Sums of scores decide among groups; without a bias or groups logits do, which tell more experts apart.
+  const byScore = bias !== undefined || groups !== undefined ? new Float64Array(experts) : undefined;
   const token = { chosen: new Int32Array(topK), logScores, tied: false };
   return (logits, offset) => {
     for (let e = 0; e < experts; e++) {
       const z = logits[offset + e];
       logScores[e] = score === 'softmax' ? z : logSigmoid(z);
-      if (biased && correctionBias) biased[e] = Math.exp(logScores[e]) + correctionBias[e];
+      if (byScore) byScore[e] = score === 'softmax' ? z : Math.exp(logScores[e]) + (bias ? bias[e] : 0);
     }
-    // log sigmoid rounds to 0 for large z, where z itself still tells experts apart.
-    token.tied = chooseLargest(biased ?? logits.subarray(offset, offset + experts), token.chosen);
+    if (byScore && groups) keepBestGroups(byScore, groups, score === 'softmax' ? 1 : 2);
+    token.tied = chooseLargest(byScore ?? logits.subarray(offset, offset + experts), token.chosen);
     return token;
   };
+}
+
+/** @throws InputError when the groups cannot be, or hold fewer experts than are chosen */
+function checkGroups(experts: number, topK: number, { nGroup, topkGroup }: NonNullable<RouterRule['groups']>): void {
+  const fits = experts % nGroup === 0 && topkGroup >= 1 && topkGroup <= nGroup;
+  if (fits && (topkGroup * experts) / nGroup >= topK) return;
+  throw new InputError(
+    `${topK} of ${experts} experts in ${topkGroup} of ${nGroup} groups: the groups do not hold them`,
+  );
+}
+
+/**
+ * Puts -Infinity on the experts outside of the best groups. A group counts as much as the sum of its `most` largest scores:
+ * the largest alone in DeepSeek-V2 (softmax), the two largest in DeepSeek-V3 (sigmoid). Ties to the lowest group.
+ */
+function keepBestGroups(
+  scores: Float64Array,
+  { nGroup, topkGroup }: NonNullable<RouterRule['groups']>,
+  most: number,
+): void {
+  const size = scores.length / nGroup;
+  const totals = new Float64Array(nGroup);
+  const largest = new Int32Array(Math.min(most, size));
+  for (let group = 0; group < nGroup; group++) {
+    const own = scores.subarray(group * size, (group + 1) * size);
+    chooseLargest(own, largest);
+    for (const e of largest) totals[group] += own[e];
+  }
+  const best = new Int32Array(topkGroup);
+  chooseLargest(totals, best);
+  for (let group = 0; group < nGroup; group++) {
+    if (!best.includes(group)) scores.fill(Number.NEGATIVE_INFINITY, group * size, (group + 1) * size);
+  }
 }
 
 /** Places of the k largest scores, descending, ties to the lowest index; tells whether the k-th and the next are equal. */

@@ -28,6 +28,8 @@ export interface RouterRule {
   readonly normalizeTopK: boolean;
   /** [E], sigmoid routers alone. */
   readonly correctionBias?: Floats;
+  /** The choice is among the experts of the `topkGroup` best of `nGroup` groups of neighbours (DeepSeek V2 and V3). */
+  readonly groups?: { readonly nGroup: number; readonly topkGroup: number };
 }
 
 /**

@@ -149,6 +149,22 @@ describe('routing statistics', () => {
     expect(alone).toMatchObject({ entropySum: 0, chosenEntropySum: 0, tiedTokens: 0 });
   });
 
+  it('choose within the best groups', () => {
+    const groups = { nGroup: 3, topkGroup: 1 };
+    const chosen = (rule: RouterRule, ...logits: number[]): number[] => [
+      ...createRouter(logits.length, rule)(Float64Array.from(logits), 0).chosen,
+    ];
+    const logits = [5, -9, 4, 4, 1, 2] as const;
+    // DeepSeek-V2 takes the group of the largest, V3 that of the largest sum of two.
+    expect(chosen({ ...SOFTMAX(2), groups }, ...logits)).toEqual([0, 1]);
+    expect(chosen({ ...SOFTMAX(2), score: 'sigmoid', groups }, ...logits)).toEqual([2, 3]);
+    const correctionBias = Float64Array.of(0, 0, 0, 0, 1, 1);
+    expect(chosen({ ...SOFTMAX(2), score: 'sigmoid', groups, correctionBias }, ...logits)).toEqual([5, 4]);
+    expect(chosen({ ...SOFTMAX(2), groups: { nGroup: 3, topkGroup: 2 } }, ...logits)).toEqual([0, 2]);
+    expect(() => createRouter(6, { ...SOFTMAX(3), groups })).toThrow(/3 of 6 experts in 1 of 3 groups/);
+    expect(() => createRouter(5, { ...SOFTMAX(1), groups })).toThrow(/groups do not hold them/);
+  });
+
   it('follow the choice of the forward pass where it is given', () => {
     const sums = createRoutingSums(0, 3, SOFTMAX(1));
     sums.add(Float64Array.of(1, 1, 0, 1, 1, 0), 2, { chosen: [1, 0] });
