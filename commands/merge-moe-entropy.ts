@@ -6,6 +6,9 @@ import { runWindowJob } from '../src/entropy/window-batches.js';
 import type { ScoringWindow } from '../src/entropy/windows.js';
 import { InputError } from '../src/errors.js';
 import { sha256Files } from '../src/formats/hash.js';
+import { resolveModelPath } from '../src/formats/hub.js';
+import type { ModelDescription } from '../src/models/description.js';
+import { openModelFiles } from '../src/models/model-files.js';
 import {
   bodyOfRun,
   bodyOfTotals,
@@ -22,7 +25,7 @@ import {
   type RoutingBody,
   type RoutingSetting,
 } from '../src/moe/entropy-report.js';
-import { MEASURE_ROUTING, type RoutingBatch, routerHeads } from '../src/moe/routing-job.js';
+import { MEASURE_ROUTING, type RoutingBatch, routerHeads, withExpertMaps } from '../src/moe/routing-job.js';
 import type { RoutingTotals } from '../src/moe/routing-measures.js';
 import {
   addCoActivation,
@@ -185,7 +188,7 @@ function modelView(own: EntropyOptions): WindowView<EntropyOptions> {
         ['passes', '1 through the layers, none through the head'],
       ];
     },
-    run: (inputs, _own, options) => measureModel(inputs, own, options.seed),
+    run: (inputs, _own, options) => measureModel(inputs, own, options),
   };
 }
 
@@ -238,11 +241,21 @@ function writeTokens(
   });
 }
 
-async function measureModel(inputs: WindowInputs, own: EntropyOptions, seed: number): Promise<WindowOutcome> {
+/** Routers of the model, with the maps of a merged one. */
+function headsOf(model: string, description: ModelDescription, topK: number | undefined): RouterHead[] {
+  const files = openModelFiles(resolveModelPath(model, process.env).path);
+  try {
+    return withExpertMaps(routerHeads(description, model, topK), files);
+  } finally {
+    files.store.close();
+  }
+}
+
+async function measureModel(inputs: WindowInputs, own: EntropyOptions, options: Shared): Promise<WindowOutcome> {
   const { host, description, windows, documents } = inputs;
   const unit = unitOf(own);
   const topK = topKOf(own);
-  const heads = routerHeads(description, '--model', topK);
+  const heads = headsOf(options.model ?? '', description, topK);
   const routed = createRoutingRun(heads);
   const folder = foldDocuments(routed);
   const tokens = inputs.writeTableRow !== undefined;
@@ -269,7 +282,7 @@ async function measureModel(inputs: WindowInputs, own: EntropyOptions, seed: num
   const setting: RoutingSetting = {
     source: 'model',
     unit,
-    seed,
+    seed: options.seed,
     convention: inputs.convention,
     modelType: description.modelType,
     maskedTokens: 0,

@@ -4,6 +4,7 @@ import { type ReportObject, reportObject } from '../report/values.js';
 import {
   BOOTSTRAPPED,
   expertPairs,
+  groupedLoad,
   type RoutingMeasure,
   type RoutingTotals,
   routingMeasures,
@@ -95,6 +96,17 @@ export interface PairReport {
   readonly lift: number;
 }
 
+/** The same usage, summed over the experts of before that became one. */
+export interface MergedUsageReport {
+  /** Merged experts. */
+  readonly experts: number;
+  /** Token-slots of each, [G], and the share of all slots that went to dropped experts. */
+  readonly usage_counts: Float64Array;
+  readonly dropped_share: number;
+  /** `usage_entropy_<unit>`, what the sums lost of that of before (`entropy_lost_<unit>`), and the rest without unit. */
+  readonly measures: Readonly<Record<string, number>>;
+}
+
 /** One layer. Measures stand under {@link measureKey}, with `_se` (tokens) and `_document_se`, `_low`, `_high`. */
 export interface RoutingLayerReport {
   readonly layer: number;
@@ -116,6 +128,8 @@ export interface RoutingLayerReport {
   readonly strongest_pairs: readonly PairReport[];
   /** Tokens that chose both, [E, E]; usage counts on the diagonal. */
   readonly co_activation: Float64Array;
+  /** Merged models whose router chooses among the experts of before. */
+  readonly merged?: MergedUsageReport;
 }
 
 export interface RoutingBody {
@@ -179,11 +193,33 @@ function layerMeasures(
   return measures;
 }
 
+function mergedUsage({ counts, expertMap }: RoutingTotals, unit: EntropyUnit): MergedUsageReport | undefined {
+  if (expertMap === undefined) return undefined;
+  const experts = Math.max(...expertMap) + 1;
+  const load = groupedLoad(counts, expertMap, experts);
+  const before = usageMeasures(counts);
+  const after = usageMeasures(load);
+  const slots = counts.reduce((sum, count) => sum + count, 0);
+  const dropped = counts.reduce((sum, count, e) => (expertMap[e] < 0 ? sum + count : sum), 0);
+  return {
+    experts,
+    usage_counts: load,
+    dropped_share: dropped / slots,
+    measures: {
+      [`usage_entropy_${unit}`]: after.entropyNats * perNat(unit),
+      [`entropy_lost_${unit}`]: (before.entropyNats - after.entropyNats) * perNat(unit),
+      effective_experts_usage: after.effectiveExperts,
+      max_over_mean_load: after.maxOverMean,
+    },
+  };
+}
+
 function layerReport(
   totals: RoutingTotals,
   intervals: RoutingIntervals | undefined,
   unit: EntropyUnit,
 ): RoutingLayerReport {
+  const merged = mergedUsage(totals, unit);
   return {
     layer: totals.layer,
     experts: totals.experts,
@@ -200,6 +236,7 @@ function layerReport(
     token_entropy_histogram: totals.entropyHistogram,
     strongest_pairs: strongestPairs(totals),
     co_activation: totals.coActivation,
+    ...(merged && { merged }),
   };
 }
 

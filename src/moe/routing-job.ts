@@ -1,8 +1,10 @@
 import { InputError } from '../errors.js';
-import { type ModelDescription, type MoeMlpDescription, routerOutputs } from '../models/description.js';
+import { EXPERT_MAP, type ModelDescription, type MoeMlpDescription, routerOutputs } from '../models/description.js';
 import type { JobReference } from '../models/engine-host.js';
 import type { LanguageModel } from '../models/language-model.js';
 import type { TapEvent } from '../models/layer-runner.js';
+import type { ModelFiles } from '../models/model-files.js';
+import { createWeightReader } from '../models/weights.js';
 import type { RouterHead } from './routing-run.js';
 import { createRoutingSums, type RoutingSums, type TokenRouting } from './routing-statistics.js';
 import { createRoutedTokens, logToken, type RoutedTokens } from './token-log.js';
@@ -64,6 +66,18 @@ function openWindow(head: RouterHead, length: number, coActivation: Float64Array
   const tokens = createRoutedTokens(length, topK);
   const onToken = (routing: TokenRouting): void => logToken(tokens, routing);
   return { sums: createRoutingSums(head.layer, head.experts, rule, { ...shared, onToken }), tokens };
+}
+
+/** The heads with the maps of a merged model that has such. */
+export function withExpertMaps(heads: readonly RouterHead[], { weights }: Pick<ModelFiles, 'weights'>): RouterHead[] {
+  const reader = createWeightReader(1);
+  return heads.map((head) => {
+    const weight = weights.layers[head.layer].get(EXPERT_MAP);
+    if (!weight) return head;
+    const map = new Float64Array(head.experts);
+    reader.read(weight, map);
+    return { ...head, expertMap: [...map] };
+  });
 }
 
 /** Runs beside the engine: one pass over a batch of windows that looks at the router logits alone. */

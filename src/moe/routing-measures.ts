@@ -1,7 +1,10 @@
 import type { RoutingStatistics } from './types.js';
 
 /** Routing statistics without the sums of logits, which no entropy needs. */
-export type RoutingTotals = Omit<RoutingStatistics, 'logitSum' | 'logitGram' | 'centredLogitGram'>;
+export interface RoutingTotals extends Omit<RoutingStatistics, 'logitSum' | 'logitGram' | 'centredLogitGram'> {
+  /** In a merged model whose router chooses among the experts of before: the merged expert of each, -1 = dropped, [E]. */
+  readonly expertMap?: readonly number[];
+}
 
 /** How evenly a load is spread over E experts. NaN throughout for a load of zero. */
 export interface UsageMeasures {

@@ -58,6 +58,7 @@ function curve(body: RoutingBody, name: string, measure: RoutingMeasure, dashed 
 
 function effectiveExperts(body: RoutingBody): Promise<Panel> {
   const experts = new Map(body.by_layer.map((layer) => [layer.layer, layer.experts]));
+  const merged = body.by_layer.map((layer) => layer.merged?.measures.effective_experts_usage ?? Number.NaN);
   const [count] = experts.values();
   const equal = [...experts.values()].every((own) => own === count);
   return lineChart({
@@ -69,6 +70,7 @@ function effectiveExperts(body: RoutingBody): Promise<Panel> {
     series: [
       curve(body, 'usage', 'effective_experts_usage'),
       curve(body, 'gate mass', 'effective_experts_gate_mass', true),
+      ...(merged.some(Number.isFinite) ? [{ name: 'usage of merged experts', x: [...experts.keys()], y: merged }] : []),
     ],
     ...(equal
       ? { references: [{ value: count, label: 'experts' }] }

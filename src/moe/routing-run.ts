@@ -10,6 +10,8 @@ export interface RouterHead {
   readonly experts: number;
   readonly topK: number;
   readonly score: RouterRule['score'];
+  /** See `RoutingTotals.expertMap`. */
+  readonly expertMap?: readonly number[];
 }
 
 /** One layer: what adds up exactly (integers), and the sums of each document, in the order in which they came. */
