@@ -34,13 +34,24 @@ function roundToOdd(x: number): number {
   return f32[0];
 }
 
-/** Fills `target` with `values[at..]` as f32, ready for one rounding to `dtype`. */
-export function stageF32(values: Floats, at: number, count: number, dtype: DType, target: Float32Array): void {
-  if (values instanceof Float32Array || dtype === 'F32') {
-    target.set(values.subarray(at, at + count));
-    return;
+/** `values[at..at + count]` as f32, ready for one rounding to `dtype`; f32 values are not copied. */
+export function stageF32(values: Floats, at: number, count: number, dtype: DType): Float32Array {
+  if (values instanceof Float32Array) return values.subarray(at, at + count);
+  const staged = new Float32Array(count);
+  if (dtype === 'F32') staged.set(values.subarray(at, at + count));
+  else for (let i = 0; i < count; i++) staged[i] = roundToOdd(values[at + i]);
+  return staged;
+}
+
+/** NaN where there is one. Magnitudes of floats are in the order of their bits, and NaN is above all. */
+function largestMagnitude(values: Float32Array): number {
+  const words = new Int32Array(values.buffer, values.byteOffset, values.length);
+  let largest = 0;
+  for (let i = 0; i < words.length; i++) {
+    largest = Math.max(largest, words[i] & 0x7fffffff);
   }
-  for (let i = 0; i < count; i++) target[i] = roundToOdd(values[at + i]);
+  bits[0] = largest;
+  return f32[0];
 }
 
 /**
@@ -49,9 +60,9 @@ export function stageF32(values: Floats, at: number, count: number, dtype: DType
  */
 export function encodeValues(values: Float32Array, dtype: DType, where: string, threads?: number): Uint8Array {
   const limit = LIMITS[dtype];
-  for (let i = 0; i < values.length; i++) {
-    if (!(Math.abs(values[i]) < limit))
-      throw new RunError(`${where}: value ${values[i]} at ${i} cannot be stored as ${dtype}`);
+  if (!(largestMagnitude(values) < limit)) {
+    const at = values.findIndex((value) => !(Math.abs(value) < limit));
+    throw new RunError(`${where}: value ${values[at]} at ${at} cannot be stored as ${dtype}`);
   }
   const bytes = new Uint8Array(values.length * DTYPE_BYTES[dtype]);
   narrowFromF32(values, dtype as NarrowDType, bytes, threads);

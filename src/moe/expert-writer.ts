@@ -54,8 +54,7 @@ export function encodeExpert(
       throw new RangeError(`${where(part.role)}: ${values?.length ?? 'no'} values for [${part.rows}, ${part.columns}]`);
     if (part.turned) continue;
     for (let at = 0; at < values.length; at += CHUNK_VALUES) {
-      const staged = new Float32Array(Math.min(CHUNK_VALUES, values.length - at));
-      stageF32(values, at, staged.length, layer.dtype, staged);
+      const staged = stageF32(values, at, Math.min(CHUNK_VALUES, values.length - at), layer.dtype);
       const bytes = encodeValues(staged, layer.dtype, where(part.role), threads);
       files.write(part.tensor, part.start + at * (part.strideBytes / part.columns), bytes);
     }
@@ -88,8 +87,7 @@ function encodeTurned(
       turnBlock(expert[role] ?? band, { stride: height, from: first, rows, columns: count }, band, stride, at);
       at += rows;
     }
-    const staged = new Float32Array(band.length);
-    stageF32(band, 0, band.length, layer.dtype, staged);
+    const staged = stageF32(band, 0, band.length, layer.dtype);
     files.write(tensor, start + first * strideBytes, encodeValues(staged, layer.dtype, where, threads));
   }
 }
