@@ -35,7 +35,7 @@ import { toolVersion } from './edge-version.js';
 import { noticeSlowKernels } from './kernel-notice.js';
 import { PRECISION_OPTION, parsePrecision } from './model-session.js';
 import { type Calibration, type CalibrationRequest, prepareHessians } from './quantize-calibration.js';
-import { evaluateQuantized } from './quantize-evaluation.js';
+import { evaluateBesideOriginal } from './model-evaluation.js';
 import { addCodeOptions, addSubjectOptions } from './quantize-pvq-options.js';
 import {
   DTYPES,
@@ -339,7 +339,7 @@ async function evaluate(context: RunContext, sources: EvaluationSources): Promis
   if (sources.data.length + sources.choices.length === 0) return null;
   const { options, own, subject, ledger, progress, timings } = context;
   timings.begin('evaluate');
-  return evaluateQuantized({
+  return evaluateBesideOriginal({
     spec: subject.spec,
     path: subject.out,
     options,

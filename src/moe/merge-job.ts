@@ -100,6 +100,7 @@ async function mergeOpened(
     settings,
     threads,
     memoryBytes,
+    precision,
     ...(statistics && { statistics }),
     ...(cursor && { cursor }),
   });

@@ -1,6 +1,7 @@
 import type { Floats } from '../models/layer-runner.js';
 import type { Random } from '../random.js';
 import type { ExpertLayer, ExpertModel } from './expert-model.js';
+import { inPrecision } from './expert-precision.js';
 import { type ReadExpert, readExpert, readRouter } from './expert-reader.js';
 import { alignPairsByActivations, correlateMembers, type MemberAlignment } from './group-permutations.js';
 import { CHEAP_RANK_SIDE, expertRanks } from './group-ranks.js';
@@ -13,7 +14,7 @@ import type { MergedModel } from './merged-writer.js';
 import type { Refit } from './refit.js';
 import { createRouterRowFit, dominantRows, meanRows } from './router-rows.js';
 import type { StreamCursor } from './stream-cursor.js';
-import type { ExpertMatrices, LayerGrouping, LayerStatistics } from './types.js';
+import type { LayerGrouping, LayerStatistics } from './types.js';
 
 /** What the layers of a run share. */
 export interface MergeRun {
@@ -47,8 +48,10 @@ export async function mergeLayer(run: MergeRun, task: LayerTask): Promise<LayerR
   const members = membersOf(grouping);
   const warnings: string[] = [];
   const groups: GroupRecord[] = [];
-  if (grouping.dominants.length === place.experts) writer.keepLayer(place.layer);
-  else {
+  if (grouping.dominants.length === place.experts) {
+    writer.keepLayer(place.layer);
+    for (let e = 0; e < place.experts; e++) groups.push(singleRecord(e, e, task.usage));
+  } else {
     const aligned = await activationAlignments(run, task, members);
     for (const chunk of groupChunks(run, place, members)) {
       groups.push(...(await mergeChunk(run, task, members, chunk, aligned, warnings)));
@@ -60,13 +63,6 @@ export async function mergeLayer(run: MergeRun, task: LayerTask): Promise<LayerR
   }
   return { ...layerRecord(run, task, groups), router_fit_explained: explained, warnings };
 }
-
-const precise = (expert: ReadExpert, precision: 'f32' | 'f64'): ExpertMatrices => {
-  if (precision === 'f32') return expert;
-  const { gate, up, down } = expert;
-  const wide = (matrix: Float32Array): Float64Array => Float64Array.from(matrix);
-  return { ...(gate && { gate: wide(gate) }), up: wide(up), down: wide(down) };
-};
 
 function cursorOf({ cursor }: MergeRun): StreamCursor {
   if (cursor) return cursor;
@@ -93,7 +89,7 @@ async function activationAlignments(
     rule,
     experts,
     pairs,
-    read: (expert) => precise(readExpert(model, task.index, expert, run.threads), run.precision),
+    read: (expert) => inPrecision(readExpert(model, task.index, expert, run.threads), run.precision),
     cursor: cursorOf(run),
     settings: alignmentSettings(run),
     memoryBytes,
@@ -209,7 +205,7 @@ async function zipCorrelation(run: MergeRun, task: LayerTask, members: Int32Arra
     rule,
     experts,
     members,
-    read: (expert) => precise(readExpert(model, task.index, expert, threads), run.precision),
+    read: (expert) => inPrecision(readExpert(model, task.index, expert, threads), run.precision),
     cursor: cursorOf(run),
     threads,
   });
@@ -228,7 +224,7 @@ async function refit(
   const groups = [...merged.keys()];
   const tasks = groups.map((g) => {
     const { expert } = merged.get(g) as MergedGroupResult;
-    return { members: members[g], merged: precise(expert as ReadExpert, precision) };
+    return { members: members[g], merged: inPrecision(expert, precision) };
   });
   const fits = await refitGroups(cursorOf(run), layer, shape, tasks, {
     threads,
@@ -289,7 +285,9 @@ function layerRecord(
     experts_before: experts,
     experts_after: dominants.length,
     groups,
-    dropped: [...labels.keys()].filter((expert) => labels[expert] < 0),
+    dropped: [...labels.keys()]
+      .filter((expert) => labels[expert] < 0)
+      .map((expert) => ({ expert, usage: usage[expert] })),
     never_used: counts ? [...counts.keys()].filter((expert) => counts[expert] === 0) : null,
     parameters_before: experts * parameters,
     parameters_after: dominants.length * parameters,

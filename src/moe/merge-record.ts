@@ -45,7 +45,7 @@ export type LayerRecord = {
   readonly experts_before: number;
   readonly experts_after: number;
   readonly groups: readonly GroupRecord[];
-  readonly dropped: readonly number[];
+  readonly dropped: readonly { readonly expert: number; readonly usage: number }[];
   /** Experts that no calibration token chose; null without statistics. */
   readonly never_used: readonly number[] | null;
   readonly parameters_before: number;

@@ -8,6 +8,11 @@ export const mSmoe: ExpertMethod = {
   kind: 'merge',
   needs: 'routing',
   defaults: { similarity: 'router-logits', align: 'weights', weights: 'usage', combine: 'mean' },
+  variants: {
+    paper: { budget: 'exact', router: 'remap' },
+    // The path for SwiGLU experts of the released code averages neurons as they lie.
+    code: { budget: 'reference', router: 'remap', align: 'none', referenceEpsilon: 1e-7 },
+  },
   unused: ['linkage', 'gateWeights', 'keepSuperExperts'],
   group: dominantGroups,
 };

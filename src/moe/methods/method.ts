@@ -60,6 +60,8 @@ export interface ExpertMethod {
   readonly needsText?: boolean;
   /** What the method means by itself; an option of the user goes before. */
   readonly defaults: Partial<MergeSettings>;
+  /** Readings of the method where paper and released code differ, by name. */
+  readonly variants?: Readonly<Record<string, Partial<MergeSettings>>>;
   /** Options that the method does not read; giving them is an error. */
   readonly unused: readonly (keyof MergeSettings)[];
   group(request: GroupingRequest): Promise<MethodGrouping> | MethodGrouping;

@@ -53,7 +53,8 @@ export function scorePruning({ name, summary, reference, score }: Score): Expert
     reference,
     kind: 'prune',
     needs: routed ? 'outputs' : 'routing',
-    defaults: { keepSuperExperts: false },
+    defaults: {},
+    ...(routed && { variants: { paper: { gateWeights: 'plain' }, code: { gateWeights: 'renormalized' } } }),
     unused: [...MERGING, ...(routed ? [] : (['gateWeights', 'keepSuperExperts'] as const))],
     group: (request) =>
       pruneLowest(request, (layer) =>

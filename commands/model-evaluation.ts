@@ -38,7 +38,7 @@ export interface EvaluationRequest {
 }
 
 /** Predictions and answers of the quantised model beside those of the original, each in its own thread. */
-export async function evaluateQuantized(request: EvaluationRequest): Promise<EvaluationRecord> {
+export async function evaluateBesideOriginal(request: EvaluationRequest): Promise<EvaluationRecord> {
   const { options, precision } = request;
   const activations = request.activations === undefined ? undefined : parseActivations(request.activations);
   const used = process.memoryUsage.rss();
