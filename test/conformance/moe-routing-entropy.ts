@@ -1,14 +1,15 @@
 import { routingMeasures, usageMeasures } from '../../src/moe/routing-measures.js';
 import { createRoutingSums } from '../../src/moe/routing-statistics.js';
 import type { Json } from './harness.js';
-import { float64, number, numbers, shapeOf } from './tensors.js';
+import { float64, number, shapeOf } from './tensors.js';
 
 /** Names of the golden figures: entropies carry their unit, loads are listed by expert. */
 export function run(inputs: { [key: string]: Json }): unknown {
   const logits = float64(inputs.router_logits, 'router_logits');
   const [layers, tokens, experts] = shapeOf(inputs.router_logits, 'router_logits');
   const mask = inputs.valid_token_mask ?? null;
-  const known = mask === null ? {} : { valid: numbers(mask, 'valid_token_mask') };
+  const valid = Array.isArray(mask) ? mask.map(Number) : mask;
+  const known = valid === null ? {} : { valid: Array.isArray(valid) ? valid : float64(valid, 'valid_token_mask') };
   const rule = { score: 'softmax', topK: number(inputs.top_k, 'top_k'), normalizeTopK: true } as const;
   const perLayer = Array.from({ length: layers }, (_, layer) => {
     const sums = createRoutingSums(layer, experts, rule);
