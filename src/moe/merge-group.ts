@@ -71,7 +71,7 @@ type Combine = (task: GroupTask, weights: Float64Array) => Combined;
 
 const combinations: Readonly<Record<MergeSettings['combine'], Combine>> = {
   mean(task, weights) {
-    const sums = createCombination(task.shape);
+    const sums = createCombination(task.shape, { threads: task.alignment.threads });
     const alignments = addAligned(task, weights, sums);
     return { expert: sums.finish(task.settings.referenceEpsilon), alignments };
   },

@@ -45,7 +45,7 @@ export function createJointSvd(shape: ExpertShape, options: JointSvdOptions = {}
   // At full rank nothing is projected, and no second moment is needed.
   const truncated = names.filter((name) => rank < rowsOf(name));
   const moments = new Map(truncated.map((name) => [name, new Float64Array(rowsOf(name) ** 2)]));
-  const mean = createCombination(shape);
+  const mean = createCombination(shape, { threads });
   return {
     add(expert, weight, permutation) {
       mean.add(expert, weight, permutation);
