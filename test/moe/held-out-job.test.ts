@@ -152,6 +152,12 @@ describe.each(MODELS)('errors on held-out text of %s', (path) => {
 });
 
 describe('errors on held-out text', () => {
+  it('take the groups from the manifest of a merged model, and know none of another directory', () => {
+    const [first] = readMergedLabels(directoryOf(MODELS[0], 'reduced'));
+    expect(first).toEqual({ layer: 0, labels: Int32Array.of(0, 0, 1, 1, 2, 2, 3, 3) });
+    expect(readMergedLabels(MODELS[0])).toEqual([]);
+  });
+
   it('refuse models that do not belong together, and an empty text', async () => {
     const [olmoe, qwen] = MODELS;
     await expect(measure(olmoe, [qwen])).rejects.toThrow('cannot come from');
