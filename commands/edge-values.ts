@@ -26,6 +26,18 @@ export function parseNumber(
   throw new InputError(`${option} ${text}: a number${low}${high} is needed`);
 }
 
+/** Whole numbers and ranges separated by commas, such as `0,5-7`: ascending, each once. Throws InputError that names the option. */
+export function parseIndices(option: string, text: string): number[] {
+  const found = new Set<number>();
+  for (const part of text.split(',')) {
+    const range = /^(\d+)(?:-(\d+))?$/.exec(part.trim());
+    const [first, last] = [Number(range?.[1]), Number(range?.[2] ?? range?.[1])];
+    if (!(first <= last)) throw new InputError(`${option} ${text}: "${part}" is no number and no range such as 5-7`);
+    for (let index = first; index <= last; index++) found.add(index);
+  }
+  return [...found].sort((a, b) => a - b);
+}
+
 /** One of the choices. Throws InputError with the nearest and all of them. */
 export function parseChoice<T extends string>(option: string, text: string, choices: readonly T[]): T {
   const found = choices.find((choice) => choice === text);
