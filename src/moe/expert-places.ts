@@ -70,16 +70,12 @@ function prefixOf(store: TensorStore, block: SparseBlock | undefined): string {
  * Finds every expert and router of a model.
  * @throws InputError naming what is missing, unknown, or of another shape than config.json says
  */
-export function locateExperts({ location, reader, family, store, extension, read }: LocateArgs): Located {
-  const countKey = family.countKeys.find((key) => reader.optionalNumber(key) !== undefined);
-  const experts = countKey === undefined ? 0 : reader.number(countKey);
+export function locateExperts(args: LocateArgs): Located {
+  const { location, reader, family, store, extension, read } = args;
   const layerCount = reader.number(family.hiddenKey === 'd_model' ? 'num_layers' : 'num_hidden_layers');
   const blocks = family.sparseBlocks(reader, layerCount);
   const found = findNamings(store);
-  if (found.size === 0 && (experts === 0 || blocks.length === 0)) throw denseModel(location, family.types[0]);
-  if (countKey === undefined)
-    throw new InputError(`${reader.path}: the number of experts is missing: looked for ${family.countKeys.join(', ')}`);
-  positive(reader, countKey, experts);
+  const experts = expertCount(args, found.size === 0, blocks.length);
   const naming = namingOf(location, family, found, read);
   const shape: ExpertShape = {
     hidden: firstNumber(reader, [family.hiddenKey]),
@@ -97,32 +93,7 @@ export function locateExperts({ location, reader, family, store, extension, read
 
   const notes: string[] = family.caveat === undefined ? [] : [family.caveat];
   const arrangement = arrangementOf(store, places[0], shape, family, notes);
-  const layers = blocks.map((block, i): ExpertLayer => {
-    const place = places[i];
-    const stored = countOf(block);
-    checkShapes(store, place, stored, shape, arrangement);
-    if (!read) refuseOtherTypes(store, expertTensorNames(place.tensors, stored));
-    const dtype = commonDtype(store, place, stored, read && arrangement === 'separate');
-    const routerRows = extension?.router === 'reduced' ? stored : experts;
-    checkRouter(store, place, routerRows, shape.hidden);
-    const map = extension?.router === 'remap' ? readMap(store, place, routerRows, stored) : undefined;
-    const groups = groupsOf(family, reader);
-    return {
-      layer: block.layer,
-      name: block.name,
-      experts: stored,
-      routerRows,
-      ...(map && { map }),
-      rule: ruleOf(family, reader, store, place, routerRows),
-      shape,
-      dtype,
-      tensors: place.tensors,
-      router: place.router,
-      ...(place.routerBias !== undefined && { routerBias: place.routerBias }),
-      ...(place.correctionBias !== undefined && { correctionBias: place.correctionBias }),
-      ...(groups && { groups }),
-    };
-  });
+  const layers = places.map((place) => layerOf(args, place, experts, countOf(place.block), shape, arrangement));
   if (!family.runs)
     notes.push(
       `${family.types[0]} models are not run here: their experts are merged from weights and statistics from elsewhere`,
@@ -132,6 +103,50 @@ export function locateExperts({ location, reader, family, store, extension, read
       `${nameList(extraLayers)}: beyond num_hidden_layers (prediction of further tokens): no part of the model that is merged`,
     );
   return { layout: arrangement, notes, layers, extraLayers };
+}
+
+/** Experts of a layer as the config says. @throws InputError for a dense model, or one whose config does not say it */
+function expertCount({ location, reader, family }: LocateArgs, noneStored: boolean, blocks: number): number {
+  const key = family.countKeys.find((each) => reader.optionalNumber(each) !== undefined);
+  const experts = key === undefined ? 0 : reader.number(key);
+  if (noneStored && (experts === 0 || blocks === 0)) throw denseModel(location, family.types[0]);
+  if (key === undefined)
+    throw new InputError(`${reader.path}: the number of experts is missing: looked for ${family.countKeys.join(', ')}`);
+  return positive(reader, key, experts);
+}
+
+/** One layer, its tensors checked; `experts` before a merge, of which `stored` are there. */
+function layerOf(
+  { reader, family, store, extension, read }: LocateArgs,
+  place: Place,
+  experts: number,
+  stored: number,
+  shape: ExpertShape,
+  arrangement: ExpertArrangement,
+): ExpertLayer {
+  checkShapes(store, place, stored, shape, arrangement);
+  if (!read) refuseOtherTypes(store, expertTensorNames(place.tensors, stored));
+  const dtype = commonDtype(store, place, stored, read && arrangement === 'separate');
+  const routerRows = extension?.router === 'reduced' ? stored : experts;
+  checkRouter(store, place, routerRows, shape.hidden);
+  const map = extension?.router === 'remap' ? readMap(store, place, routerRows, stored) : undefined;
+  const groups = groupsOf(family, reader);
+  const { block, tensors, router, routerBias, correctionBias } = place;
+  return {
+    layer: block.layer,
+    name: block.name,
+    experts: stored,
+    routerRows,
+    ...(map && { map }),
+    rule: ruleOf(family, reader, store, place, routerRows),
+    shape,
+    dtype,
+    tensors,
+    router,
+    ...(routerBias !== undefined && { routerBias }),
+    ...(correctionBias !== undefined && { correctionBias }),
+    ...(groups && { groups }),
+  };
 }
 
 /** Where the tensors of one layer lie. */
