@@ -58,8 +58,8 @@ export function finishedMerge(out: string, head: Omit<ReportHead, 'name'>): Repo
 /** The layers that are done, on the disk. */
 export interface MergeJournal {
   readonly done: ReadonlyMap<number, unknown>;
-  /** The record as it will be read back. */
-  note(layer: number, record: ReportValue): unknown;
+  /** Notes a layer whose bytes are on the disk. */
+  note(layer: number, record: ReportValue): void;
   remove(): void;
 }
 
@@ -114,12 +114,11 @@ export function openJournal(
   writeHashed(work, 'run.json', `${JSON.stringify(identity)}\n`);
   return {
     done,
-    note(layer, record): unknown {
+    note(layer, record): void {
       const text = JSON.stringify({ layer, record: toJsonValue(record) ?? null });
       writeHashed(work, `layer-${layer}.json`, JSON.stringify({ sha256: hashBytes(Buffer.from(text)), text }));
-      const read = (JSON.parse(text) as { readonly record: unknown }).record;
-      done.set(layer, read);
-      return read;
+      // As a later run would read it.
+      done.set(layer, (JSON.parse(text) as { readonly record: unknown }).record);
     },
     remove: () => fs.rmSync(work, { recursive: true, force: true }),
   };
