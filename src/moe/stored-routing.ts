@@ -54,7 +54,7 @@ const MASK_NAMES = ['valid_token_mask', 'attention_mask', 'mask'];
 const FLOATS: readonly string[] = ['F64', 'F32', 'F16', 'BF16'];
 
 /** Rows [count, width] of one layer of a stored tensor. */
-interface StoredLayer {
+export interface StoredLayer {
   readonly layer: number;
   readonly rows: number;
   readonly width: number;
@@ -89,7 +89,7 @@ function layerOf(store: TensorStore, info: TensorInfo, layer: number, offset: nu
  * order of the first number in their names, which is the layer's. The tensor called `wanted` goes before those whose names
  * contain it, and these before all others.
  */
-function openLayers(store: TensorStore, wanted: string): StoredLayer[] {
+export function openLayers(store: TensorStore, wanted: string): StoredLayer[] {
   const candidates = [...store.tensors.values()].filter(({ dtype, shape, name }) => {
     return FLOATS.includes(dtype) && shape.length >= 2 && !MASK_NAMES.includes(name);
   });
@@ -148,7 +148,11 @@ function onlyTensor(path: string, names: readonly string[]): Float64Array {
 }
 
 /** The mask of the tokens that count, from its own file or from beside the logits. */
-function readMask(args: StoredRoutingArguments, store: TensorStore, rows: number): Float64Array | undefined {
+export function readMask(
+  args: Pick<StoredRoutingArguments, 'mask' | 'countPadding'>,
+  store: TensorStore,
+  rows: number,
+): Float64Array | undefined {
   if (args.countPadding) return undefined;
   const inside = MASK_NAMES.map((name) => store.tensors.get(name)).find((info) => info !== undefined);
   const mask = args.mask !== undefined ? onlyTensor(args.mask, MASK_NAMES) : inside && smallTensor(store, inside);
