@@ -17,6 +17,7 @@ const FILES = [
   ['ksg.mjs', true],
   ['attention-entropy-32k.mjs', true],
   ['pvq-decode.mjs', true],
+  ['assignment.mjs', true],
 ];
 
 for (const [file, hasPeer] of FILES) {

@@ -46,30 +46,34 @@ export interface Assignment {
 
 export const ASSIGNMENT_MODES: readonly AssignmentMode[] = ['exact', 'auction', 'greedy'];
 
-/** Bytes of one candidate: while lists are built its row, its column and its value, twice. */
-const CANDIDATE_BYTES = 32;
+/** Bytes of one candidate: while lists are built its row, its column, its value and its gain, and the list before. */
+const CANDIDATE_BYTES = 40;
 /** Bytes a row of everything that is as long as the assignment. */
 const ROW_BYTES = 256;
+/** Ranges of rows within strips of columns, and the gains of samples of samples, for one gain of the matrix. */
+const RANGE_BYTES = 1 / 64;
+const SAMPLED_SHARE = 1 / 63;
 
 /** Bytes that a mode needs for n * n gains of `gainBytes` each, the gains included. */
 export function assignmentBytes(n: number, mode: AssignmentMode, gainBytes = 4): number {
   const { perRow, perColumn, perPricing } = SEARCH_SIZES;
-  const candidates = { exact: perRow + perColumn + 4 * perPricing, auction: perRow + perColumn, greedy: perRow }[mode];
-  return n * n * gainBytes + n * (CANDIDATE_BYTES * Math.min(n, candidates) + ROW_BYTES);
+  const first = perRow + perColumn;
+  const candidates = { exact: first + 4 * perPricing, auction: first + 8 * perPricing, greedy: perRow }[mode];
+  const gains = gainBytes * (mode === 'greedy' ? 1 : 1 + SAMPLED_SHARE);
+  return Math.ceil(n * n * (gains + RANGE_BYTES) + n * (CANDIDATE_BYTES * Math.min(n, candidates) + ROW_BYTES));
 }
 
 /**
  * For callers that ask before they compute n * n gains.
- * @throws InputError when the mode needs more than `maxBytes` for n rows; it says which mode would fit
+ * @throws InputError when the mode needs more than `maxBytes` for n rows; it says what would fit
  */
 export function checkAssignmentMemory(n: number, mode: AssignmentMode, maxBytes: number, gainBytes = 4): void {
   const needed = assignmentBytes(n, mode, gainBytes);
   if (needed <= maxBytes) return;
   const fitting = ASSIGNMENT_MODES.filter((other) => assignmentBytes(n, other, gainBytes) <= maxBytes);
-  const way =
-    fitting.length > 0
-      ? `mode ${fitting.join(' or ')} would fit`
-      : `no mode fits: the gains alone take ${n * n * gainBytes}`;
+  let way = `no mode fits: the gains alone take ${n * n * gainBytes}`;
+  if (fitting.length > 0) way = `mode ${fitting.join(' or ')} would fit`;
+  else if (gainBytes > 4 && assignmentBytes(n, mode, 4) <= maxBytes) way = 'gains in single precision would fit';
   throw new InputError(`assignment of ${n} rows in mode ${mode} needs ${needed} bytes of ${maxBytes}; ${way}`);
 }
 

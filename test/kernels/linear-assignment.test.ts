@@ -265,6 +265,8 @@ describe('linear assignment', () => {
     expect(() => checkAssignmentMemory(n, 'greedy', limit)).not.toThrow();
     expect(() => checkAssignmentMemory(n, 'exact', limit)).toThrow('mode greedy would fit');
     expect(() => checkAssignmentMemory(n, 'exact', 1000)).toThrow(`no mode fits: the gains alone take ${4 * n * n}`);
+    const single = assignmentBytes(n, 'exact');
+    expect(() => checkAssignmentMemory(n, 'exact', single, 8)).toThrow('gains in single precision would fit');
     expect(() => solveAssignment(new Float64Array(100), 10, { maxBytes: 800 })).toThrow('assignment of 10 rows');
     expect(() => solveAssignment(new Float64Array(99), 10)).toThrow(RangeError);
   });
