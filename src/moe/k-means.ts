@@ -2,8 +2,8 @@ import type { Random } from '../random.js';
 
 /** Rounds after which centres are taken as they are. */
 const MOST_ROUNDS = 100;
-/** Starts, of which the one with the least sum of squares is kept. */
-const STARTS = 8;
+/** Starts, of which the one with the least sum of squares is kept: fewer where a round takes long. */
+const STARTS = { least: 8, most: 64, work: 2e8 } as const;
 
 /**
  * Lloyd's k-means with k-means++ starts (Arthur and Vassilvitskii 2007). No cluster is empty: one that loses its last point
@@ -16,7 +16,8 @@ export function kMeans(points: Float64Array, n: number, columns: number, cluster
   if (!(clusters >= 1 && clusters <= n)) throw new RangeError(`${clusters} clusters of ${n} points`);
   let best = new Int32Array(n);
   let least = Number.POSITIVE_INFINITY;
-  for (let start = 0; start < STARTS; start++) {
+  const starts = Math.floor(STARTS.work / (n * columns * clusters));
+  for (let start = 0; start < Math.min(STARTS.most, Math.max(STARTS.least, starts)); start++) {
     const { labels, squares } = refine(
       points,
       n,

@@ -13,6 +13,7 @@ import type { MergeSettings } from './merge-settings.js';
 import type { MergedModel } from './merged-writer.js';
 import type { Refit } from './refit.js';
 import { createRouterRowFit, dominantRows, meanRows } from './router-rows.js';
+import { groupedLoad, massEntropy } from './routing-measures.js';
 import type { StreamCursor } from './stream-cursor.js';
 import type { LayerGrouping, LayerStatistics } from './types.js';
 
@@ -273,12 +274,8 @@ function layerRecord(
   const { layer, experts, shape } = model.layers[index];
   const { labels, dominants } = grouping;
   const parameters = (shape.gated ? 3 : 2) * shape.hidden * shape.width;
-  const byGroup = new Float64Array(dominants.length);
-  labels.forEach((label, expert) => {
-    if (label >= 0) byGroup[label] += usage[expert];
-  });
-  const before = statistics ? entropyOf(usage) : null;
-  const after = statistics ? entropyOf(byGroup) : null;
+  const before = statistics ? massEntropy(usage) : null;
+  const after = statistics ? massEntropy(groupedLoad(usage, labels, dominants.length)) : null;
   const counts = statistics?.routing.counts;
   return {
     layer,
@@ -297,11 +294,4 @@ function layerRecord(
     effective_experts_before: before === null ? null : Math.exp(before),
     effective_experts_after: after === null ? null : Math.exp(after),
   };
-}
-
-/** Entropy of shares, renormalised; NaN where all are zero. */
-function entropyOf(shares: Float64Array): number {
-  const total = shares.reduce((sum, share) => sum + share, 0);
-  if (!(total > 0)) return Number.NaN;
-  return shares.reduce((sum, share) => (share > 0 ? sum - (share / total) * Math.log(share / total) : sum), 0);
 }

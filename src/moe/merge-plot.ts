@@ -9,28 +9,28 @@ import type { MergeBody } from './merge-report.js';
 
 const names = (count: number): string[] => Array.from({ length: count }, (_, i) => String(i));
 
-/** Which share of its group each expert has; a cross where an expert is gone. */
+/** The group of every expert; a ring where one leads others, a cross where one is gone. */
 function groupPanel(layers: readonly LayerRecord[]): Promise<Panel> {
   const experts = Math.max(...layers.map((layer) => layer.experts_before));
   const values = new Float64Array(layers.length * experts).fill(Number.NaN);
   const leads: { row: number; column: number }[] = [];
   const gone: { row: number; column: number }[] = [];
   layers.forEach((layer, row) => {
-    for (const { dominant, members } of layer.groups) {
+    for (const { group, dominant, members } of layer.groups) {
       if (members.length > 1) leads.push({ row, column: dominant });
-      for (const { expert } of members) values[row * experts + expert] = members.length;
+      for (const { expert } of members) values[row * experts + expert] = group;
     }
     for (const { expert } of layer.dropped) gone.push({ row, column: expert });
   });
   return heatMap({
     title: 'Groups',
-    note: 'Number of experts that became one with each expert.',
+    note: 'Experts of a layer with the same number became one.',
     rows: layers.map(({ layer }) => String(layer)),
     columns: names(experts),
     rowLabel: 'layer',
     columnLabel: 'expert',
     values: [...values],
-    valueLabel: 'experts of the group',
+    valueLabel: 'group',
     kind: 'amount',
     flags: [
       ...(leads.length > 0 ? [{ label: 'dominant', shape: 'ring' as const, cells: leads }] : []),
@@ -95,7 +95,11 @@ export async function mergeFigure(body: MergeBody): Promise<Figure> {
     { label: 'Bytes after', value: result.bytes_after },
     ...(evaluation
       ? [
-          { label: 'Perplexity before', value: evaluation.base_perplexity, standardError: evaluation.base_perplexity_se },
+          {
+            label: 'Perplexity before',
+            value: evaluation.base_perplexity,
+            standardError: evaluation.base_perplexity_se,
+          },
           { label: 'Perplexity after', value: evaluation.perplexity, standardError: evaluation.perplexity_se },
           { label: 'Mean KL', value: evaluation.mean_kl_nats, unit: 'nats', standardError: evaluation.mean_kl_nats_se },
         ]
