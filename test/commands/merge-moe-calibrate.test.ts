@@ -2,8 +2,11 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { encodeSafetensors } from '../../src/formats/safetensors-writer.js';
 import { readStatistics } from '../../src/moe/statistics-file.js';
 import { readReport } from '../../src/report/json.js';
+import { writeCheckpoint } from '../models/rewritten-checkpoint.js';
+import { deepseekV3 } from '../moe/expert-checkpoint.js';
 import { type Ended, interrupted, surprisal } from './run-surprisal.js';
 
 let directory: string;
@@ -118,6 +121,28 @@ describe('merge-moe calibrate', { timeout: 120_000 }, () => {
     refused(/ONNX export/, calibrate('fixtures/formats/gemm.onnx', 'x'));
     expect(existsSync(at('x'))).toBe(false);
     refused(/again: exists; pass --force to replace it/, calibrate(MIXTRAL, 'again', ...few));
+  });
+
+  it('reads stored inputs of experts for a model whose forward pass is not there', () => {
+    const made = deepseekV3();
+    const model = writeCheckpoint(at('deepseek'), made.config, made.tensors);
+    const data = Float32Array.from({ length: 2 * 40 * 8 }, (_, i) => Math.sin(i));
+    const tensors = [{ name: 'hidden_states', dtype: 'F32' as const, shape: [2, 40, 8], data }];
+    writeFileSync(at('states.safetensors'), encodeSafetensors(tensors));
+    const argv = ['merge-moe', 'calibrate', '--model', model, '--out', at('deep')];
+    const stored = [...argv, '--hidden-states', at('states.safetensors')];
+    const text = surprisal([...argv, '--data', TEXT]);
+    expect(text.stderr).toMatch(/the forward pass of deepseek_v3 is not there; .*--hidden-states/);
+    expect(text.code).toBe(2);
+    const both = surprisal([...stored, '--data', TEXT]);
+    expect(both.stderr).toMatch(/--data has no meaning with --hidden-states/);
+    expect(surprisal([...argv, '--mask', 'x']).stderr).toMatch(/--mask has no meaning with text/);
+    expect(surprisal([...stored, '--dry-run']).stdout).toMatch(/hidden states +.*states\.safetensors/);
+    expect(surprisal([...stored, '--report', at('deep.json'), '--quiet'])).toMatchObject({ code: 0, stderr: '' });
+    const { header, layers } = readStatistics([at('deep')]);
+    expect(header).toMatchObject({ modelType: 'deepseek_v3', tokens: 40, outputs: 'routed' });
+    expect(layers.map(({ routing }) => routing.layer)).toEqual([1, 2]);
+    expect(readReport(at('deep.json'))).toMatchObject({ tokens: 40, parameters: { count_padding: false } });
   });
 
   it('is taken up again after a kill', async () => {
