@@ -260,7 +260,8 @@ async function mergeLayer(steps, aligned) {
         }
         seconds(steps, 'add', () => sum.add(expert, 1, permutation));
       }
-      const merged = seconds(steps, 'divide', () => sum.finish());
+      // The dominant has been added: its memory takes the mean.
+      const merged = seconds(steps, 'divide', () => sum.finish(0, reference));
       seconds(steps, 'write', () => writer.writeExpert(0, g, merged));
     }
     writer.writeRouter(0, { rows: dominants });

@@ -16,9 +16,10 @@ export interface Combination {
   /**
    * sum_e w_e W_e / (sum_e w_e + epsilon). Default epsilon 0. The released code divides by the sum plus 1e-7 (1e-3 in one
    * of its paths), which also shrinks members of no other. The width of the members' elements, or the one asked for.
-   * @throws RangeError when nothing was added, or no weight is positive
+   * @param into receives the result in place of new memory, and may be the matrices of a member; its width decides
+   * @throws RangeError when nothing was added, no weight is positive, or `into` has another shape
    */
-  finish(epsilon?: number): ExpertMatrices;
+  finish(epsilon?: number, into?: ExpertMatrices): ExpertMatrices;
 }
 
 /**
@@ -70,15 +71,21 @@ export function createCombination(shape: ExpertShape, options: { readonly thread
       const byColumns = { rows: H, columns: I, columnOrder: permutation };
       addWeighted(sums.down, expert.down, byColumns, share, { overwrite, threads });
     },
-    finish(epsilon = 0) {
+    finish(epsilon = 0, into) {
       if (sums === undefined || unit === 0) {
         throw new RangeError(`a mean of ${members === 0 ? 'no experts' : 'experts whose weights are all zero'}`);
       }
       const divisor = total + epsilon / unit;
-      const divide = (sum: Float64Array): Floats =>
-        divideSum(sum, divisor, single ? new Float32Array(sum.length) : new Float64Array(sum.length), threads);
+      if (into !== undefined) checkExpert('the memory of the mean', into, shape);
+      const place = (target: Floats | undefined): Floats =>
+        target ?? (single ? new Float32Array(I * H) : new Float64Array(I * H));
+      const divide = (sum: Float64Array, target?: Floats): Floats => divideSum(sum, divisor, place(target), threads);
       const { gate, up, down } = sums;
-      const merged = { ...(gate !== undefined && { gate: divide(gate) }), up: divide(up), down: divide(down) };
+      const merged = {
+        ...(gate !== undefined && { gate: divide(gate, into?.gate) }),
+        up: divide(up, into?.up),
+        down: divide(down, into?.down),
+      };
       single = true;
       members = 0;
       unit = 0;

@@ -7,10 +7,7 @@ import { checkExpert } from './neurons.js';
 import type { ExpertMatrices, ExpertShape } from './types.js';
 
 export interface JointSvdOptions {
-  /**
-   * Directions kept of the joint left singular vectors. Default: as many as one expert's matrix can have, the smaller of its
-   * sides.
-   */
+  /** Directions kept of the joint left singular vectors; default all of them. */
   readonly rank?: number;
   readonly threads?: number;
 }
@@ -31,14 +28,15 @@ type MatrixName = 'gate' | 'up' | 'down';
 
 /**
  * Merge in a joint subspace (Sub-MoE, 2025): the members' matrices stand side by side and share one SVD,
- * [W_1 ... W_n] = U S [V_1 ... V_n]; merged W = U S sum_e w_e V_e / sum_e w_e. Since U S V_e = W_e, this is the weighted mean
- * projected on the leading directions, U_r U_r^T mean(W): U_r are the leading eigenvectors of sum_e W_e W_e^T, and at full
- * rank (`rank` >= the rows of W) it is the weighted mean itself.
+ * [W_1 ... W_n] = U S [V_1 ... V_n]; merged W = U S sum_e w_e V_e / sum_e w_e. Since U S V_e = W_e, that is the weighted mean,
+ * and with r of the directions it is the mean projected on them, U_r U_r^T mean(W), where U_r are the leading eigenvectors of
+ * sum_e W_e W_e^T. So nothing is decomposed without `rank`, nor for a matrix with no more rows than that; with it, time
+ * grows with rank and rows squared.
  * @throws RangeError for a rank below 1
  */
 export function createJointSvd(shape: ExpertShape, options: JointSvdOptions = {}): JointSvdMerge {
   const { hidden: H, width: I } = shape;
-  const { threads, rank = Math.min(H, I) } = options;
+  const { threads, rank = Math.max(H, I) } = options;
   if (!(Number.isInteger(rank) && rank >= 1)) throw new RangeError(`rank ${rank} of a joint SVD`);
   const rowsOf = (name: MatrixName): number => (name === 'down' ? H : I);
   const names: readonly MatrixName[] = shape.gated ? ['gate', 'up', 'down'] : ['up', 'down'];

@@ -94,6 +94,21 @@ describe('weighted mean', () => {
     expect(results[0].up).toBeInstanceOf(Float32Array);
   });
 
+  it('may take the memory of a member', () => {
+    const sum = createCombination(shape);
+    const [own, other] = [single(a), single(b)];
+    sum.add(own, 0.3);
+    sum.add(other, 0.6);
+    const expected = sum.finish();
+    sum.add(own, 0.3);
+    sum.add(other, 0.6);
+    const merged = sum.finish(0, own);
+    expect(merged).toEqual(expected);
+    expect(merged.up).toBe(own.up);
+    sum.add(b, 1);
+    expect(() => sum.finish(0, randomExpert(plain, 1))).toThrow('the memory of the mean lacks a gate matrix');
+  });
+
   it('refuses nothing, weights that are no weights, and other shapes', () => {
     const sum = createCombination(shape);
     expect(() => sum.finish()).toThrow('a mean of no experts');
