@@ -16,6 +16,8 @@ import type { LayerStatistics } from './types.js';
 
 /** Share of the memory that residual streams may take before they go to a file. */
 const STREAM_SHARE = 0.5;
+/** Rows that go through a layer together, at most. */
+const TAPPED_ROWS = 512;
 
 export interface StatisticsOptions {
   /** Token ids of the whole text, see `calibrationWindows`. */
@@ -62,9 +64,20 @@ export function statisticsBytes(model: ModelDescription, outputs: WatchedOutputs
   return model.layers.reduce((sum, _, layer) => sum + 8 * statisticsLength(model, layer, outputs), 0);
 }
 
+/** Bytes of what the taps of a layer show of the rows that go through it together. */
+function tapBytes(model: ModelDescription, layer: number, outputs: WatchedOutputs, width: number): number {
+  const { mlp } = model.layers[layer];
+  if (mlp.kind !== 'moe') return 0;
+  const { hiddenSize } = model;
+  const shown = outputs === 'none' ? 0 : hiddenSize;
+  const routed = outputs === 'routed' ? mlp.expertsPerToken * (hiddenSize + mlp.width) : 0;
+  return TAPPED_ROWS * width * (routerOutputs(mlp) + shown + routed);
+}
+
 /**
  * Memory that calibration asks for beside the engine (`EngineOptions.reserveBytes`, and then `memoryBytes` here): the sums
- * of the largest layer, a block of outputs of all experts, and the residual streams, but no more than half of the limit.
+ * of the largest layer, what its taps show, a block of outputs of all experts, and the residual streams, but no more than
+ * half of the limit.
  */
 export function statisticsReserve(
   model: ModelDescription,
@@ -75,11 +88,15 @@ export function statisticsReserve(
     readonly precision: 'f32' | 'f64';
   },
 ): number {
-  const sums = Math.max(...model.layers.map((_, layer) => 8 * statisticsLength(model, layer, request.outputs)));
-  const block = request.outputs === 'all' ? 2 * OUTPUT_BYTES : 0;
-  const streams = (request.tokens * model.hiddenSize * (request.precision === 'f32' ? 4 : 8)) / STREAM_SHARE;
+  const { tokens, outputs, maxMemoryBytes, precision } = request;
+  const width = precision === 'f32' ? 4 : 8;
   // The sums are copied once when a layer is finished.
-  return Math.ceil(Math.min(2 * sums + block + streams, request.maxMemoryBytes / 2));
+  const own = model.layers.map(
+    (_, layer) => 16 * statisticsLength(model, layer, outputs) + tapBytes(model, layer, outputs, width),
+  );
+  const block = outputs === 'all' ? 2 * OUTPUT_BYTES : 0;
+  const streams = (tokens * model.hiddenSize * width) / STREAM_SHARE;
+  return Math.ceil(Math.min(Math.max(...own) + block + streams, maxMemoryBytes / 2));
 }
 
 /** The windows of a shard. @throws InputError when it has none */
