@@ -2,7 +2,8 @@
 // processor, in the memory of a few experts; merging alone is not far from copying the same bytes.
 //
 //   npm run build && node bench/merge-moe-layer.mjs [--experts 8] [--groups 4] [--hidden 4096] [--width 14336] [--pairs N]
-//        [--dtype BF16|F16|F32] [--kin 0] [--repeats 3] [--threads 2] [--work DIR] [--json FILE]
+//        [--dtype BF16|F16|F32] [--kin 0] [--repeats 3] [--threads 2] [--work DIR]
+//        [--phases copy,mean,gram,align,merge] [--json FILE]
 //
 // Writes a Mixtral directory of one layer. Experts are unrelated normal matrices, the hard case of the assignment; with --kin
 // 0.5 they share half of their variance in permuted neurons. Every phase runs in a process of its own, which reports its
@@ -50,6 +51,7 @@ const { values: given } = parseArgs({
     threads: { type: 'string', default: '2' },
     work: { type: 'string' },
     json: { type: 'string' },
+    phases: { type: 'string', default: 'copy,mean,gram,align,merge' },
     phase: { type: 'string' },
   },
 });
@@ -293,12 +295,13 @@ if (given.phase) {
     if (done.status !== 0) throw new Error(done.stderr);
     return JSON.parse(done.stdout);
   };
-  const results = {};
+  const wanted = given.phases.split(',');
+  const results = Object.fromEntries(wanted.map((phase) => [phase, []]));
   for (let repeat = 0; repeat < repeats; repeat++) {
-    for (const phase of ['copy', 'mean', 'gram']) results[phase] = [...(results[phase] ?? []), run(phase)];
+    for (const phase of wanted) {
+      if (repeat === 0 || !['align', 'merge'].includes(phase)) results[phase].push(run(phase));
+    }
   }
-  results.align = [run('align')];
-  results.merge = [run('merge')];
   console.log(
     `${experts} experts to ${groups}, [${width}, ${hidden}] ${given.dtype}, ${(layerBytes / 1e9).toFixed(2)} GB, ` +
       `${threads} threads, ${repeats} repeats, ${pairs} pairs aligned, kin ${given.kin}`,
@@ -333,14 +336,18 @@ if (given.phase) {
         `${rate.toFixed(0).padStart(5)} MB/s  peak ${peakMib.toFixed(0)} MiB  ${calls.length ? `a call, s: ${calls.join(', ')}` : ''}`,
     );
   }
-  const align = table.find(({ phase }) => phase === 'align');
-  console.log(`gains: ${align.gflops_gains.toFixed(0)} GFLOP/s`);
-  for (const { pair, mode, gain, relative_gap, squared_distance } of align.pairs) {
-    const figures = `gain ${gain.toPrecision(8)}, gap ${relative_gap.toExponential(1)} of the bound`;
-    console.log(`pair ${pair} ${mode.padEnd(8)} ${figures}, squared distance ${squared_distance.toPrecision(6)}`);
+  const named = Object.fromEntries(table.map((row) => [row.phase, row]));
+  if (named.align) {
+    console.log(`gains: ${named.align.gflops_gains.toFixed(0)} GFLOP/s`);
+    for (const { pair, mode, gain, relative_gap, squared_distance } of named.align.pairs) {
+      const figures = `gain ${gain.toPrecision(8)}, gap ${relative_gap.toExponential(1)} of the bound`;
+      console.log(`pair ${pair} ${mode.padEnd(8)} ${figures}, squared distance ${squared_distance.toPrecision(6)}`);
+    }
   }
-  const [copy, mean] = ['copy', 'mean'].map((name) => table.find(({ phase }) => phase === name));
-  console.log(`merging alone takes ${(mean.median_s / copy.median_s).toFixed(2)} times as long as copying`);
+  if (named.copy && named.mean) {
+    const times = named.mean.median_s / named.copy.median_s;
+    console.log(`merging alone takes ${times.toFixed(2)} times as long as copying`);
+  }
   if (given.json) {
     const { experts: _, ...settings } = given;
     writeFileSync(given.json, `${JSON.stringify({ settings, experts, groups, pairs, bytes, table }, null, 2)}\n`);
