@@ -287,8 +287,8 @@ function auctionDownTo(core: Candidates, state: PartialAssignment, first: number
 
 /**
  * A nearly optimal assignment among the likely entries, by auction with epsilon scaling: within n epsilon of the best where no
- * other entry contradicts the prices; those that do join, a few times. The best assignment on the way, which the greedy one
- * opens, where rows bid against each other for too long.
+ * other entry contradicts the prices; those that do join, a few times. The best assignment on the way; where rows bid
+ * against each other for too long or others still contradict, not worse than the greedy one.
  * @param largest the largest magnitude of a gain
  * @param range largest less smallest gain
  */
@@ -302,16 +302,30 @@ export function solveAuction(
   if (n <= Math.max(1, sizes.mostDense) || range === 0) return solveExact(matrix, largest, sizes);
   const state = unassigned(n, sampledDuals(matrix, largest, sizes));
   let { core, greedy: best } = likelyCandidates(matrix, state.columnDuals, sizes);
+  let duals = state.columnDuals.slice();
+  const keepBetter = (permutation: Int32Array): void => {
+    if (totalGain(gain, n, permutation) > totalGain(gain, n, best)) best = permutation.slice();
+  };
   const last = LAST_EPSILON * range;
   let first = FIRST_EPSILON * range;
   for (let round = 0; round < AUCTION_ROUNDS; round++) {
-    if (!auctionDownTo(core, state, first, last)) break;
-    if (totalGain(gain, n, state.columnOfRow) > totalGain(gain, n, best)) best = state.columnOfRow.slice();
+    if (!auctionDownTo(core, state, first, last)) {
+      // Prices of an auction without end bound nothing well; those before do.
+      state.columnDuals.set(duals);
+      break;
+    }
+    keepBetter(state.columnOfRow);
+    duals = state.columnDuals.slice();
     const violations = releaseViolated(matrix, state, sizes.perPricing, last);
-    if (violations.free.length === 0) break;
+    if (violations.free.length === 0) {
+      state.columnOfRow.set(best);
+      return state;
+    }
     core = withColumns(gain, n, core, violations.rows, violations.columns);
     first = last * EPSILON_DIVISOR ** 2;
   }
+  const zeros = new Float64Array(n);
+  keepBetter(greedyAssignment(matrix, zeros, rowCandidates(matrix, zeros, Math.min(sizes.perRow, n))));
   state.columnOfRow.set(best);
   return state;
 }

@@ -162,6 +162,7 @@ for (const mode of kernelModes()) {
         expect(found.gain, name).toBeLessThanOrEqual(best.gain + 1e-6 * Math.abs(best.gain));
         expect(found.bound, name).toBeGreaterThanOrEqual(best.gain - 1e-6 * Math.abs(best.gain));
         if (['normal', 'planted', 'offsets'].includes(name)) expect(found.gap).toBeLessThan(1e-4 * Math.abs(best.gain));
+        expect(found.gain, name).toBeGreaterThanOrEqual(greedy.gain - 1e-6 * Math.abs(greedy.gain));
         expect(greedy.gain, name).toBeLessThanOrEqual(best.gain + 1e-6 * Math.abs(best.gain));
       }
     });
