@@ -172,6 +172,7 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
     if (timingsFile) timings.write(timingsFile, options);
     outputs.commit();
     checkpoint.remove();
+    rmSync(scratch(anchor ?? 'compare', 'statistics'), { recursive: true, force: true });
     if (!options.quiet) process.stdout.write(summary(body));
     return asserts.check(report);
   } finally {
@@ -214,6 +215,10 @@ function rowOptions({ name, options }: RowSpec): MergeOptions {
   return rest;
 }
 
+/** A working folder beside the main output. */
+const scratch = (anchor: string, kind: string): string =>
+  join(dirname(resolve(anchor)), `.${basename(anchor)}.${kind}`);
+
 async function compare(
   context: MergeContext,
   plan: readonly PlannedRow[],
@@ -229,16 +234,16 @@ async function compare(
     (all, { settings }) => greaterNeed(all, statisticsNeed(expertMethod(settings.method), settings)),
     'none',
   );
-  const scratch = (kind: string): string => join(dirname(resolve(anchor)), `.${basename(anchor)}.${kind}`);
-  const forget = removeBeforeExit(scratch('model'));
+  const folder = scratch(anchor, 'model');
+  const forget = removeBeforeExit(folder);
   let calibrated: Calibrated | undefined;
   try {
-    calibrated = await calibrateSubject(context, need, scratch('statistics'));
+    calibrated = await calibrateSubject(context, need, scratch(anchor, 'statistics'));
     const state: CompareState = { rows: [...(checkpoint.found?.rows ?? [])] };
     for (const planned of plan.slice(state.rows.length)) {
       const label = `${planned.spec.name}, ${planned.settings.experts}`;
       context.timings.begin(label);
-      state.rows.push(await compareOne(context, calibrated, planned, { out: scratch('model'), command: COMMAND }));
+      state.rows.push(await compareOne(context, calibrated, planned, { out: folder, command: COMMAND }));
       checkpoint.save(state);
     }
     const { text, unseen } = calibrated;
@@ -251,8 +256,8 @@ async function compare(
   } finally {
     await calibrated?.close();
     forget();
-    rmSync(scratch('model'), { recursive: true, force: true });
-    if (!context.options.resume) rmSync(scratch('statistics'), { recursive: true, force: true });
+    rmSync(folder, { recursive: true, force: true });
+    if (!context.options.resume) rmSync(scratch(anchor, 'statistics'), { recursive: true, force: true });
   }
 }
 

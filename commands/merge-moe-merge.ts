@@ -162,6 +162,10 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
       process.stdout.write(summary(whole, out));
     }
     return asserts.check(report);
+  } catch (error) {
+    // What was taken on the text is of use to a run that resumes, and to no other.
+    if (!options.resume) rmSync(beside(out), { recursive: true, force: true });
+    throw error;
   } finally {
     outputs.abort();
     subject.model.close();

@@ -1,3 +1,4 @@
+import { InputError } from '../errors.js';
 import type { AtomicOptions } from '../formats/atomic.js';
 import type { Engine } from '../models/engine.js';
 import type { LanguageModel } from '../models/language-model.js';
@@ -166,7 +167,8 @@ async function mergeOpened(
     writer.commit();
     return result;
   } catch (error) {
-    writer.abort();
+    // Wrong input stays wrong; after a full disk or a signal, what is finished is of use to a run that resumes.
+    writer.abort(error instanceof InputError);
     throw error;
   }
 }
