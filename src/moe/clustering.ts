@@ -93,7 +93,7 @@ function nextPair(distances: Float64Array, active: readonly number[], sizes: Int
  * @returns labels [n], numbered by first appearance
  * @throws InputError when `clusters` is not within 1..n
  */
-export function clusterDistances(squared: Float64Array, n: number, clusters: number, linkage: Linkage): Int32Array {
+function clusterDistances(squared: Float64Array, n: number, clusters: number, linkage: Linkage): Int32Array {
   if (!(Number.isInteger(clusters) && clusters >= 1 && clusters <= n)) {
     throw new InputError(`${n} experts cannot form ${clusters} clusters`);
   }
@@ -136,19 +136,6 @@ export function clusterRows(
   linkage: Linkage,
 ): Int32Array {
   return clusterDistances(directSquaredDistances(doubles(features), rows, columns), rows, clusters, linkage);
-}
-
-/** Squared distances [n, n] of n vectors of which only the inner products [n, n] are known. */
-export function squaredDistancesOfGram(gram: Float64Array, n: number): Float64Array {
-  const squared = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) {
-    for (let j = 0; j < i; j++) {
-      const value = Math.max(0, gram[i * n + i] + gram[j * n + j] - 2 * gram[i * n + j]);
-      squared[i * n + j] = value;
-      squared[j * n + i] = value;
-    }
-  }
-  return squared;
 }
 
 function meanOfMembers(x: Float64Array, columns: number, members: readonly number[]): Float64Array {

@@ -63,7 +63,7 @@ export function pruneByScore(
 }
 
 /** n over k; Infinity where it is beyond exact numbers. */
-export function binomial(n: number, k: number): number {
+function binomial(n: number, k: number): number {
   let result = 1;
   for (let i = 1; i <= Math.min(k, n - k); i++) {
     result = (result * (n - Math.min(k, n - k) + i)) / i;
@@ -85,10 +85,10 @@ export interface SubsetSearch {
 }
 
 /** Subsets up to which the search is exact by default: every choice of E <= 16 experts. */
-export const EXACT_SUBSETS = 20_000;
+const EXACT_SUBSETS = 20_000;
 
 /** Visits the subsets of `keep` of n, ascending within and lexicographic among them; the array is reused. */
-export function eachSubset(n: number, keep: number, visit: (members: Int32Array) => void): void {
+function eachSubset(n: number, keep: number, visit: (members: Int32Array) => void): void {
   const members = Int32Array.from({ length: keep }, (_, i) => i);
   for (;;) {
     visit(members);
@@ -158,22 +158,4 @@ export function searchSubset(
   }
   const search = binomial(experts, keep) <= (options.exactSubsets ?? EXACT_SUBSETS) ? exactSubset : greedySubset;
   return search(experts, keep, errorOf);
-}
-
-/**
- * Error of a layer from the inner products of its weighted outputs, Q_ij = sum_x p_i(x) p_j(x) <E_i(x), E_j(x)> [E, E]
- * (p is 0 where an expert was not chosen): || sum of the dropped p_e E_e ||_F / || sum of all ||_F. The others keep their
- * weights, as they do under a routing that is not renormalised.
- */
-export function weightedOutputError(gram: Float64Array, experts: number): SubsetError {
-  let all = 0;
-  for (const product of gram) all += product;
-  return (kept) => {
-    let dropped = 0;
-    for (let i = 0; i < experts; i++) {
-      if (kept[i]) continue;
-      for (let j = 0; j < experts; j++) if (!kept[j]) dropped += gram[i * experts + j];
-    }
-    return all > 0 ? Math.sqrt(Math.max(0, dropped) / all) : 0;
-  };
 }

@@ -34,7 +34,6 @@ export interface ExpertWeights {
 
 interface Basis {
   readonly needs: readonly SimilaritySource[];
-  readonly meaning: string;
   readonly compute: (sources: SimilaritySources) => Float64Array;
 }
 
@@ -219,77 +218,78 @@ function drawn({ experts, layer, seed = 0 }: SimilaritySources): Float64Array {
 const ofPairs = (basis: string) => (sources: SimilaritySources) => need(sources.pairs, basis, 'pairs');
 
 const BASES = {
+  /** Logits of all tokens, as they are. */
   'router-logits': {
     needs: ['routing'],
-    meaning: 'logits of all tokens, as they are',
     compute: logits('router-logits', ({ logitGram }) => logitGram),
   },
+  /** Logits of all tokens less each token's mean. */
   'router-logits.centred': {
     needs: ['routing'],
-    meaning: "logits of all tokens less each token's mean",
     compute: logits('router-logits.centred', ({ centredLogitGram }) => centredLogitGram),
   },
+  /** All matrices of the expert, laid end to end. */
   weight: {
     needs: ['weights'],
-    meaning: 'all matrices of the expert, laid end to end',
     compute: ({ experts, weights, threads }) =>
       similarityOfGram(weightGram(experts, need(weights, 'weight', 'weights'), allParts, threads), experts),
   },
+  /** Rows of the router. */
   'router-weight': {
     needs: ['router'],
-    meaning: 'rows of the router',
     compute: ({ experts, router, threads }) => {
       const rows = need(router, 'router-weight', 'router');
       return similarityOfRows(rows, experts, rows.length / experts, threads);
     },
   },
+  /** Mean input of the tokens routed to the expert. */
   feature: {
     needs: ['routing', 'outputs'],
-    meaning: 'mean input of the tokens routed to the expert',
     compute: features('feature', ({ inputSum }) => inputSum),
   },
+  /** Mean magnitude of the inputs of the tokens routed to the expert. */
   'feature.abs': {
     needs: ['routing', 'outputs'],
-    meaning: 'mean magnitude of the inputs of the tokens routed to the expert',
     compute: features('feature.abs', ({ inputAbsoluteSum }) => inputAbsoluteSum),
   },
+  /** First matrices, each column times the norm of its input over the tokens routed to the expert. */
   'weight-feature': {
     needs: ['weights', 'outputs'],
-    meaning: 'first matrices, each column times the norm of its input over the tokens routed to the expert',
     compute: weightFeature,
   },
+  /** Rows of the router, each column times the norm of its input over all tokens. */
   'router-weight-feature': {
     needs: ['router', 'outputs'],
-    meaning: 'rows of the router, each column times the norm of its input over all tokens',
     compute: routerWeightFeature,
   },
+  /** Mean output over all tokens. */
   'expert-output': {
     needs: ['everywhere'],
-    meaning: 'mean output over all tokens',
     compute: meanOutputs,
   },
+  /** Outputs of all tokens, laid end to end. */
   'expert-output.all': {
     needs: ['everywhere'],
-    meaning: 'outputs of all tokens, laid end to end',
     compute: ({ experts, outputs }) =>
       similarityOfGram(need(outputs?.everywhere, 'expert-output.all', 'everywhere').outputGram, experts),
   },
+  /** Mean correlation of inner activations over the best assignment of neurons. */
   'activation-correlation.lsa': {
     needs: ['pairs'],
-    meaning: 'mean correlation of inner activations over the best assignment of neurons',
     compute: ofPairs('activation-correlation.lsa'),
   },
+  /** Mean over neurons of the largest correlation of inner activations. */
   'activation-correlation.max': {
     needs: ['pairs'],
-    meaning: 'mean over neurons of the largest correlation of inner activations',
     compute: ofPairs('activation-correlation.max'),
   },
+  /** Output error of the plain average of both on their own tokens. */
   mse: {
     needs: ['pairs'],
-    meaning: 'output error of the plain average of both on their own tokens',
     compute: ofPairs('mse'),
   },
-  random: { needs: [], meaning: 'drawn uniformly', compute: drawn },
+  /** Drawn uniformly. */
+  random: { needs: [], compute: drawn },
 } as const satisfies Record<string, Basis>;
 
 export type SimilarityBasis = keyof typeof BASES;
@@ -308,9 +308,6 @@ export function parseSimilarityBasis(name: string): SimilarityBasis {
 
 /** What {@link SimilaritySources} must hold for a basis. */
 export const similarityNeeds = (basis: SimilarityBasis): readonly SimilaritySource[] => BASES[basis].needs;
-
-/** What is compared, in words. */
-export const similarityMeaning = (basis: SimilarityBasis): string => BASES[basis].meaning;
 
 /**
  * Similarity of the experts of a layer, [E, E] symmetric: (cos + 1) / 2 of what the basis compares, the diagonal 1 (M-SMoE

@@ -1,14 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { directSquaredDistances } from '../../src/linalg/point-distances.js';
-import {
-  centreMembers,
-  clusterDistances,
-  clusterRows,
-  LINKAGES,
-  parseLinkage,
-  silhouette,
-  squaredDistancesOfGram,
-} from '../../src/moe/clustering.js';
+import { centreMembers, clusterRows, LINKAGES, parseLinkage, silhouette } from '../../src/moe/clustering.js';
 import { createRandom } from '../../src/random.js';
 
 const points = (n: number, d: number, seed: number): Float64Array => {
@@ -68,21 +60,6 @@ describe('agglomerative clusters', () => {
     for (let i = 0; i < 12; i++) x[i * 3] += 100 * (i % 3);
     for (const linkage of ['average', 'single', 'complete', 'ward'] as const) {
       expect([...clusterRows(x, 12, 3, 3, linkage)]).toEqual([0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]);
-    }
-  });
-
-  it('does the same from inner products', () => {
-    const x = points(9, 5, 2);
-    const gram = Float64Array.from({ length: 81 }, (_, at) => {
-      const [i, j] = [Math.floor(at / 9), at % 9];
-      return x.slice(i * 5, i * 5 + 5).reduce((sum, value, c) => sum + value * x[j * 5 + c], 0);
-    });
-    const squared = squaredDistancesOfGram(gram, 9);
-    directSquaredDistances(x, 9, 5).forEach((value, at) => {
-      expect(squared[at]).toBeCloseTo(value, 10);
-    });
-    for (const linkage of LINKAGES) {
-      expect(clusterDistances(squared, 9, 4, linkage)).toEqual(clusterRows(x, 9, 5, 4, linkage));
     }
   });
 

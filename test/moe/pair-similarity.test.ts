@@ -10,8 +10,6 @@ import {
   pairPasses,
   similarityOfPairs,
 } from '../../src/moe/pair-similarity.js';
-import { searchSubset } from '../../src/moe/pruning.js';
-import { createSubsetErrors } from '../../src/moe/subset-errors.js';
 import type { ExpertMatrices, ExpertShape, RouterRule } from '../../src/moe/types.js';
 import { createRandom } from '../../src/random.js';
 
@@ -155,66 +153,5 @@ describe('similarity pair by pair', () => {
     const values = [10, 1, 0.01, 1e-4, Math.exp(-10), 1e-9, 0].map(errorSimilarity);
     expect(values[1]).toBe(1);
     expect([...values].sort((a, b) => a - b)).toEqual(values);
-  });
-});
-
-describe('errors of subsets', () => {
-  const outputs = experts.map((expert) => runExpert(expert, shape, x, T));
-
-  function directError(kept: number[], of: RouterRule): number {
-    const mix = (members: number[]): Float64Array => {
-      const restricted = Float64Array.from({ length: T * members.length }, (_, at) => {
-        const [t, m] = [Math.floor(at / members.length), at % members.length];
-        return logits[t * E + members[m]];
-      });
-      const { chosen, weights, topK } = route(restricted, T, members.length, of);
-      const y = new Float64Array(T * H);
-      for (let t = 0; t < T; t++) {
-        for (let j = t * topK; j < (t + 1) * topK; j++) {
-          for (let c = 0; c < H; c++) y[t * H + c] += weights[j] * outputs[members[chosen[j]]][t * H + c];
-        }
-      }
-      return y;
-    };
-    const full = mix([0, 1, 2, 3]);
-    const less = mix(kept);
-    return Math.sqrt(full.reduce((s, v, i) => s + (v - less[i]) ** 2, 0) / full.reduce((s, v) => s + v * v, 0));
-  }
-
-  it.each([
-    ['renormalised', rule],
-    ['softmax alone', { ...rule, normalizeTopK: false }],
-    ['top-1', { ...rule, topK: 1 }],
-  ] as const)('are those of a layer that routes among the kept (%s)', (_, of) => {
-    const errors = createSubsetErrors(E, 2, H, of);
-    errors.add(
-      logits.subarray(0, 7 * E),
-      outputs.map((y) => y.subarray(0, 7 * H)),
-      7,
-    );
-    errors.add(
-      logits.subarray(7 * E),
-      outputs.map((y) => y.subarray(7 * H)),
-      T - 7,
-    );
-    expect(errors.tokens).toBe(T);
-    for (const { a, b } of pairs) {
-      const flags = Uint8Array.from({ length: E }, (__, e) => (e === a || e === b ? 1 : 0));
-      expect(errors.errorOf(flags)).toBeCloseTo(directError([a, b], of), 12);
-    }
-    const best = searchSubset(E, 2, errors.errorOf);
-    expect(best.path).toBe('exact');
-    expect(best.error).toBe(
-      Math.min(
-        ...pairs.map(({ a, b }) =>
-          errors.errorOf(Uint8Array.from({ length: E }, (__, e) => (e === a || e === b ? 1 : 0))),
-        ),
-      ),
-    );
-  });
-
-  it('refuse too many subsets and one of another size', () => {
-    expect(() => createSubsetErrors(64, 32, H, rule)).toThrow(/choices of 32 of 64/);
-    expect(() => createSubsetErrors(4, 2, H, rule).errorOf(Uint8Array.of(1, 1, 1, 0))).toThrow(/asked for 3/);
   });
 });
