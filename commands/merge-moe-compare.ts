@@ -77,7 +77,7 @@ interface OwnOptions extends SubjectOptions {
 const COMMAND = 'merge-moe compare';
 /** Without `--methods`. Every subset of many experts takes long, so `naee` is left out beyond this number. */
 const DEFAULT_METHODS =
-  'random average m-smoe:align=none m-smoe m-smoe:refit,refit-lambda=0.001 hc-smoe hc-smoe:align=weights sub-moe frequency reap naee';
+  'random average m-smoe:align=none m-smoe m-smoe:router-rows=mean,refit=group hc-smoe hc-smoe:align=weights sub-moe frequency reap naee m-smoe:router-rows=mean,refit=layer reap:refit=layer';
 const MOST_EXPERTS_OF_NAEE = 16;
 
 /** Declares `surprisal merge-moe compare`. */

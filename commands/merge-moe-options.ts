@@ -4,7 +4,14 @@ import { BUDGET_RULES, parseBudgetRule } from '../src/moe/budget.js';
 import { LINKAGES, parseLinkage } from '../src/moe/clustering.js';
 import { WEIGHT_POLICIES } from '../src/moe/combine.js';
 import type { ExpertModel } from '../src/moe/expert-model.js';
-import { ALIGNMENTS, COMBINATIONS, GATE_WEIGHTS, type MergeSettings, ROUTER_ROWS } from '../src/moe/merge-settings.js';
+import {
+  ALIGNMENTS,
+  COMBINATIONS,
+  GATE_WEIGHTS,
+  type MergeSettings,
+  REFIT_TARGETS,
+  ROUTER_ROWS,
+} from '../src/moe/merge-settings.js';
 import type { ExpertMethod } from '../src/moe/methods/method.js';
 import { expertMethod } from '../src/moe/methods/registry.js';
 import { parseSimilarityBasis, SIMILARITY_BASES, type SimilarityBasis } from '../src/moe/similarity.js';
@@ -31,7 +38,7 @@ export interface MergeOptions {
   router?: string;
   routerRows?: string;
   routerLambda?: string;
-  refit?: boolean;
+  refit?: string;
   refitLambda?: string;
   gateWeights?: string;
   keepSuperExperts?: boolean;
@@ -63,7 +70,10 @@ export function addMergeOptions(command: Command): Command {
     .option('--router <form>', `of the result: ${ROUTERS.join(', ')} (default reduced; remap under a global budget)`)
     .option('--router-rows <rule>', `of a reduced router: ${ROUTER_ROWS.join(', ')} (default dominant)`)
     .option('--router-lambda <x>', 'damping of --router-rows fit (default 0)')
-    .option('--refit', 'fit the down projections of merged experts to what the members gave on the text')
+    .option(
+      '--refit <target>',
+      `what down projections are fitted to on the text: ${REFIT_TARGETS.join(', ')} (default none)`,
+    )
     .option('--refit-lambda <x>', 'damping of --refit; needed where a group has fewer tokens than neurons')
     .option('--gate-weights <kind>', `of scores: ${GATE_WEIGHTS.join(', ')} (default renormalized)`)
     .option('--keep-super-experts', 'never prune experts whose outputs are far above all others')
@@ -113,7 +123,7 @@ function asked(own: MergeOptions): Partial<MergeSettings> {
     router: own.router === undefined ? undefined : parseChoice('--router', own.router, ROUTERS),
     routerRows: own.routerRows === undefined ? undefined : parseChoice('--router-rows', own.routerRows, ROUTER_ROWS),
     routerLambda: number('--router-lambda', own.routerLambda),
-    refit: own.refit,
+    refit: own.refit === undefined ? undefined : parseChoice('--refit', own.refit, REFIT_TARGETS),
     refitLambda: number('--refit-lambda', own.refitLambda),
     gateWeights:
       own.gateWeights === undefined ? undefined : parseChoice('--gate-weights', own.gateWeights, GATE_WEIGHTS),
@@ -162,7 +172,7 @@ export function parseMergeSettings(
     referenceEpsilon: 0,
     router: budget === 'uniform' || method.kind === 'prune' ? 'reduced' : 'remap',
     routerRows: 'dominant',
-    refit: false,
+    refit: 'none',
     gateWeights: 'renormalized',
     keepSuperExperts: false,
     ...chosen,
@@ -238,7 +248,13 @@ function checkTogether(method: ExpertMethod, settings: MergeSettings): void {
     throw new InputError('--router-lambda needs --router-rows fit');
   }
   if (settings.topK !== undefined && router !== 'reduced') throw new InputError('--top-k needs --router reduced');
+  if (settings.refitLambda !== undefined && settings.refit === 'none') {
+    throw new InputError('--refit-lambda needs --refit group or layer');
+  }
   if (method.kind === 'prune') {
+    if (settings.refit === 'group') {
+      throw new InputError(`--refit group: --method ${method.name} makes no groups; --refit layer fits what stays`);
+    }
     if (router === 'expanded') {
       throw new InputError(
         `--router expanded: --method ${method.name} drops experts, and there is nothing to copy in their place`,
@@ -251,7 +267,6 @@ function checkTogether(method: ExpertMethod, settings: MergeSettings): void {
     }
     return;
   }
-  if (settings.refitLambda !== undefined && !settings.refit) throw new InputError('--refit-lambda needs --refit');
   if (settings.rank !== undefined && combine !== 'joint-svd') throw new InputError('--rank needs --combine joint-svd');
   if (combine === 'fixed-dominant' && align !== 'none') {
     throw new InputError('--combine fixed-dominant places neurons itself: leave out --align, or give --align none');

@@ -1,20 +1,20 @@
-import type { Floats } from '../models/layer-runner.js';
 import type { Random } from '../random.js';
-import type { ExpertLayer, ExpertModel } from './expert-model.js';
-import { inPrecision } from './expert-precision.js';
-import { type ReadExpert, readExpert, readRouter } from './expert-reader.js';
+import type { ExpertModel } from './expert-model.js';
+import { inFloats, inPrecision } from './expert-precision.js';
+import { readExpert } from './expert-reader.js';
 import { alignPairsByActivations, correlateMembers, type MemberAlignment } from './group-permutations.js';
 import { CHEAP_RANK_SIDE, expertRanks } from './group-ranks.js';
 import { refitGroups } from './group-refits.js';
 import { membersOf } from './grouping.js';
+import { dispatch, route, routerLogits } from './layer-function.js';
+import { refitLayer } from './layer-refit.js';
 import { type MergedGroupResult, mergeGroup } from './merge-group.js';
 import type { GroupRecord, LayerRecord } from './merge-record.js';
+import { type ReducedRouter, reduceRouter } from './merge-router.js';
 import type { MergeSettings } from './merge-settings.js';
 import type { MergedModel } from './merged-writer.js';
-import type { Refit } from './refit.js';
-import { createRouterRowFit, dominantRows, meanRows } from './router-rows.js';
 import { groupedLoad, massEntropy } from './routing-measures.js';
-import type { StreamCursor } from './stream-cursor.js';
+import { present, type StreamCursor } from './stream-cursor.js';
 import type { LayerGrouping, LayerStatistics } from './types.js';
 
 /** What the layers of a run share. */
@@ -41,45 +41,35 @@ export interface LayerTask {
   readonly similarity?: Float64Array;
 }
 
-/** Merges the experts of one layer and writes them. */
+/** Merges the experts of one layer and writes them, and the router that goes with them. */
 export async function mergeLayer(run: MergeRun, task: LayerTask): Promise<LayerRecord> {
   const { model, writer, settings } = run;
   const place = model.layers[task.index];
-  const { grouping } = task;
-  const members = membersOf(grouping);
-  const warnings: string[] = [];
-  const groups: GroupRecord[] = [];
-  if (grouping.dominants.length === place.experts) {
+  if (task.grouping.dominants.length === place.experts) {
     writer.keepLayer(place.layer);
-    for (let e = 0; e < place.experts; e++) groups.push(singleRecord(e, e, task.usage));
-  } else {
-    const aligned = await activationAlignments(run, task, members);
-    for (const chunk of groupChunks(run, place, members)) {
-      groups.push(...(await mergeChunk(run, task, members, chunk, aligned, warnings)));
-    }
+    const groups = Array.from({ length: place.experts }, (_, e) => singleRecord(e, e, task.usage));
+    return { ...layerRecord(run, task, groups), router_fit_explained: null, warnings: [] };
   }
-  let explained: readonly number[] | null = null;
-  if (settings.router === 'reduced' && grouping.dominants.length < place.experts) {
-    explained = await writeRouter(run, task);
+  const router = settings.router === 'reduced' ? await reduceRouter(run, task) : undefined;
+  if (router) writer.writeRouter(place.layer, router.stored);
+  const aligned = await activationAlignments(run, task);
+  const groups: GroupRecord[] = [];
+  const warnings: string[] = [];
+  for (const chunk of groupChunks(run, task)) {
+    const merged = await mergeChunk(run, task, chunk, aligned);
+    for (const result of merged.values()) warnings.push(...result.warnings);
+    const fitted = await fitDowns(run, task, merged, router);
+    for (const g of chunk) groups.push(writeGroup(run, task, g, merged.get(g), fitted.get(g)));
   }
-  return { ...layerRecord(run, task, groups), router_fit_explained: explained, warnings };
-}
-
-function cursorOf({ cursor }: MergeRun): StreamCursor {
-  if (cursor) return cursor;
-  throw new RangeError('a merge that needs text has none');
+  return { ...layerRecord(run, task, groups), router_fit_explained: router?.explained ?? null, warnings };
 }
 
 /** Alignments of all members of the layer to their dominants, by member; none where weights are matched. */
-async function activationAlignments(
-  run: MergeRun,
-  task: LayerTask,
-  members: readonly Int32Array[],
-): Promise<ReadonlyMap<number, MemberAlignment>> {
+async function activationAlignments(run: MergeRun, task: LayerTask): Promise<ReadonlyMap<number, MemberAlignment>> {
   const { model, settings, memoryBytes } = run;
   if (settings.align !== 'activations' || settings.combine === 'zip') return new Map();
   const { layer, shape, rule, experts } = model.layers[task.index];
-  const pairs = members.flatMap((group, g) =>
+  const pairs = membersOf(task.grouping).flatMap((group, g) =>
     Array.from(group)
       .filter((member) => member !== task.grouping.dominants[g])
       .map((member) => ({ dominant: task.grouping.dominants[g], member })),
@@ -91,7 +81,7 @@ async function activationAlignments(
     experts,
     pairs,
     read: (expert) => inPrecision(readExpert(model, task.index, expert, run.threads), run.precision),
-    cursor: cursorOf(run),
+    cursor: present(run.cursor),
     settings: alignmentSettings(run),
     memoryBytes,
   });
@@ -106,37 +96,43 @@ const alignmentSettings = ({ settings, threads, memoryBytes }: MergeRun) => ({
   maxBytes: memoryBytes,
 });
 
-/** Groups whose merged experts are held together while the text passes: one at a time where nothing is refitted. */
-function groupChunks({ settings, memoryBytes }: MergeRun, place: ExpertLayer, members: readonly Int32Array[]) {
-  const { width, hidden, gated } = place.shape;
+/**
+ * Groups whose merged experts are held together while the text passes: one at a time where nothing is refitted, all where
+ * they are fitted together.
+ */
+function groupChunks({ model, settings, memoryBytes }: MergeRun, { index, grouping }: LayerTask): number[][] {
+  const { width, hidden, gated } = model.layers[index].shape;
+  const groups = grouping.dominants.length;
   const each = 4 * (gated ? 3 : 2) * width * hidden + 8 * width * (width + hidden);
-  const together = settings.refit ? Math.max(1, Math.floor(memoryBytes / each)) : 1;
+  const together = {
+    none: 1,
+    group: Math.max(1, Math.floor(memoryBytes / each)),
+    layer: groups,
+  }[settings.refit];
   const chunks: number[][] = [];
-  for (let g = 0; g < members.length; g += together) {
-    chunks.push(Array.from({ length: Math.min(together, members.length - g) }, (_, i) => g + i));
+  for (let g = 0; g < groups; g += together) {
+    chunks.push(Array.from({ length: Math.min(together, groups - g) }, (_, i) => g + i));
   }
   return chunks;
 }
 
+/** Merges the groups of a chunk; those of one expert stay what they are. */
 async function mergeChunk(
   run: MergeRun,
   task: LayerTask,
-  members: readonly Int32Array[],
   chunk: readonly number[],
   aligned: ReadonlyMap<number, MemberAlignment>,
-  warnings: string[],
-): Promise<GroupRecord[]> {
-  const { model, writer, settings, threads } = run;
+): Promise<Map<number, MergedGroupResult>> {
+  const { model, settings, threads } = run;
   const place = model.layers[task.index];
-  const { dominants } = task.grouping;
+  const members = membersOf(task.grouping);
   const merged = new Map<number, MergedGroupResult>();
   for (const g of chunk) {
     if (members[g].length === 1) continue;
-    const read = (expert: number): ReadExpert => readExpert(model, task.index, expert, threads);
     const result = mergeGroup({
       layer: place.layer,
       members: members[g],
-      dominant: dominants[g],
+      dominant: task.grouping.dominants[g],
       shape: place.shape,
       usage: task.usage,
       ...(task.similarity && { similarity: task.similarity }),
@@ -145,42 +141,51 @@ async function mergeChunk(
       byActivations: aligned,
       ...(await zipCorrelation(run, task, members[g])),
       random: run.random.fork(place.layer).fork(g),
-      read,
+      read: (expert) => readExpert(model, task.index, expert, threads),
     });
-    warnings.push(...result.warnings);
     merged.set(g, result);
   }
-  const refitted = settings.refit ? await refit(run, task, members, merged) : new Map();
-  return chunk.map((g) => {
-    const result = merged.get(g);
-    const dominant = dominants[g];
-    if (!result) {
-      const [only] = members[g];
-      for (const copy of placesOf(settings, g, members[g])) writer.writeExpert(place.layer, copy, { copyOf: only });
-      return singleRecord(g, only, task.usage);
-    }
-    const fit = refitted.get(g);
-    const expert = fit ? { ...result.expert, down: Float32Array.from(fit.down) } : result.expert;
-    for (const copy of placesOf(settings, g, members[g])) writer.writeExpert(place.layer, copy, expert);
-    const ranked = Math.min(place.shape.width, place.shape.hidden) <= CHEAP_RANK_SIDE;
-    return {
-      group: g,
-      dominant,
-      members: result.members,
-      unchanged: false,
-      refit: fit ? { tokens: fit.tokens, lambda: fit.lambda, path: fit.path, residual: fit.residual } : null,
-      dominant_ranks: ranked
-        ? expertRanks(readExpert(model, task.index, dominant, threads), place.shape, threads)
-        : null,
-      merged_ranks: ranked ? expertRanks(expert, place.shape, threads) : null,
-      joint_energy: result.jointEnergy ?? null,
-    };
-  });
+  return merged;
 }
 
-/** Where the expert of a group is stored: at its number, or at the place of every member. */
-function placesOf({ router }: MergeSettings, group: number, members: Int32Array): Iterable<number> {
-  return router === 'expanded' ? members : [group];
+/** A down projection that was fitted anew, with what the record says of it. */
+interface FittedDown {
+  readonly down: Float64Array;
+  readonly record: NonNullable<GroupRecord['refit']>;
+}
+
+/** Writes the expert of a group where it belongs. */
+function writeGroup(
+  run: MergeRun,
+  task: LayerTask,
+  g: number,
+  result: MergedGroupResult | undefined,
+  fit: FittedDown | undefined,
+): GroupRecord {
+  const { model, writer, settings, threads } = run;
+  const place = model.layers[task.index];
+  const members = membersOf(task.grouping)[g];
+  const dominant = task.grouping.dominants[g];
+  const write = (expert: Parameters<MergedModel['writeExpert']>[2]): void => {
+    for (const copy of settings.router === 'expanded' ? members : [g]) writer.writeExpert(place.layer, copy, expert);
+  };
+  if (!result && !fit) {
+    write({ copyOf: members[0] });
+    return singleRecord(g, members[0], task.usage);
+  }
+  const source = result?.expert ?? readExpert(model, task.index, members[0], threads);
+  const expert = fit ? { ...source, down: Float32Array.from(fit.down) } : source;
+  write(expert);
+  const ranked = Math.min(place.shape.width, place.shape.hidden) <= CHEAP_RANK_SIDE;
+  const before = ranked ? readExpert(model, task.index, dominant, threads) : undefined;
+  return {
+    ...singleRecord(g, dominant, task.usage),
+    ...(result && { members: result.members, joint_energy: result.jointEnergy ?? null }),
+    unchanged: false,
+    refit: fit?.record ?? null,
+    dominant_ranks: before ? expertRanks(before, place.shape, threads) : null,
+    merged_ranks: ranked ? expertRanks(expert, place.shape, threads) : null,
+  };
 }
 
 function singleRecord(group: number, expert: number, usage: Float64Array): GroupRecord {
@@ -207,63 +212,78 @@ async function zipCorrelation(run: MergeRun, task: LayerTask, members: Int32Arra
     experts,
     members,
     read: (expert) => inPrecision(readExpert(model, task.index, expert, threads), run.precision),
-    cursor: cursorOf(run),
+    cursor: present(run.cursor),
     threads,
   });
   return { correlation };
 }
 
-/** Refits of the merged groups, by group. */
-async function refit(
+/** Down projections that the settings want fitted to the text, by group. */
+async function fitDowns(
   run: MergeRun,
   task: LayerTask,
-  members: readonly Int32Array[],
   merged: ReadonlyMap<number, MergedGroupResult>,
-): Promise<ReadonlyMap<number, Refit>> {
-  const { model, settings, threads, memoryBytes, precision } = run;
-  const { layer, shape } = model.layers[task.index];
-  const groups = [...merged.keys()];
-  const tasks = groups.map((g) => {
-    const { expert } = merged.get(g) as MergedGroupResult;
-    return { members: members[g], merged: inPrecision(expert, precision) };
-  });
-  const fits = await refitGroups(cursorOf(run), layer, shape, tasks, {
-    threads,
-    maxBytes: memoryBytes,
-    ...(settings.refitLambda !== undefined && { lambda: settings.refitLambda }),
-  });
-  return new Map(groups.map((g, i) => [g, fits[i]]));
+  router: ReducedRouter | undefined,
+): Promise<ReadonlyMap<number, FittedDown>> {
+  const { settings } = run;
+  if (settings.refit === 'none') return new Map();
+  return settings.refit === 'group' ? fitGroups(run, task, merged) : fitLayer(run, task, merged, router);
 }
 
-/** The router of a layer with fewer experts. @returns of fitted rows, the share of the variance that each explains */
-async function writeRouter(run: MergeRun, task: LayerTask): Promise<readonly number[] | null> {
-  const { model, writer, settings, threads } = run;
-  const { layer, shape, experts } = model.layers[task.index];
-  const { grouping, usage } = task;
-  if (settings.routerRows === 'dominant') {
-    writer.writeRouter(layer, { rows: grouping.dominants });
-    return null;
-  }
-  const router = readRouter(model, task.index, threads);
-  const { hidden } = shape;
-  const mean = (values: Float32Array, columns: number): Float32Array =>
-    Float32Array.from(meanRows(values, columns, grouping, usage));
-  const biases = {
-    ...(router.bias && { bias: mean(router.bias, 1) }),
-    ...(router.correctionBias && { correctionBias: mean(router.correctionBias, 1) }),
-  };
-  if (settings.routerRows === 'mean') {
-    writer.writeRouter(layer, { rows: mean(router.rows, hidden), ...biases });
-    return null;
-  }
-  const fit = createRouterRowFit(hidden, grouping, { threads });
-  await cursorOf(run).visit(layer, ['mlp_input', 'router_logits'], ({ taps }) => {
-    const logits = taps.get('router_logits') as Floats;
-    fit.add(taps.get('mlp_input') as Floats, logits, logits.length / experts);
+async function fitGroups(
+  { model, settings, threads, memoryBytes, precision, cursor }: MergeRun,
+  { index, grouping }: LayerTask,
+  merged: ReadonlyMap<number, MergedGroupResult>,
+): Promise<ReadonlyMap<number, FittedDown>> {
+  const { layer, shape } = model.layers[index];
+  const members = membersOf(grouping);
+  const tasks = Array.from(merged, ([g, { expert }]) => ({
+    members: members[g],
+    merged: inPrecision(expert, precision),
+  }));
+  if (tasks.length === 0) return new Map();
+  const { refitLambda: lambda } = settings;
+  const options = { threads, maxBytes: memoryBytes, ...(lambda !== undefined && { lambda }) };
+  const fits = await refitGroups(present(cursor), layer, shape, tasks, options);
+  const fitted = fits.map(({ down, ...record }): FittedDown => {
+    const { tokens, lambda: damping, path, residual } = record;
+    return { down, record: { tokens, lambda: damping, path, residual } };
   });
-  const { rows, explained } = fit.solve(dominantRows(router.rows, hidden, grouping), settings.routerLambda);
-  writer.writeRouter(layer, { rows: Float32Array.from(rows), ...biases });
-  return Array.from(explained);
+  return new Map([...merged.keys()].map((g, i) => [g, fitted[i]]));
+}
+
+/** All experts of the layer together, merged ones and those that stay, under the routing that will be stored. */
+async function fitLayer(
+  run: MergeRun,
+  task: LayerTask,
+  merged: ReadonlyMap<number, MergedGroupResult>,
+  router: ReducedRouter | undefined,
+): Promise<ReadonlyMap<number, FittedDown>> {
+  const { model, settings, threads, memoryBytes, precision, cursor } = run;
+  const { layer, shape, rule, experts: routerRows } = model.layers[task.index];
+  const { dominants, labels } = task.grouping;
+  const experts = Array.from(dominants, (dominant, g) =>
+    inPrecision(merged.get(g)?.expert ?? readExpert(model, task.index, dominant, threads), precision),
+  );
+  const { refitLambda: lambda, topK = rule.topK } = settings;
+  const rows = router && inFloats(router.rows, precision);
+  const fit = await refitLayer(
+    present(cursor),
+    {
+      layer,
+      shape,
+      experts,
+      routerRows,
+      dispatch(x, logits, count) {
+        if (!rows) return dispatch(route(logits, count, routerRows, rule), labels, experts.length);
+        const reduced = routerLogits(rows, experts.length, x, count, { threads });
+        return dispatch(route(reduced, count, experts.length, { ...rule, topK }));
+      },
+    },
+    { threads, maxBytes: memoryBytes / 2, ...(lambda !== undefined && { lambda }) },
+  );
+  const record = { tokens: fit.tokens, lambda: fit.lambda, path: 'cholesky', residual: 0 } as const;
+  return new Map(fit.downs.map((down, g) => [g, { down, record }]));
 }
 
 function layerRecord(

@@ -34,7 +34,7 @@ export function textUses(method: ExpertMethod, settings: MergeSettings): string[
       ? [`--similarity ${settings.similarity}`]
       : []),
     ...(merges && settings.align === 'activations' ? ['--align activations'] : []),
-    ...(merges && settings.refit ? ['--refit'] : []),
+    ...(settings.refit === 'none' ? [] : [`--refit ${settings.refit}`]),
     ...(settings.routerRows === 'fit' ? ['--router-rows fit'] : []),
   ];
 }

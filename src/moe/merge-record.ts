@@ -29,7 +29,7 @@ export type GroupRecord = {
   readonly refit: {
     readonly tokens: number;
     readonly lambda: number;
-    readonly path: string;
+    readonly path: 'cholesky' | 'conjugate-gradients';
     readonly residual: number;
   } | null;
   /** Means over the matrices of the dominant before, and of the merged expert; null where ranks were not asked for. */

@@ -13,6 +13,13 @@ export type AlignmentBasis = (typeof ALIGNMENTS)[number];
 export const COMBINATIONS = ['mean', 'zip', 'joint-svd', 'fixed-dominant'] as const;
 export type CombinationRule = (typeof COMBINATIONS)[number];
 
+/**
+ * What down projections are fitted to: nothing; each group's to what its members gave under the original routing; all of a
+ * layer together to the layer's output under the routing that is stored.
+ */
+export const REFIT_TARGETS = ['none', 'group', 'layer'] as const;
+export type RefitTarget = (typeof REFIT_TARGETS)[number];
+
 /** Where the router row of a group comes from. */
 export const ROUTER_ROWS = ['dominant', 'mean', 'fit'] as const;
 export type RouterRows = (typeof ROUTER_ROWS)[number];
@@ -46,8 +53,8 @@ export interface MergeSettings {
   readonly routerRows: RouterRows;
   /** Damping of fitted router rows. */
   readonly routerLambda?: number;
-  /** Down projections are refitted to what the members gave; damping of it. */
-  readonly refit: boolean;
+  /** What down projections are fitted to on the text, and the damping of it. */
+  readonly refit: RefitTarget;
   readonly refitLambda?: number;
   /** Directions kept of the joint SVD; all that one expert can have without. */
   readonly rank?: number;

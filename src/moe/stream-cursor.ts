@@ -11,6 +11,12 @@ export interface StreamCursor {
   close(): void;
 }
 
+/** The text of a merge whose settings need one; the command has seen to it. */
+export function present(cursor: StreamCursor | undefined): StreamCursor {
+  if (cursor) return cursor;
+  throw new RangeError('a merge that needs text has none');
+}
+
 /** @param windows token ids of the text */
 export function createStreamCursor(
   engine: Engine,

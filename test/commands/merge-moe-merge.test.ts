@@ -36,7 +36,18 @@ describe('merge-moe merge', { timeout: 180_000 }, () => {
       '--timings',
       at('t.json'),
     ];
-    const ended = merge('a', '--experts', '4', ...few, ...judged, ...outputs, '--refit', '--refit-lambda', '0.01');
+    const ended = merge(
+      'a',
+      '--experts',
+      '4',
+      ...few,
+      ...judged,
+      ...outputs,
+      '--refit',
+      'layer',
+      '--refit-lambda',
+      '0.01',
+    );
     expect(ended).toMatchObject({ code: 0, stderr: '' });
     expect(ended.stdout).toMatch(/layer +experts +kept.*\n(.+\n)+.*40\.6 % saved.*\nperplexity [\d.]+ to [\d.]+/);
     const report = readReport(at('a.json'));
@@ -117,7 +128,10 @@ describe('merge-moe merge', { timeout: 180_000 }, () => {
       [['--model', at('broken'), '--experts', '2', '--method', 'random'], /experts\.1\.w3/],
       [['--model', 'fixtures/architectures/olmoe', ...some], /statistics of another model/],
       [['--model', MIXTRAL, '--experts', '4'], /--data or --stats is missing/],
-      [['--model', MIXTRAL, ...some, '--refit'], /--refit: the text runs through the model once more; give --data/],
+      [
+        ['--model', MIXTRAL, ...some, '--refit', 'group'],
+        /--refit group: the text runs through the model once more; give --data/,
+      ],
       [
         ['--model', MIXTRAL, '--experts', '1', '--stats', at('stats')],
         /layer 0.*1 expert.*2 experts a token|top-k|num_experts_per_tok/,
@@ -133,7 +147,10 @@ describe('merge-moe merge', { timeout: 180_000 }, () => {
         /--router-rows mean is of --router reduced/,
       ],
       [['--model', MIXTRAL, ...some, '--keep-layers', '7'], /layer 7 of .* has no experts/],
-      [['--model', MIXTRAL, '--experts', '4', '--data', TEXT, '--calib-tokens', '150', '--refit'], /--refit-lambda/],
+      [
+        ['--model', MIXTRAL, '--experts', '4', '--data', TEXT, '--calib-tokens', '150', '--refit', 'group'],
+        /--refit-lambda/,
+      ],
       [['--model', MIXTRAL, '--experts', '4', '--data', TEXT, '--calib-tokens', '9000000'], /shorter than asked/],
     ];
     const before = readdirSync(directory).sort();

@@ -139,7 +139,7 @@ describe('merging the experts of a model', () => {
   });
 
   it('gives the same bytes for any number of threads and any memory', async () => {
-    const options = { refit: true, refitLambda: '0.01', align: 'activations', routerRows: 'mean' };
+    const options = { refit: 'group', refitLambda: '0.01', align: 'activations', routerRows: 'mean' };
     const wanted = filesOf((await merge(SHARED, { options })).path);
     expect(filesOf((await merge(SHARED, { options, threads: 1 })).path)).toEqual(wanted);
     expect(filesOf((await merge(SHARED, { options, threads: 3, memoryBytes: 40_000 })).path)).toEqual(wanted);
@@ -193,7 +193,7 @@ describe('merging the experts of a model', () => {
 
   it('lowers the error of experts by a refit on the text', async () => {
     const plain = await errorsOf(OLMOE, (await merge(OLMOE, { options: { router: 'remap' } })).path);
-    const options = { router: 'remap', refit: true, refitLambda: '1e-6' };
+    const options = { router: 'remap', refit: 'group', refitLambda: '1e-6' };
     const fitted = await errorsOf(OLMOE, (await merge(OLMOE, { options })).path);
     fitted.forEach(({ experts }, layer) => {
       expect(experts).toBeLessThan(plain[layer].experts);

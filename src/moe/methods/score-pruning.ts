@@ -77,7 +77,5 @@ export const MERGING = [
   'weights',
   'combine',
   'referenceEpsilon',
-  'refit',
-  'refitLambda',
   'rank',
 ] as const satisfies ExpertMethod['unused'];
