@@ -1,6 +1,6 @@
 import { rmSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { InputError } from '../src/errors.js';
 import { createInputLedger, type InputDigest } from '../src/formats/inputs.js';
 import {
@@ -10,23 +10,19 @@ import {
   type CompareRow,
   compareTableRow,
 } from '../src/moe/compare-report.js';
-import { statisticsNeed } from '../src/moe/merge-needs.js';
-import type { MergeSettings } from '../src/moe/merge-settings.js';
 import { greaterNeed, type StatisticsNeed } from '../src/moe/methods/method.js';
-import { expertMethod } from '../src/moe/methods/registry.js';
-import { parseRowSpec, type RowSpec } from '../src/moe/row-spec.js';
 import { buildReport, writeReport } from '../src/report/json.js';
 import { createProgress } from '../src/report/progress.js';
 import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
 import { type ReportValue, reportObject } from '../src/report/values.js';
 import { compareOne, originalRecord } from './compare-candidates.js';
+import { type PlannedRow, planRow } from './compare-rows.js';
 import { prepareAsserts } from './edge-asserts.js';
 import { type Checkpoint, openCheckpoint } from './edge-checkpoint.js';
 import { openOutputs } from './edge-outputs.js';
 import { removeBeforeExit } from './edge-run.js';
 import { toolVersion } from './edge-version.js';
 import { noticeSlowKernels } from './kernel-notice.js';
-import { addMergeOptions, type MergeOptions, parseMergeSettings } from './merge-moe-options.js';
 import {
   type Calibrated,
   calibrateSubject,
@@ -77,7 +73,7 @@ interface OwnOptions extends SubjectOptions {
 const COMMAND = 'merge-moe compare';
 /** Without `--methods`. Every subset of many experts takes long, so `naee` is left out beyond this number. */
 const DEFAULT_METHODS =
-  'random average m-smoe:align=none m-smoe m-smoe:router-rows=mean,refit=group hc-smoe hc-smoe:align=weights sub-moe frequency reap naee m-smoe:router-rows=mean,refit=layer reap:refit=layer';
+  'random average m-smoe:align=none m-smoe m-smoe:router-rows=mean,refit=group hc-smoe hc-smoe:align=weights sub-moe frequency reap naee compress m-smoe:router-rows=mean,refit=layer reap:refit=layer';
 const MOST_EXPERTS_OF_NAEE = 16;
 
 /** Declares `surprisal merge-moe compare`. */
@@ -96,12 +92,6 @@ export function configure(command: Command): void {
     .action(async () => {
       process.exitCode = await run(await read(), command.opts<OwnOptions>());
     });
-}
-
-/** A row that will be computed. */
-export interface PlannedRow {
-  readonly spec: RowSpec;
-  readonly settings: MergeSettings;
 }
 
 /** What a stopped comparison keeps. */
@@ -125,13 +115,8 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
     const timingsFile = outputs.file('--timings', options.timings);
     if (plotFile) (await import('../src/report/plots/figure.js')).plotExtension(options.plot as string);
     if (options.dryRun) {
-      const lines = plan.map(({ spec, settings }): SummaryCell[] => [
-        spec.name,
-        settings.experts,
-        statisticsNeed(expertMethod(settings.method), settings),
-        expertMethod(settings.method).summary,
-      ]);
-      process.stdout.write(summaryTable(['row', 'experts', 'statistics', 'method'], lines));
+      const lines = plan.map(({ spec, experts, need }): SummaryCell[] => [spec.name, experts, need]);
+      process.stdout.write(summaryTable(['row', 'experts', 'statistics'], lines));
       return 0;
     }
     noticeSlowKernels();
@@ -187,32 +172,7 @@ function planRows(subject: MergeSubject, options: Shared, own: OwnOptions): Plan
   const most = Math.max(...subject.model.layers.map(({ experts }) => experts));
   const usual = DEFAULT_METHODS.split(' ').filter((name) => name !== 'naee' || most <= MOST_EXPERTS_OF_NAEE);
   const specs = (own.methods ?? usual).flatMap((text) => text.split(/\s+/)).filter((name) => name !== '');
-  return sizes.flatMap((experts) =>
-    specs.map((name): PlannedRow => {
-      const spec = parseRowSpec(name);
-      const request = { method: spec.method, variant: undefined, seed: options.seed };
-      return { spec, settings: parseMergeSettings({ ...rowOptions(spec), experts }, subject.model, request) };
-    }),
-  );
-}
-
-/** Options of a row, read as the command line of `merge` reads them. */
-function rowOptions({ name, options }: RowSpec): MergeOptions {
-  const reader = addMergeOptions(new Command())
-    .exitOverride()
-    .configureOutput({ writeErr: () => undefined });
-  const words = [...options].flatMap(([key, value]) => (value === true ? [`--${key}`] : [`--${key}`, value]));
-  try {
-    reader.parse(words, { from: 'user' });
-  } catch (error) {
-    const what = error instanceof Error ? error.message.replace(/^error: /, '') : String(error);
-    throw new InputError(`--methods ${name}: ${what}`);
-  }
-  const { experts, keepRatio, ...rest } = reader.opts<MergeOptions>();
-  if (experts !== undefined || keepRatio !== undefined) {
-    throw new InputError(`--methods ${name}: --experts says how many stay, for all rows`);
-  }
-  return rest;
+  return sizes.flatMap((experts) => specs.map((name) => planRow(name, experts, subject.model, options.seed)));
 }
 
 /** A working folder beside the main output. */
@@ -230,10 +190,7 @@ async function compare(
   },
 ): Promise<CompareBody> {
   const { anchor, checkpoint } = run;
-  const need = plan.reduce<StatisticsNeed>(
-    (all, { settings }) => greaterNeed(all, statisticsNeed(expertMethod(settings.method), settings)),
-    'none',
-  );
+  const need = plan.reduce<StatisticsNeed>((all, row) => greaterNeed(all, row.need), 'none');
   const folder = scratch(anchor, 'model');
   const forget = removeBeforeExit(folder);
   let calibrated: Calibrated | undefined;
@@ -241,7 +198,7 @@ async function compare(
     calibrated = await calibrateSubject(context, need, scratch(anchor, 'statistics'));
     const state: CompareState = { rows: [...(checkpoint.found?.rows ?? [])] };
     for (const planned of plan.slice(state.rows.length)) {
-      const label = `${planned.spec.name}, ${planned.settings.experts}`;
+      const label = `${planned.spec.name}, ${planned.experts}`;
       context.timings.begin(label);
       state.rows.push(await compareOne(context, calibrated, planned, { out: folder, command: COMMAND }));
       checkpoint.save(state);
@@ -269,7 +226,7 @@ function parametersOf(
 ): Record<string, ReportValue> {
   return {
     model: subject.spec,
-    rows: plan.map(({ spec, settings }) => `${spec.name} ${settings.experts}`),
+    rows: plan.map(({ spec, experts }) => `${spec.name} ${experts}`),
     stats: [...subject.stats],
     data: [...options.data],
     data_format: options.dataFormat ?? null,

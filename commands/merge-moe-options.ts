@@ -15,7 +15,7 @@ import {
 import type { ExpertMethod } from '../src/moe/methods/method.js';
 import { expertMethod } from '../src/moe/methods/registry.js';
 import { parseSimilarityBasis, SIMILARITY_BASES, type SimilarityBasis } from '../src/moe/similarity.js';
-import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { parseChoice, parseIndices, parseInteger, parseNumber } from './edge-values.js';
 
 /** Options that decide what a merged model is, as commander gives them. */
 export interface MergeOptions {
@@ -223,19 +223,14 @@ function keptExperts(own: MergeOptions, { layers }: Pick<ExpertModel, 'layers'>,
 /** 0-based layers of a list such as 0,5-7. */
 function keptLayers(list: string | undefined, { path, layers }: Pick<ExpertModel, 'path' | 'layers'>): number[] {
   if (list === undefined) return [];
-  const kept = new Set<number>();
-  for (const part of list.split(',')) {
-    const range = /^(\d+)(?:-(\d+))?$/.exec(part.trim());
-    if (!range) throw new InputError(`--keep-layers ${list}: "${part}" is no layer and no range such as 5-7`);
-    for (let layer = Number(range[1]); layer <= Number(range[2] ?? range[1]); layer++) {
-      if (!layers.some((place) => place.layer === layer)) {
-        throw new InputError(`--keep-layers ${list}: layer ${layer} of ${path} has no experts`);
-      }
-      kept.add(layer);
+  const kept = parseIndices('--keep-layers', list);
+  for (const layer of kept) {
+    if (!layers.some((place) => place.layer === layer)) {
+      throw new InputError(`--keep-layers ${list}: layer ${layer} of ${path} has no experts`);
     }
   }
-  if (kept.size === layers.length) throw new InputError(`--keep-layers ${list}: no layer is left to merge`);
-  return [...kept].sort((a, b) => a - b);
+  if (kept.length === layers.length) throw new InputError(`--keep-layers ${list}: no layer is left to merge`);
+  return [...kept];
 }
 
 /** @throws InputError for settings that contradict each other */

@@ -33,9 +33,9 @@ import { openOutputs } from './edge-outputs.js';
 import { parseChoice, parseInteger } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
 import { noticeSlowKernels } from './kernel-notice.js';
+import { evaluateBesideOriginal } from './model-evaluation.js';
 import { PRECISION_OPTION, parsePrecision } from './model-session.js';
 import { type Calibration, type CalibrationRequest, prepareHessians } from './quantize-calibration.js';
-import { evaluateBesideOriginal } from './model-evaluation.js';
 import { addCodeOptions, addSubjectOptions } from './quantize-pvq-options.js';
 import {
   DTYPES,
