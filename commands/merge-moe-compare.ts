@@ -83,6 +83,10 @@ export function configure(command: Command): void {
     .option('--experts <n...>', 'experts kept in a layer; several sizes are compared')
     .option('--methods <rows...>', `rows, method or method:option=value,flag (default ${DEFAULT_METHODS})`)
     .option('--stats <folder...>', 'statistics of merge-moe calibrate; instead of taking them on --data')
+    .option(
+      '--gradients <file...>',
+      'gradients of the experts (safetensors, named as the weights), for --combine fisher',
+    )
     .option('--calib-tokens <n>', 'tokens of --data that are used (default: all, up to 65536)')
     .option('--calib-length <tokens>', 'tokens of a window (default: --context)')
     .option('--eval-data <file...>', 'unseen text that all models are judged by')
@@ -130,6 +134,7 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
     timings.begin('hash the inputs');
     const { digests, modelSha256 } = await hashSubject(subject);
     for (const folder of subject.stats) ledger.note(join(folder, 'statistics.safetensors'));
+    for (const file of subject.gradients) ledger.note(file);
     const context: MergeContext = { subject, options, own, ledger, progress, timings, modelSha256 };
     const parameters = parametersOf(subject, plan, options, own);
     const anchor = options.out ?? options.report;
@@ -228,6 +233,7 @@ function parametersOf(
     model: subject.spec,
     rows: plan.map(({ spec, experts }) => `${spec.name} ${experts}`),
     stats: [...subject.stats],
+    gradients: [...subject.gradients],
     data: [...options.data],
     data_format: options.dataFormat ?? null,
     text_split: options.textSplit,

@@ -86,6 +86,10 @@ export function configure(command: Command): void {
   command
     .option('--method <name>', `${METHOD_NAMES.join(', ')} (default ${DEFAULT_METHOD})`)
     .option('--stats <folder...>', 'statistics of merge-moe calibrate, shards together; instead of --data')
+    .option(
+      '--gradients <file...>',
+      'gradients of the experts (safetensors, named as the weights), for --combine fisher',
+    )
     .option('--calib-tokens <n>', 'tokens of --data that are used (default: all, up to 65536)')
     .option('--calib-length <tokens>', 'tokens of a window (default: --context)')
     .option('--eval-data <file...>', 'text that the merged and the original model are judged by')
@@ -108,6 +112,9 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
   try {
     const request = { method: own.method ?? DEFAULT_METHOD, variant: options.variant, seed: options.seed };
     const settings = parseMergeSettings(own, subject.model, request);
+    if (subject.gradients.length > 0 && settings.combine !== 'fisher') {
+      throw new InputError('--gradients needs --combine fisher');
+    }
     const table = outputs.table('--table', options.table, MERGE_COLUMNS);
     const reportFile = outputs.file('--report', options.report);
     const plotFile = outputs.file('--plot', options.plot);
@@ -130,6 +137,7 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
     timings.begin('hash the inputs');
     const { digests, modelSha256 } = await hashSubject(subject);
     for (const folder of subject.stats) ledger.note(join(folder, 'statistics.safetensors'));
+    for (const file of subject.gradients) ledger.note(file);
     const context: MergeContext = { subject, options, own, ledger, progress, timings, modelSha256 };
     const parameters = parametersOf(subject, settings, options, own);
     const body = await merge(context, settings, parameters, { out, digests, maxShardSize: own.maxShardSize, options });
@@ -315,6 +323,7 @@ function parametersOf(
     ...settingsRecord(settings),
     variant: options.variant ?? null,
     stats: [...subject.stats],
+    gradients: [...subject.gradients],
     data: [...options.data],
     data_format: options.dataFormat ?? null,
     text_split: options.textSplit,

@@ -38,6 +38,7 @@ import { requireOption, type SharedOptions } from './shared-options.js';
 /** Options of the commands that merge, as commander gives them. */
 export interface SubjectOptions extends ScoredTextOptions {
   stats?: string[];
+  gradients?: string[];
   calibTokens?: string;
   calibLength?: string;
   evalData?: string[];
@@ -71,6 +72,7 @@ export interface MergeSubject {
   readonly description?: ModelDescription;
   readonly data: readonly string[];
   readonly stats: readonly string[];
+  readonly gradients: readonly string[];
   readonly evalData: readonly string[];
   readonly tokens?: number;
   readonly length?: number;
@@ -108,7 +110,16 @@ export async function openMergeSubject(options: SubjectShared, own: SubjectOptio
       );
     }
     return {
-      ...{ spec, path, model, data, evalData, stats: own.stats ?? [], precision: parsePrecision(own.precision) },
+      ...{
+        spec,
+        path,
+        model,
+        data,
+        evalData,
+        stats: own.stats ?? [],
+        gradients: own.gradients ?? [],
+        precision: parsePrecision(own.precision),
+      },
       ...(model.runs && { description: describe(path) }),
       ...Object.fromEntries(Object.entries(counts).filter(([, value]) => value !== undefined)),
     };
@@ -268,12 +279,18 @@ export async function runMerge(
   if (uses.length > 0 && !calibrated.text) {
     throw new InputError(`${uses.join(', ')}: the text runs through the model once more; give --data`);
   }
+  if (settings.combine === 'fisher' && subject.gradients.length === 0) {
+    throw new InputError(
+      '--combine fisher: gradients of the loss in the weights of the experts are needed; give --gradients',
+    );
+  }
   const memoryBytes = mergeMemory(context);
   const args: MergeArguments = {
     ...request,
     source: subject.path,
     memoryBytes,
     threads: options.threads,
+    ...(settings.combine === 'fisher' && { gradients: subject.gradients }),
     ...(calibrated.statistics && { statistics: calibrated.statistics.layers }),
     ...(uses.length > 0 &&
       calibrated.text && {

@@ -1,5 +1,5 @@
 import type { Random } from '../random.js';
-import { type Combination, createCombination, memberWeights } from './combine.js';
+import { createCombination, createFisherCombination, memberWeights } from './combine.js';
 import { createFixedDominant, nearestNeurons, weightCorrelation } from './fixed-dominant.js';
 import { type AlignmentSettings, alignByWeights, type MemberAlignment } from './group-permutations.js';
 import type { MemberRecord } from './merge-record.js';
@@ -25,6 +25,8 @@ export interface GroupTask {
   readonly byActivations?: ReadonlyMap<number, MemberAlignment>;
   /** Correlation of all neurons of all members, for a zip by activations. */
   readonly correlation?: { readonly tokens: number; readonly matrix: Float64Array };
+  /** Fisher information of an expert, for a mean by it. */
+  readonly fisher?: (expert: number) => ExpertMatrices;
   /** Of random weights. */
   readonly random: Random;
   readonly read: (expert: number) => ExpertMatrices;
@@ -86,6 +88,15 @@ const combinations: Readonly<Record<MergeSettings['combine'], Combine>> = {
     return { expert, alignments, energy: parts.reduce((sum, part) => sum + part, 0) / parts.length };
   },
 
+  fisher(task, weights) {
+    const { fisher } = task;
+    if (!fisher) throw new RangeError('a mean by Fisher information that is not there');
+    const sums = createFisherCombination(task.shape);
+    const add: AddMember = (expert, _weight, permutation, member) => sums.add(expert, fisher(member), permutation);
+    const alignments = addAligned(task, weights, { add });
+    return { expert: sums.finish(task.settings.referenceEpsilon), alignments };
+  },
+
   zip({ members, shape, read, settings, alignment, correlation }, weights) {
     const options = {
       coefficients: weights,
@@ -116,11 +127,13 @@ const combinations: Readonly<Record<MergeSettings['combine'], Combine>> = {
   },
 };
 
+type AddMember = (expert: ExpertMatrices, weight: number, permutation: Int32Array | undefined, member: number) => void;
+
 /** Adds the members in ascending order, each with its neurons where the dominant's are. */
 function addAligned(
   task: GroupTask,
   weights: Float64Array,
-  sums: Pick<Combination, 'add'>,
+  sums: { add: AddMember },
 ): ReadonlyMap<number, MemberAlignment> {
   const { members, dominant, shape, settings, read, alignment } = task;
   const alignments = new Map<number, MemberAlignment>();
@@ -134,7 +147,7 @@ function addAligned(
           ? alignByWeights(reference, expert, shape, alignment)
           : task.byActivations?.get(member);
     if (aligned) alignments.set(member, aligned);
-    sums.add(expert, weights[m], aligned?.permutation);
+    sums.add(expert, weights[m], aligned?.permutation, member);
   });
   return alignments;
 }

@@ -6,6 +6,7 @@ import { engineOf, type LayerStreamOptions } from '../models/layer-streams.js';
 import { createRandom } from '../random.js';
 import type { ReportHead } from '../report/json.js';
 import type { ReportValue } from '../report/values.js';
+import { type ExpertGradients, openGradients } from './expert-gradients.js';
 import { openExpertModel } from './expert-layout.js';
 import type { ExpertModel } from './expert-model.js';
 import { type LayerTask, type MergeRun, mergeLayer } from './merge-layer.js';
@@ -30,6 +31,8 @@ export interface MergeArguments {
   readonly statistics?: readonly LayerStatistics[];
   /** Text that runs through the model again, where settings need it. */
   readonly text?: LayerStreamOptions & { readonly windows: readonly Int32Array[] };
+  /** Safetensors files of gradients, for a mean by Fisher information. */
+  readonly gradients?: readonly string[];
   /** Bytes that gains, correlations and merged experts may take. */
   readonly memoryBytes: number;
   readonly maxShardBytes?: number;
@@ -78,19 +81,27 @@ async function mergeExperts(
 ): Promise<MergeResult> {
   const model = openExpertModel(args.source);
   const { text } = args;
+  const gradients = args.gradients && openGradients(model, args.gradients);
   const cursor = engine && text ? createStreamCursor(engine, text.windows, text) : undefined;
   try {
-    return await mergeOpened(args, model, cursor, engine?.precision ?? 'f32', progress);
+    const opened = { model, ...(cursor && { cursor }), ...(gradients && { gradients }) };
+    return await mergeOpened(args, opened, engine?.precision ?? 'f32', progress);
   } finally {
     cursor?.close();
+    gradients?.close();
     model.close();
   }
 }
 
+interface Opened {
+  readonly model: ExpertModel;
+  readonly cursor?: StreamCursor;
+  readonly gradients?: ExpertGradients;
+}
+
 async function mergeOpened(
   args: MergeArguments,
-  model: ExpertModel,
-  cursor: StreamCursor | undefined,
+  { model, cursor, gradients }: Opened,
   precision: 'f32' | 'f64',
   progress: (value: unknown) => void,
 ): Promise<MergeResult> {
@@ -136,6 +147,7 @@ async function mergeOpened(
     precision,
     random: createRandom(settings.seed),
     ...(cursor && { cursor }),
+    ...(gradients && { gradients }),
   };
   try {
     const records: LayerRecord[] = [];

@@ -1,4 +1,5 @@
 import type { Random } from '../random.js';
+import { type ExpertGradients, fisherInformation } from './expert-gradients.js';
 import type { ExpertModel } from './expert-model.js';
 import { inFloats, inPrecision } from './expert-precision.js';
 import { readExpert } from './expert-reader.js';
@@ -25,6 +26,8 @@ export interface MergeRun {
   readonly threads: number;
   /** Bytes that gains, correlations and merged experts may take. */
   readonly memoryBytes: number;
+  /** Gradients of the experts, where they are combined by their Fisher information. */
+  readonly gradients?: ExpertGradients;
   /** The text, where settings need it. */
   readonly cursor?: StreamCursor;
   /** Arithmetic of the engine; experts are read in it for what runs on text. */
@@ -123,7 +126,7 @@ async function mergeChunk(
   chunk: readonly number[],
   aligned: ReadonlyMap<number, MemberAlignment>,
 ): Promise<Map<number, MergedGroupResult>> {
-  const { model, settings, threads } = run;
+  const { model, settings, threads, gradients } = run;
   const place = model.layers[task.index];
   const members = membersOf(task.grouping);
   const merged = new Map<number, MergedGroupResult>();
@@ -141,6 +144,7 @@ async function mergeChunk(
       byActivations: aligned,
       ...(await zipCorrelation(run, task, members[g])),
       random: run.random.fork(place.layer).fork(g),
+      ...(gradients && { fisher: (expert) => fisherInformation(gradients.read(task.index, expert, threads)) }),
       read: (expert) => readExpert(model, task.index, expert, threads),
     });
     merged.set(g, result);

@@ -10,7 +10,7 @@ export const ALIGNMENTS = ['none', 'weights', 'activations'] as const;
 export type AlignmentBasis = (typeof ALIGNMENTS)[number];
 
 /** What becomes of the members of a group. */
-export const COMBINATIONS = ['mean', 'zip', 'joint-svd', 'fixed-dominant'] as const;
+export const COMBINATIONS = ['mean', 'zip', 'joint-svd', 'fixed-dominant', 'fisher'] as const;
 export type CombinationRule = (typeof COMBINATIONS)[number];
 
 /**

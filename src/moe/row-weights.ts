@@ -1,11 +1,9 @@
 import { InputError } from '../errors.js';
-import { quoted } from '../formats/files.js';
-import { openSafetensors } from '../formats/safetensors.js';
-import type { DType, TensorStore } from '../formats/tensor.js';
 import type { RowWeights } from './compress-matrix.js';
-import { type ExpertMatrixPlan, expertTensors } from './compress-plan.js';
+import type { ExpertMatrixPlan } from './compress-plan.js';
+import { openGradients } from './expert-gradients.js';
 import type { ExpertModel } from './expert-model.js';
-import { type ReadExpert, readExpert } from './expert-reader.js';
+import type { ReadExpert } from './expert-reader.js';
 import type { MoeStatistics } from './statistics-file.js';
 
 /** Gives what the rows of a matrix are weighed with; undefined where they are scored by their size alone. */
@@ -46,66 +44,26 @@ export function activationWeights(model: ExpertModel, { layers }: MoeStatistics)
   };
 }
 
-/** A store of gradients seen as the experts of a model. */
-function gradientModel(model: ExpertModel, store: TensorStore, file: string): ExpertModel {
-  let dtype: DType | undefined;
-  for (const name of expertTensors(model)) {
-    const weight = model.store.tensors.get(name);
-    const gradient = store.tensors.get(name);
-    if (weight === undefined) throw new InputError(`${model.path}: tensor ${quoted(name)} is missing`);
-    if (gradient === undefined) {
-      throw new InputError(
-        `${file}: has no gradient of tensor ${quoted(name)}; gradients have the names of the weights`,
-      );
-    }
-    if (`${gradient.shape}` !== `${weight.shape}`) {
-      throw new InputError(
-        `${file}: tensor ${quoted(name)} has shape [${gradient.shape}], its weight has [${weight.shape}]`,
-      );
-    }
-    dtype ??= gradient.dtype as DType;
-    if (gradient.dtype !== dtype || !['F32', 'F16', 'BF16', 'F64'].includes(dtype)) {
-      throw new InputError(
-        `${file}: tensor ${quoted(name)} is ${gradient.dtype}; gradients are of one floating-point type (${dtype})`,
-      );
-    }
-  }
-  return { ...model, store, layers: model.layers.map((layer) => ({ ...layer, dtype: dtype ?? layer.dtype })) };
-}
-
 /**
  * dLoss/dW of every expert matrix from safetensors files with the names and shapes of the weights: the mean of |dLoss/dW| over
  * the files, so that a score is the mean of |S dLoss/dS|.
  * @throws InputError naming the file and the tensor that is missing or has another shape
  */
 export function gradientWeights(model: ExpertModel, files: readonly string[], threads?: number): RowWeightSource {
-  const stores: TensorStore[] = [];
-  const close = (): void => {
-    for (const store of stores) store.close();
+  const gradients = openGradients(model, files);
+  let held: { readonly key: string; readonly experts: readonly ReadExpert[] } | undefined;
+  return {
+    weightsOf({ index, expert, role, rows, columns }) {
+      const key = `${index}.${expert}`;
+      if (held?.key !== key) held = { key, experts: gradients.read(index, expert, threads) };
+      const values = new Float64Array(rows * columns);
+      for (const read of held.experts) {
+        const gradient = read[role];
+        if (gradient === undefined) continue;
+        for (let i = 0; i < values.length; i++) values[i] += Math.abs(gradient[i]) / held.experts.length;
+      }
+      return { values, unused: values.every((value) => value === 0) };
+    },
+    close: () => gradients.close(),
   };
-  try {
-    const models = files.map((file) => {
-      const store = openSafetensors(file);
-      stores.push(store);
-      return gradientModel(model, store, file);
-    });
-    let held: { readonly key: string; readonly experts: readonly ReadExpert[] } | undefined;
-    return {
-      weightsOf({ index, expert, role, rows, columns }) {
-        const key = `${index}.${expert}`;
-        if (held?.key !== key) held = { key, experts: models.map((each) => readExpert(each, index, expert, threads)) };
-        const values = new Float64Array(rows * columns);
-        for (const read of held.experts) {
-          const gradient = read[role];
-          if (gradient === undefined) continue;
-          for (let i = 0; i < values.length; i++) values[i] += Math.abs(gradient[i]) / models.length;
-        }
-        return { values, unused: values.every((value) => value === 0) };
-      },
-      close,
-    };
-  } catch (error) {
-    close();
-    throw error;
-  }
 }

@@ -46,6 +46,7 @@ interface Run {
   readonly options?: MergeOptions;
   readonly threads?: number;
   readonly memoryBytes?: number;
+  readonly gradients?: readonly string[];
 }
 
 /** Merges a fixture on the windows; gives the directory and what the job says. */
@@ -74,6 +75,7 @@ async function merge(source: string, run: Run = {}): Promise<{ path: string; res
         text,
         memoryBytes,
         head: HEAD,
+        ...(run.gradients && { gradients: run.gradients }),
         write: {},
         threads,
       };
@@ -198,6 +200,20 @@ describe('merging the experts of a model', () => {
     fitted.forEach(({ experts }, layer) => {
       expect(experts).toBeLessThan(plain[layer].experts);
     });
+  });
+
+  it('weighs entries by gradients: equal ones give the plain mean', async () => {
+    const tensors = readCheckpoint(OLMOE);
+    for (const [name, tensor] of tensors) {
+      const ones = new Float32Array(tensor.shape.reduce((product, extent) => product * extent, 1)).fill(2);
+      tensors.set(name, { ...tensor, dtype: 'F32', bytes: new Uint8Array(ones.buffer) });
+    }
+    writeCheckpoint(join(directory, 'gradients'), readConfig(OLMOE), tensors);
+    const gradients = [join(directory, 'gradients', 'model.safetensors')];
+    const align = 'weights';
+    const fisher = await merge(OLMOE, { options: { combine: 'fisher', align }, gradients });
+    const mean = await merge(OLMOE, { options: { weights: 'mean', align } });
+    expect(filesOf(fisher.path)['model.safetensors']).toBe(filesOf(mean.path)['model.safetensors']);
   });
 
   it('keeps the layers it is told to keep, and shares a global budget out', async () => {
