@@ -5,12 +5,14 @@ import { InputError } from '../src/errors.js';
 import { createInputLedger } from '../src/formats/inputs.js';
 import { statisticsNeed, textUses } from '../src/moe/merge-needs.js';
 import {
+  budgetNotes,
   MERGE_COLUMNS,
   MERGE_SCHEMA,
   type MergeBody,
   type MergePredictions,
   mergeRows,
   parameterTotals,
+  usageWarnings,
 } from '../src/moe/merge-report.js';
 import type { MergeSettings } from '../src/moe/merge-settings.js';
 import { expertMethod, METHOD_NAMES } from '../src/moe/methods/registry.js';
@@ -267,30 +269,12 @@ async function merge(
       texts: { calibration: text?.record ?? null, held_out: unseen?.record ?? null },
       layers: result.layers,
       errors: { calibration: await errorsOn(text), held_out: await errorsOn(unseen) },
-      notes: result.notes,
-      warnings: [...result.warnings, ...neverUsed(result.layers)],
+      notes: [...result.notes, ...budgetNotes(settings.budget)],
+      warnings: [...result.warnings, ...usageWarnings(result.layers)],
     };
   } finally {
     await calibrated.close();
   }
-}
-
-/** What became of experts that no token chose. */
-function neverUsed(layers: MergeBody['layers']): string[] {
-  return layers.flatMap((layer) => {
-    const unused = layer.never_used ?? [];
-    if (unused.length === 0) return [];
-    const dropped = new Set(layer.dropped.map(({ expert }) => expert));
-    const gone = unused.filter((expert) => dropped.has(expert));
-    const joined = unused.filter((expert) => !dropped.has(expert));
-    const parts = [
-      ...(joined.length > 0
-        ? [`experts ${joined.join(', ')} were never used and stand in their groups with no weight`]
-        : []),
-      ...(gone.length > 0 ? [`experts ${gone.join(', ')} were never used and are dropped`] : []),
-    ];
-    return [`layer ${layer.layer}: ${parts.join('; ')}`];
-  });
 }
 
 async function evaluate(context: MergeContext, out: string): Promise<MergePredictions | null> {

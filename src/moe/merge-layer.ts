@@ -310,6 +310,7 @@ function layerRecord(
       .filter((expert) => labels[expert] < 0)
       .map((expert) => ({ expert, usage: usage[expert] })),
     never_used: counts ? [...counts.keys()].filter((expert) => counts[expert] === 0) : null,
+    fewest_tokens: counts ? Math.min(...counts.filter((count) => count > 0)) : null,
     parameters_before: experts * parameters,
     parameters_after: dominants.length * parameters,
     usage_entropy_before_nats: before,

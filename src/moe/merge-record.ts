@@ -48,6 +48,8 @@ export type LayerRecord = {
   readonly dropped: readonly { readonly expert: number; readonly usage: number }[];
   /** Experts that no calibration token chose; null without statistics. */
   readonly never_used: readonly number[] | null;
+  /** Tokens of the least used expert that was used at all; null without statistics. */
+  readonly fewest_tokens: number | null;
   readonly parameters_before: number;
   readonly parameters_after: number;
   /** Entropy of usage, and of usage summed by groups (of what is left, renormalised, after pruning); null without statistics. */

@@ -1,3 +1,4 @@
+import type { BudgetRule } from './budget.js';
 import type { ErrorRecord } from './error-record.js';
 import type { MergeResult } from './merge-job.js';
 import type { LayerRecord } from './merge-record.js';
@@ -100,4 +101,33 @@ export function parameterTotals(layers: readonly LayerRecord[]): { readonly befo
     before: layers.reduce((sum, layer) => sum + layer.parameters_before, 0),
     after: layers.reduce((sum, layer) => sum + layer.parameters_after, 0),
   };
+}
+
+/** Experts with fewer tokens than this are named: their statistics are little more than noise. */
+const FEW_TOKENS = 32;
+
+/** What became of experts that no token chose, and layers whose experts saw few. */
+export function usageWarnings(layers: readonly LayerRecord[]): string[] {
+  return layers.flatMap((layer) => {
+    const unused = layer.never_used ?? [];
+    const dropped = new Set(layer.dropped.map(({ expert }) => expert));
+    const gone = unused.filter((expert) => dropped.has(expert));
+    const joined = unused.filter((expert) => !dropped.has(expert));
+    const parts = [
+      ...(joined.length > 0
+        ? [`experts ${joined.join(', ')} were never used and stand in their groups with no weight`]
+        : []),
+      ...(gone.length > 0 ? [`experts ${gone.join(', ')} were never used and are dropped`] : []),
+      ...(layer.fewest_tokens !== null && layer.fewest_tokens < FEW_TOKENS
+        ? [`some experts saw ${layer.fewest_tokens} tokens or few more: give more calibration text`]
+        : []),
+    ];
+    return parts.length > 0 ? [`layer ${layer.layer}: ${parts.join('; ')}`] : [];
+  });
+}
+
+/** What should be known of a budget over layers. */
+export function budgetNotes(budget: BudgetRule): string[] {
+  if (budget === 'uniform') return [];
+  return ['usage is a share within its layer: under a budget over layers those with flat routing keep few experts'];
 }

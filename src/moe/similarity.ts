@@ -228,6 +228,11 @@ const BASES = {
     needs: ['routing'],
     compute: logits('router-logits.centred', ({ centredLogitGram }) => centredLogitGram),
   },
+  /** Which tokens chose the expert, one or zero for each. */
+  usage: {
+    needs: ['routing'],
+    compute: logits('usage', ({ coActivation }) => coActivation),
+  },
   /** All matrices of the expert, laid end to end. */
   weight: {
     needs: ['weights'],

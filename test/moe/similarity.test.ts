@@ -41,7 +41,13 @@ const centred = Float64Array.from(logits, (z, at) => {
   return z - mean;
 });
 const counts = Float64Array.of(3, 0, 5, 1, 7);
-const routing = { counts, logitGram: rowsGram(logits), centredLogitGram: rowsGram(centred) } as RoutingStatistics;
+const chosen = logits.map((z) => (z > 0 ? 1 : 0));
+const routing = {
+  counts,
+  logitGram: rowsGram(logits),
+  centredLogitGram: rowsGram(centred),
+  coActivation: rowsGram(chosen),
+} as RoutingStatistics;
 const experts: ExpertMatrices[] = Array.from({ length: E }, () => ({
   gate: normal(I * H),
   up: normal(I * H),
@@ -71,6 +77,7 @@ const scaled = (row: ArrayLike<number>, factors: Float64Array): number[] =>
 const { everywhere } = outputs;
 const vectors: Partial<Record<SimilarityBasis, (e: number) => ArrayLike<number>>> = {
   'router-logits': (e) => logits.slice(e * 20, e * 20 + 20),
+  usage: (e) => chosen.slice(e * 20, e * 20 + 20),
   'router-logits.centred': (e) => centred.slice(e * 20, e * 20 + 20),
   weight: (e) => [...(experts[e].gate ?? []), ...experts[e].down, ...experts[e].up],
   'router-weight': (e) => rowOf(router, e),
