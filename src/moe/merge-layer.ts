@@ -3,6 +3,7 @@ import { type ExpertGradients, fisherInformation } from './expert-gradients.js';
 import type { ExpertModel } from './expert-model.js';
 import { inFloats, inPrecision } from './expert-precision.js';
 import { readExpert } from './expert-reader.js';
+import { readFiniteExpert } from './finite-expert.js';
 import { alignPairsByActivations, correlateMembers, type MemberAlignment } from './group-permutations.js';
 import { CHEAP_RANK_SIDE, expertRanks } from './group-ranks.js';
 import { refitGroups } from './group-refits.js';
@@ -83,7 +84,7 @@ async function activationAlignments(run: MergeRun, task: LayerTask): Promise<Rea
     rule,
     experts,
     pairs,
-    read: (expert) => inPrecision(readExpert(model, task.index, expert, run.threads), run.precision),
+    read: (expert) => inPrecision(readFiniteExpert(model, task.index, expert, run.threads), run.precision),
     cursor: present(run.cursor),
     settings: alignmentSettings(run),
     memoryBytes,
@@ -145,7 +146,7 @@ async function mergeChunk(
       ...(await zipCorrelation(run, task, members[g])),
       random: run.random.fork(place.layer).fork(g),
       ...(gradients && { fisher: (expert) => fisherInformation(gradients.read(task.index, expert, threads)) }),
-      read: (expert) => readExpert(model, task.index, expert, threads),
+      read: (expert) => readFiniteExpert(model, task.index, expert, threads),
     });
     merged.set(g, result);
   }
@@ -215,7 +216,7 @@ async function zipCorrelation(run: MergeRun, task: LayerTask, members: Int32Arra
     rule,
     experts,
     members,
-    read: (expert) => inPrecision(readExpert(model, task.index, expert, threads), run.precision),
+    read: (expert) => inPrecision(readFiniteExpert(model, task.index, expert, threads), run.precision),
     cursor: present(run.cursor),
     threads,
   });
@@ -267,7 +268,7 @@ async function fitLayer(
   const { layer, shape, rule, experts: routerRows } = model.layers[task.index];
   const { dominants, labels } = task.grouping;
   const experts = Array.from(dominants, (dominant, g) =>
-    inPrecision(merged.get(g)?.expert ?? readExpert(model, task.index, dominant, threads), precision),
+    inPrecision(merged.get(g)?.expert ?? readFiniteExpert(model, task.index, dominant, threads), precision),
   );
   const { refitLambda: lambda, topK = rule.topK } = settings;
   const rows = router && inFloats(router.rows, precision);

@@ -227,6 +227,29 @@ describe('merging the experts of a model', () => {
     expect(exact.budget).toMatchObject({ wanted: 3 * exact.layers.length, kept: 3 * exact.layers.length });
   });
 
+  it('names the weight that is no number', async () => {
+    const tensors = readCheckpoint(OLMOE);
+    const name = 'model.layers.1.mlp.experts.2.up_proj.weight';
+    const tensor = tensors.get(name);
+    if (!tensor) throw new Error(name);
+    const bytes = tensor.bytes.slice();
+    // A bit pattern of all ones is a NaN in every floating type.
+    bytes.fill(255, (bytes.length / tensor.shape[0]) * 3, (bytes.length / tensor.shape[0]) * 3 + 4);
+    writeCheckpoint(join(directory, 'nan'), readConfig(OLMOE), tensors.set(name, { ...tensor, bytes }));
+    const source = join(directory, 'nan');
+    const model = openExpertModel(source);
+    const settings = parseMergeSettings({ experts: '1', topK: '1' }, model, {
+      ...{ method: 'random', variant: undefined, seed: 1 },
+    });
+    model.close();
+    const out = join(directory, 'never');
+    const args = { source, out, settings, memoryBytes: 2 ** 26, head: HEAD, write: {}, threads: 1 };
+    await expect(mergeFromStatistics(args, () => undefined)).rejects.toThrow(
+      `tensor "${name}": expert 2, up: row 3, column 0 is NaN`,
+    );
+    expect(readdirSync(directory).filter((entry) => entry.includes('never'))).toEqual([]);
+  });
+
   it('needs no engine for what weights and statistics decide', async () => {
     const model = openExpertModel(OLMOE);
     const settings = parseMergeSettings({ experts: '4' }, model, { method: 'random', variant: undefined, seed: 1 });
