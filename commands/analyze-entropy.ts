@@ -1,13 +1,7 @@
 import type { Command } from 'commander';
-import type { CommandModule } from './main.js';
+import { type Action, declareActions } from './actions.js';
 
-interface View {
-  readonly name: string;
-  readonly summary: string;
-  readonly load: () => Promise<CommandModule>;
-}
-
-const VIEWS: readonly View[] = [
+const VIEWS: readonly Action[] = [
   {
     name: 'tokens',
     summary: 'surprisal and entropy of every token of a text (default)',
@@ -85,15 +79,7 @@ const VIEWS: readonly View[] = [
   },
 ];
 
-/** Declares the views. Only the module of the view that is asked for is loaded; without one it is `tokens`. */
-export async function configure(command: Command, argv: readonly string[]): Promise<void> {
-  const words = argv.slice(argv.indexOf('analyze-entropy') + 1);
-  const first = words.find((word) => !word.startsWith('-'));
-  const asksHelp = words[0] === '--help' || words[0] === '-h';
-  const named = VIEWS.find((view) => view.name === first && words.indexOf(first) === 0);
-  const wanted = named ?? (asksHelp ? undefined : VIEWS[0]);
-  for (const view of VIEWS) {
-    const sub = command.command(view.name, { isDefault: view.name === 'tokens' }).description(view.summary);
-    if (view === wanted) await (await view.load()).configure(sub, argv);
-  }
+/** Declares `surprisal analyze-entropy` and its views. */
+export function configure(command: Command, argv: readonly string[]): Promise<void> {
+  return declareActions(command, argv, VIEWS);
 }

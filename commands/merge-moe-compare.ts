@@ -27,6 +27,7 @@ import {
   type Calibrated,
   calibrateSubject,
   hashSubject,
+  MERGE_SHARED,
   type MergeContext,
   type MergeSubject,
   openMergeSubject,
@@ -37,31 +38,7 @@ import { startRunTimings } from './run-timings.js';
 import { addScoredTextOptions } from './scored-text.js';
 import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
 
-const SHARED = [
-  'model',
-  'data',
-  'dataFormat',
-  'textSplit',
-  'textField',
-  'limit',
-  'out',
-  'format',
-  'report',
-  'plot',
-  'seed',
-  'threads',
-  'maxMemory',
-  'device',
-  'context',
-  'stride',
-  'assert',
-  'baseline',
-  'timings',
-  'quiet',
-  'dryRun',
-  'force',
-  'resume',
-] as const satisfies readonly (keyof SharedOptions)[];
+const SHARED = [...MERGE_SHARED, 'format'] as const satisfies readonly (keyof SharedOptions)[];
 
 type Shared = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
 

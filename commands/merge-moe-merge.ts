@@ -30,6 +30,7 @@ import {
   calibrateSubject,
   hashSubject,
   layerErrors,
+  MERGE_SHARED,
   type MergeContext,
   type MergeSubject,
   mergeMemory,
@@ -43,32 +44,7 @@ import { startRunTimings } from './run-timings.js';
 import { addScoredTextOptions } from './scored-text.js';
 import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
 
-const SHARED = [
-  'model',
-  'data',
-  'dataFormat',
-  'textSplit',
-  'textField',
-  'limit',
-  'out',
-  'report',
-  'table',
-  'plot',
-  'variant',
-  'seed',
-  'threads',
-  'maxMemory',
-  'device',
-  'context',
-  'stride',
-  'assert',
-  'baseline',
-  'timings',
-  'quiet',
-  'dryRun',
-  'force',
-  'resume',
-] as const satisfies readonly (keyof SharedOptions)[];
+const SHARED = [...MERGE_SHARED, 'table', 'variant'] as const satisfies readonly (keyof SharedOptions)[];
 
 type Shared = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
 

@@ -46,6 +46,32 @@ export interface SubjectOptions extends ScoredTextOptions {
   precision?: string;
 }
 
+/** Shared options of the commands that merge. */
+export const MERGE_SHARED = [
+  'model',
+  'data',
+  'dataFormat',
+  'textSplit',
+  'textField',
+  'limit',
+  'out',
+  'report',
+  'plot',
+  'seed',
+  'threads',
+  'maxMemory',
+  'device',
+  'context',
+  'stride',
+  'assert',
+  'baseline',
+  'timings',
+  'quiet',
+  'dryRun',
+  'force',
+  'resume',
+] as const satisfies readonly (keyof SharedOptions)[];
+
 /** Shared options that reading a model and its texts takes. */
 export type SubjectShared = Pick<
   SharedOptions,

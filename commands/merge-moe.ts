@@ -1,11 +1,5 @@
 import type { Command } from 'commander';
-import type { CommandModule } from './main.js';
-
-interface Action {
-  readonly name: string;
-  readonly summary: string;
-  readonly load: () => Promise<CommandModule>;
-}
+import { type Action, declareActions } from './actions.js';
 
 const ACTIONS: readonly Action[] = [
   {
@@ -35,14 +29,7 @@ const ACTIONS: readonly Action[] = [
   },
 ];
 
-/** Declares the actions. Only the module of the one that is asked for is loaded; without one it is `run`. */
-export async function configure(command: Command, argv: readonly string[]): Promise<void> {
-  const words = argv.slice(argv.indexOf('merge-moe') + 1);
-  const asksHelp = words[0] === '--help' || words[0] === '-h';
-  const named = ACTIONS.find((action) => action.name === words[0]);
-  const wanted = named ?? (asksHelp ? undefined : ACTIONS[0]);
-  for (const action of ACTIONS) {
-    const sub = command.command(action.name, { isDefault: action === ACTIONS[0] }).description(action.summary);
-    if (action === wanted) await (await action.load()).configure(sub, argv);
-  }
+/** Declares `surprisal merge-moe` and what it does. */
+export function configure(command: Command, argv: readonly string[]): Promise<void> {
+  return declareActions(command, argv, ACTIONS);
 }
