@@ -19,15 +19,6 @@ export interface ExpertScores {
   readonly weightedFrequency: Float64Array;
 }
 
-export const EXPERT_SCORES = [
-  'reap',
-  'frequency',
-  'eanSum',
-  'eanMean',
-  'weightedEanSum',
-  'weightedFrequency',
-] as const satisfies readonly (keyof ExpertScores)[];
-
 /** The outputs of a layer's experts. @throws InputError when they were not watched, saying how they are */
 export function watchedOutputs({ routing, outputs }: LayerStatistics): ExpertStatistics {
   if (outputs) return outputs;
