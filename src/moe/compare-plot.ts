@@ -1,5 +1,5 @@
+import { dotRows } from '../report/plots/dot-rows.js';
 import type { Figure } from '../report/plots/figure.js';
-import { groupedBars } from '../report/plots/grouped-bars.js';
 import { tableMarkup } from '../report/plots/html-page.js';
 import { FULL_WIDTH, type Panel } from '../report/plots/panel.js';
 import { type ScatterSeries, scatterChart } from '../report/plots/scatter-chart.js';
@@ -10,30 +10,24 @@ const sizesOf = (rows: readonly CompareRow[]): (number | null)[] =>
 
 const sizeName = (experts: number | null): string => (experts === null ? 'all experts' : `${experts} experts`);
 
-/** Rows by name, one series a size. */
-function barsOf(rows: readonly CompareRow[], of: (row: CompareRow) => number | null) {
-  const places = [...new Set(rows.map(({ name }) => name))];
-  return {
-    places,
+function divergencePanel(rows: readonly CompareRow[]): Promise<Panel> {
+  const names = [...new Set(rows.map(({ name }) => name))];
+  const of = (experts: number | null, key: 'mean_kl_nats' | 'mean_kl_nats_se'): number[] =>
+    names.map((name) => {
+      const row = rows.find((own) => own.name === name && own.experts === experts);
+      return row?.predictions[key] ?? Number.NaN;
+    });
+  return dotRows({
+    title: 'Divergence from the original model',
+    note: 'Mean KL of the predictions on unseen text, with its standard error.',
+    xLabel: 'nats a token',
+    xScale: 'log',
+    rows: names,
     series: sizesOf(rows).map((experts) => ({
       name: sizeName(experts),
-      values: places.map((name) => {
-        const row = rows.find((own) => own.name === name && own.experts === experts);
-        return (row && of(row)) ?? Number.NaN;
-      }),
+      values: of(experts, 'mean_kl_nats'),
+      standardErrors: of(experts, 'mean_kl_nats_se'),
     })),
-  };
-}
-
-function divergencePanel(rows: readonly CompareRow[]): Promise<Panel> {
-  return groupedBars({
-    title: 'Divergence from the original model',
-    note: 'Mean KL of the predictions on unseen text.',
-    xLabel: 'method',
-    yLabel: 'nats a token',
-    width: FULL_WIDTH,
-    height: 320,
-    ...barsOf(rows, (row) => row.predictions.mean_kl_nats),
   });
 }
 
@@ -42,22 +36,19 @@ function errorPanel(rows: readonly CompareRow[]): Promise<Panel> {
   const sizes = sizesOf(rows);
   const smallest = sizes[sizes.length - 1];
   const own = rows.filter(({ experts }) => experts === smallest);
-  const bars = (name: string, of: (row: CompareRow) => number | null) => ({
+  const series = (name: string, of: (row: CompareRow) => number | null) => ({
     name,
     values: own.map((row) => of(row) ?? Number.NaN),
   });
-  return groupedBars({
+  return dotRows({
     title: `Error of the layers' outputs with ${sizeName(smallest)}`,
     note: "||merged - original|| / ||original||, mean over layers, each on the original model's inputs.",
-    xLabel: 'method',
-    yLabel: 'relative error',
-    width: FULL_WIDTH,
-    height: 320,
-    places: own.map(({ name }) => name),
+    xLabel: 'relative error',
+    rows: own.map(({ name }) => name),
     series: [
-      bars('all', (row) => row.mean_relative_error),
-      bars('of experts, routed as before', (row) => row.mean_expert_error),
-      bars('of the new routing', (row) => row.mean_routing_error),
+      series('all', (row) => row.mean_relative_error),
+      series('of experts, routed as before', (row) => row.mean_expert_error),
+      series('of the new routing', (row) => row.mean_routing_error),
     ],
   });
 }
