@@ -30,6 +30,7 @@ import {
   MERGE_SHARED,
   type MergeContext,
   type MergeSubject,
+  mergeMemory,
   openMergeSubject,
   type SubjectOptions,
 } from './merge-moe-subject.js';
@@ -112,7 +113,9 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
     const { digests, modelSha256 } = await hashSubject(subject);
     for (const folder of subject.stats) ledger.note(join(folder, 'statistics.safetensors'));
     for (const file of subject.gradients) ledger.note(file);
-    const context: MergeContext = { subject, options, own, ledger, progress, timings, modelSha256 };
+    const merges = plan.flatMap((row) => (row.kind === 'experts' ? [row.settings] : []));
+    const memoryBytes = mergeMemory(subject, options, merges);
+    const context: MergeContext = { subject, options, own, ledger, progress, timings, modelSha256, memoryBytes };
     const parameters = parametersOf(subject, plan, options, own);
     const anchor = options.out ?? options.report;
     const checkpoint = openCheckpoint<CompareState>(anchor, { ...parameters, model: modelSha256 }, options.resume);

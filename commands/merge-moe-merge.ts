@@ -3,6 +3,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { InputError } from '../src/errors.js';
 import { createInputLedger } from '../src/formats/inputs.js';
+import { mergeBytes } from '../src/moe/merge-memory.js';
 import { statisticsNeed, textUses } from '../src/moe/merge-needs.js';
 import {
   budgetNotes,
@@ -116,7 +117,8 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
     const { digests, modelSha256 } = await hashSubject(subject);
     for (const folder of subject.stats) ledger.note(join(folder, 'statistics.safetensors'));
     for (const file of subject.gradients) ledger.note(file);
-    const context: MergeContext = { subject, options, own, ledger, progress, timings, modelSha256 };
+    const memoryBytes = mergeMemory(subject, options, [settings]);
+    const context: MergeContext = { subject, options, own, ledger, progress, timings, modelSha256, memoryBytes };
     const parameters = parametersOf(subject, settings, options, own);
     const body = await merge(context, settings, parameters, { out, digests, maxShardSize: own.maxShardSize, options });
     const evaluation = await evaluate(context, out);
@@ -168,7 +170,7 @@ function checkTarget(out: string, options: Shared): void {
 
 /** @throws InputError when a group of the widest layer does not fit */
 function checkMemory(subject: MergeSubject, options: Shared): void {
-  const needed = mergeMemory({ subject, options: { ...options, maxMemory: Number.MAX_SAFE_INTEGER } });
+  const needed = mergeBytes(subject.model);
   const factor = subject.data.length + subject.evalData.length > 0 ? 2 : 1;
   if (needed * factor <= options.maxMemory) return;
   throw new InputError(
@@ -323,7 +325,7 @@ function planRows(subject: MergeSubject, settings: MergeSettings, options: Share
     ['router', settings.router],
     ['bytes read', bytes],
     ['directory', out],
-    ['peak memory of merging in bytes, about', mergeMemory({ subject, options })],
+    ['peak memory of merging in bytes, about', mergeMemory(subject, options, [settings])],
     ['memory limit in bytes', options.maxMemory],
   ];
 }

@@ -19,9 +19,10 @@ import {
   mergeFromStatistics,
   mergeWithText,
 } from '../src/moe/merge-job.js';
-import { mergeBytes } from '../src/moe/merge-memory.js';
+import { comfortableBytes, mergeBytes } from '../src/moe/merge-memory.js';
 import { textUses } from '../src/moe/merge-needs.js';
 import type { TextRecord } from '../src/moe/merge-report.js';
+import type { MergeSettings } from '../src/moe/merge-settings.js';
 import { readMergedLabels } from '../src/moe/merged-labels.js';
 import type { StatisticsNeed } from '../src/moe/methods/method.js';
 import { expertMethod } from '../src/moe/methods/registry.js';
@@ -184,6 +185,8 @@ export interface MergeContext {
   readonly progress: Progress;
   readonly timings: RunTimings;
   readonly modelSha256: string;
+  /** Of merging, see {@link mergeMemory}. */
+  readonly memoryBytes: number;
 }
 
 /** A model that is ready to be merged: its engine where text runs, and what is known of its layers. */
@@ -202,9 +205,14 @@ const WATCHED: Readonly<Record<StatisticsNeed, WatchedOutputs>> = {
   everywhere: 'all',
 };
 
-/** Memory that merging takes beside the engine, and then hands out. */
-export function mergeMemory({ subject, options }: Pick<MergeContext, 'subject' | 'options'>): number {
-  return Math.min(Math.floor(options.maxMemory / 2), Math.max(mergeBytes(subject.model), 64 << 20));
+/** Memory of merges with these settings, beside the engine: what serves them best, up to half of the limit. */
+export function mergeMemory(
+  { model }: MergeSubject,
+  { maxMemory }: Pick<SharedOptions, 'maxMemory'>,
+  settings: readonly MergeSettings[],
+): number {
+  const wanted = settings.map((each) => comfortableBytes(model, each));
+  return Math.min(Math.floor(maxMemory / 2), Math.max(mergeBytes(model), ...wanted));
 }
 
 /**
@@ -239,7 +247,7 @@ export async function calibrateSubject(
     maxMemoryBytes: options.maxMemory,
     precision,
   });
-  const reserveBytes = Math.max(reserve, mergeMemory(context));
+  const reserveBytes = Math.max(reserve, context.memoryBytes);
   const session = await openModelSession(subject.spec, { ...options, precision, reserveBytes });
   try {
     const read = async (sources: readonly string[], tokens: number | undefined) => {
@@ -310,7 +318,7 @@ export async function runMerge(
       '--combine fisher: gradients of the loss in the weights of the experts are needed; give --gradients',
     );
   }
-  const memoryBytes = mergeMemory(context);
+  const { memoryBytes } = context;
   const args: MergeArguments = {
     ...request,
     source: subject.path,
@@ -347,7 +355,7 @@ export async function layerErrors(
   merged: readonly string[],
 ): Promise<ErrorRecord[][]> {
   const { subject } = context;
-  const memoryBytes = mergeMemory(context);
+  const { memoryBytes } = context;
   const layers = await session.host.run(HELD_OUT_ERRORS, {
     windows,
     original: subject.path,

@@ -24,9 +24,9 @@ describe('dotRows', () => {
   it('puts values where they belong, on a logarithmic axis at equal steps for equal ratios', async () => {
     const { titles, x } = await circles('log', [0.1, 1, 10]);
     expect(titles).toEqual(['s, row 0: 0.1000', 's, row 1: 1', 's, row 2: 10']);
-    expect(x[1] - x[0]).toBeCloseTo(x[2] - x[1], 3);
+    expect(x[1] - x[0]).toBeCloseTo(x[2] - x[1], 2);
     const linear = await circles('linear', [1, 2, 3]);
-    expect(linear.x[1] - linear.x[0]).toBeCloseTo(linear.x[2] - linear.x[1], 3);
+    expect(linear.x[1] - linear.x[0]).toBeCloseTo(linear.x[2] - linear.x[1], 2);
   });
 
   it('leaves rows without a value empty, and says so when there are none', async () => {
