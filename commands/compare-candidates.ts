@@ -33,6 +33,7 @@ export async function compareOne(
   const [layers] = await layerErrors(context, session, unseen.windows, [run.out]);
   const record = await evaluateBesideOriginal({
     spec: subject.spec,
+    session,
     path: run.out,
     options,
     text: own,

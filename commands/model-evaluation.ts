@@ -11,8 +11,10 @@ import type { SharedOptions } from './shared-options.js';
 import { answerChoices, compareWithOriginal, evaluationOf, firstTokens } from './sweep-evaluation.js';
 
 export interface EvaluationRequest {
-  /** The original, and where the quantised model lies. */
+  /** The original, and where the changed model lies. */
   readonly spec: string;
+  /** The original where it is open already; it stays open. */
+  readonly session?: ModelSession;
   readonly path: string;
   readonly options: Pick<
     SharedOptions,
@@ -37,7 +39,7 @@ export interface EvaluationRequest {
   onTokens(tokens: number): void;
 }
 
-/** Predictions and answers of the quantised model beside those of the original, each in its own thread. */
+/** Predictions and answers of a changed model beside those of the original, each in its own thread. */
 export async function evaluateBesideOriginal(request: EvaluationRequest): Promise<EvaluationRecord> {
   const { options, precision } = request;
   const activations = request.activations === undefined ? undefined : parseActivations(request.activations);
@@ -48,7 +50,7 @@ export async function evaluateBesideOriginal(request: EvaluationRequest): Promis
     threads: Math.max(1, Math.floor(options.threads / 2)),
     reserveBytes: comparisonReserveBytes(precision),
   };
-  const session = await openModelSession(request.spec, { ...options, ...share });
+  const session = request.session ?? (await openModelSession(request.spec, { ...options, ...share }));
   let host: EngineHost | undefined;
   let forget: (() => void) | undefined;
   try {
@@ -75,7 +77,7 @@ export async function evaluateBesideOriginal(request: EvaluationRequest): Promis
   } finally {
     forget?.();
     await host?.close();
-    await session.close();
+    if (!request.session) await session.close();
   }
 }
 
@@ -95,7 +97,7 @@ async function predict(request: EvaluationRequest, session: ModelSession, candid
     firstTokens(documentsOf(data, { ...options, shard: undefined }, text, ledger, subject), request.tokens);
   const compared = await compareWithOriginal(
     host,
-    [{ name: 'quantised', host: candidate }],
+    [{ name: 'changed', host: candidate }],
     { windows, vocabulary, seed: options.seed, documents },
     request.onTokens,
   );
