@@ -224,6 +224,7 @@ function parametersOf(
     eval_data: [...(own.evalData ?? [])],
     eval_tokens: subject.evalTokens ?? null,
     context: options.context ?? null,
+    stride: options.stride ?? null,
     convention: own.convention ?? null,
     precision: subject.precision,
     device: options.device,

@@ -294,6 +294,7 @@ function parametersOf(
     calib_tokens: subject.tokens ?? null,
     calib_length: subject.length ?? null,
     context: options.context ?? null,
+    stride: options.stride ?? null,
     precision: subject.precision,
     device: options.device,
     max_shard_size: own.maxShardSize ?? null,
