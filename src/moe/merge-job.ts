@@ -160,6 +160,7 @@ async function mergeOpened(
         grouping: groupings[index],
         usage: layer.usage,
         ...(layer.statistics && { statistics: layer.statistics }),
+        ...(grouped.silhouettes && { silhouette: grouped.silhouettes[index] }),
         ...(compared && { similarity: await layer.similarity() }),
       };
       const record = finished ?? (await mergeLayer(run, task));

@@ -43,6 +43,7 @@ export interface LayerTask {
   readonly usage: Float64Array;
   readonly statistics?: LayerStatistics;
   readonly similarity?: Float64Array;
+  readonly silhouette?: number;
 }
 
 /** Merges the experts of one layer and writes them, and the router that goes with them. */
@@ -293,7 +294,7 @@ async function fitLayer(
 
 function layerRecord(
   { model }: MergeRun,
-  { index, grouping, usage, statistics }: LayerTask,
+  { index, grouping, usage, statistics, silhouette }: LayerTask,
   groups: readonly GroupRecord[],
 ): Omit<LayerRecord, 'router_fit_explained' | 'warnings'> {
   const { layer, experts, shape } = model.layers[index];
@@ -311,6 +312,7 @@ function layerRecord(
       .filter((expert) => labels[expert] < 0)
       .map((expert) => ({ expert, usage: usage[expert] })),
     never_used: counts ? [...counts.keys()].filter((expert) => counts[expert] === 0) : null,
+    silhouette: silhouette ?? null,
     fewest_tokens: counts ? Math.min(...counts.filter((count) => count > 0)) : null,
     parameters_before: experts * parameters,
     parameters_after: dominants.length * parameters,

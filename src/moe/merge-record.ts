@@ -60,5 +60,7 @@ export type LayerRecord = {
   readonly effective_experts_after: number | null;
   /** Of fitted router rows: share of the variance of their targets that the rows explain, one a group. */
   readonly router_fit_explained: readonly number[] | null;
+  /** Of clusters, -1 to 1; null where the method does not cluster. */
+  readonly silhouette: number | null;
   readonly warnings: readonly string[];
 };

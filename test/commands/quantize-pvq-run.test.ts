@@ -51,7 +51,7 @@ beforeAll(() => {
   const rows = readFileSync('fixtures/text/heldout_text.jsonl', 'utf8').trimEnd().split('\n');
   writeFileSync(
     TEXT,
-    `${rows.map((row) => JSON.stringify({ text: JSON.parse(row).text.slice(0, 3000) })).join('\n')}\n`,
+    `${rows.map((row) => JSON.stringify({ text: JSON.parse(row).text.slice(0, 1500) })).join('\n')}\n`,
   );
 });
 
@@ -101,7 +101,7 @@ describe('quantize-pvq', { timeout: 120_000 }, () => {
     expect(surprisal(['quantize-pvq', 'verify', at('a'), '--source', MODEL, '--quiet']).code).toBe(0);
   });
 
-  it('writes the same bytes for any number of threads, and without native kernels', () => {
+  it('writes the same bytes for any number of threads, without native kernels, and when an assert fails', () => {
     const own = [...FEW, '--bpw', '3.2', '--data', TEXT, '--calib-tokens', '256', '--calib-length', '128'];
     const run = (name: string, threads: string, env: Record<string, string> = {}): QuantizeReport => {
       const argv = [
@@ -128,7 +128,9 @@ describe('quantize-pvq', { timeout: 120_000 }, () => {
       expect(tensor.hessian_loss_relative).toBeLessThan(tensor.hessian_loss_relative_plain ?? 0);
     }
     const plain = ['quantize-pvq', '--model', MODEL, '--tensors', '*layers.1.*k_proj*'];
-    expect(surprisal([...plain, '--out', at('fast'), '--quiet']).code).toBe(0);
+    // An assert that does not hold keeps the model.
+    expect(surprisal([...plain, '--out', at('fast'), '--quiet', '--assert', 'sqnr_db > 60']).code).toBe(3);
+    expect(existsSync(join(at('fast'), 'manifest.json'))).toBe(true);
     const slow = surprisal([...plain, '--out', at('slow'), '--quiet'], { SURPRISAL_NO_NATIVE: '1' });
     expect(slow.code).toBe(0);
     expect(bytesOf(at('slow'))).toBe(bytesOf(at('fast')));
@@ -152,9 +154,6 @@ describe('quantize-pvq', { timeout: 120_000 }, () => {
     expect(coarse.evaluation?.predictions.mean_kl_nats).toBeGreaterThan(
       plain.evaluation?.predictions.mean_kl_nats ?? Number.POSITIVE_INFINITY,
     );
-    const failed = quantize(...ONE_LAYER, '--out', at('asserted'), '--quiet', '--assert', 'sqnr_db > 60');
-    expect(failed.code).toBe(3);
-    expect(existsSync(join(at('asserted'), 'manifest.json'))).toBe(true);
   });
 
   it('is continued after a kill, to the same bytes', async () => {
@@ -165,7 +164,7 @@ describe('quantize-pvq', { timeout: 120_000 }, () => {
       '--model',
       MODEL,
       '--tensors',
-      '*proj*',
+      '*layers.1.*proj*,*layers.2.*proj*',
       '--search',
       'exact',
       '--quiet',

@@ -1,5 +1,6 @@
 import { InputError } from '../../errors.js';
-import { centreMembers, clusterRows } from '../clustering.js';
+import { directSquaredDistances } from '../../linalg/point-distances.js';
+import { centreMembers, clusterRows, silhouette } from '../clustering.js';
 import { singletonGroups } from '../grouping.js';
 import type { LayerGrouping, LayerStatistics } from '../types.js';
 import type { ExpertMethod, GroupingRequest, MethodGrouping } from './method.js';
@@ -20,15 +21,20 @@ export function meanOutputs(layer: number, statistics: LayerStatistics | undefin
 function cluster(request: GroupingRequest): MethodGrouping {
   const { layers, settings } = request;
   const budget = methodBudget(request);
+  const silhouettes: number[] = [];
   const groupings = layers.map((layer, l): LayerGrouping => {
     const groups = budget.groups[l];
-    if (groups === layer.experts) return singletonGroups(layer.layer, layer.usage, 'index');
+    if (groups === layer.experts) {
+      silhouettes.push(0);
+      return singletonGroups(layer.layer, layer.usage, 'index');
+    }
     const { hidden } = layer.shape;
     const features = meanOutputs(layer.layer, layer.statistics, 'hc-smoe');
     const labels = clusterRows(features, layer.experts, hidden, groups, settings.linkage);
+    silhouettes.push(silhouette(directSquaredDistances(features, layer.experts, hidden), labels));
     return { layer: layer.layer, labels, dominants: centreMembers(features, hidden, labels) };
   });
-  return { groupings, budget, warnings: [] };
+  return { groupings, budget, silhouettes, warnings: [] };
 }
 
 export const hcSmoe: ExpertMethod = {

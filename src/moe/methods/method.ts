@@ -45,6 +45,8 @@ export interface MethodGrouping {
   /** Absent where the method has a rule of its own. */
   readonly budget?: LayerBudget;
   readonly warnings: readonly string[];
+  /** Of methods that cluster: how well each layer's clusters part, -1 to 1; NaN for one cluster. */
+  readonly silhouettes?: readonly number[];
 }
 
 /** A way to fewer experts. The pipeline knows methods by this alone. */
