@@ -1,4 +1,20 @@
+import { existsSync, mkdtempSync, rmSync, statfsSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+
+/**
+ * What tests write they throw away, so they need not wait until a disk confirms it: their temporary files lie in memory
+ * where there is a roomy place for it. A TMPDIR that is set is left as it is.
+ */
+const MEMORY = '/dev/shm';
+if (process.env.TMPDIR === undefined && existsSync(MEMORY)) {
+  const { bavail, bsize } = statfsSync(MEMORY);
+  if (bavail * bsize > 4 * 2 ** 30) {
+    const folder = mkdtempSync(join(MEMORY, 'surprisal-tests-'));
+    process.env.TMPDIR = folder;
+    process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+  }
+}
 
 export default {
   root: fileURLToPath(new URL('..', import.meta.url)),
