@@ -16,8 +16,12 @@ function prepare(name: string, models: Readonly<Record<string, string>>): string
   for (const [as, model] of Object.entries(models)) {
     cpSync(join('fixtures/models', model), join(directory, as), { recursive: true });
   }
-  const text = readFileSync('fixtures/text/heldout_text.jsonl', 'utf8').split('\n', 1)[0];
-  writeFileSync(join(directory, 'heldout.jsonl'), `${text}\n`);
+  const [first] = readFileSync('fixtures/text/heldout_text.jsonl', 'utf8').split('\n', 1);
+  const document = JSON.parse(first) as { text: string };
+  writeFileSync(
+    join(directory, 'heldout.jsonl'),
+    `${JSON.stringify({ ...document, text: document.text.slice(0, 4000) })}\n`,
+  );
   return directory;
 }
 
