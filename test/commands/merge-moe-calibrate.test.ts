@@ -146,7 +146,7 @@ describe('merge-moe calibrate', { timeout: 120_000 }, () => {
   });
 
   it('is taken up again after a kill', async () => {
-    const long = ['--calib-tokens', '8000', '--outputs', 'all'];
+    const long = ['--calib-tokens', '4000', '--outputs', 'all'];
     const argv = ['merge-moe', 'calibrate', '--model', MIXTRAL, '--data', TEXT, '--out', at('killed'), ...long];
     const partial = (): string | undefined => readdirSync(directory).find((name) => /^\.killed\..*partial$/.test(name));
     const ended = await interrupted(argv, 'SIGTERM', () => {
