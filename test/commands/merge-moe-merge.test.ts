@@ -1,20 +1,21 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { readReport } from '../../src/report/json.js';
+import { temporaryFolder } from '../formats/collect.js';
 import { readCheckpoint, readConfig, writeCheckpoint } from '../models/rewritten-checkpoint.js';
 import { type Ended, interrupted, surprisal } from './run-surprisal.js';
 
-let directory: string;
-beforeAll(() => {
-  directory = mkdtempSync(join(tmpdir(), 'merge-moe-merge-'));
-});
-afterAll(() => rmSync(directory, { recursive: true }));
-
+const directory = temporaryFolder();
 const MIXTRAL = 'fixtures/models/mixtral-sotu-moby';
-const TEXT = 'fixtures/text/heldout_text.jsonl';
 const at = (name: string): string => join(directory, name);
+/** The beginnings of six documents, some 3,000 tokens. */
+const TEXT = (() => {
+  const rows = readFileSync('fixtures/text/heldout_text.jsonl', 'utf8').trimEnd().split('\n');
+  const short = rows.map((row) => JSON.stringify({ text: (JSON.parse(row) as { text: string }).text.slice(0, 1500) }));
+  writeFileSync(at('text.jsonl'), `${short.join('\n')}\n`);
+  return at('text.jsonl');
+})();
 const few = ['--data', TEXT, '--calib-tokens', '600', '--calib-length', '64', '--context', '64'] as const;
 const judged = ['--eval-data', TEXT, '--eval-tokens', '200'] as const;
 
