@@ -1,5 +1,5 @@
-import { gatherRows } from '../models/engine.js';
 import type { EngineHost, JobReference } from '../models/engine-host.js';
+import { gatherRows } from '../models/gather-rows.js';
 import type { LanguageModel, PositionRange } from '../models/language-model.js';
 import type { EncodedQuestion } from './choice-questions.js';
 import type { ChoiceWindow } from './choices.js';

@@ -1,7 +1,7 @@
 import { InputError } from '../errors.js';
 import type { StoredLogits, StoredRows } from '../formats/logit-dump.js';
-import { gatherRows } from '../models/engine.js';
 import type { EngineHost, JobReference } from '../models/engine-host.js';
+import { gatherRows } from '../models/gather-rows.js';
 import type { LanguageModel, PositionRange } from '../models/language-model.js';
 import type { Floats } from '../models/layer-runner.js';
 import { compareExactLogits, type TokenComparison } from './compare.js';

@@ -1,7 +1,8 @@
 import { InputError } from '../errors.js';
 import { accumulateRows, createRowAccumulator, finalizeRows, type RowStatistics } from '../kernels/row-statistics.js';
-import { type Engine, gatherRows } from '../models/engine.js';
+import type { Engine } from '../models/engine.js';
 import type { JobReference } from '../models/engine-host.js';
+import { gatherRows } from '../models/gather-rows.js';
 import type { LanguageModel } from '../models/language-model.js';
 import type { Floats } from '../models/layer-runner.js';
 import { addWindowMoments, createExactMoments, type ExactMoments } from './exact-moments.js';

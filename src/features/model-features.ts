@@ -1,6 +1,6 @@
 import { InputError } from '../errors.js';
-import { gatherRows } from '../models/engine.js';
 import type { EngineHost, JobReference } from '../models/engine-host.js';
+import { gatherRows } from '../models/gather-rows.js';
 import type { LanguageModel, PositionRange } from '../models/language-model.js';
 import type { Floats } from '../models/layer-runner.js';
 import { addToPool, createPoolState, finishPool, type Pooling, type PoolState } from './pooling.js';

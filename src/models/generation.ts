@@ -1,6 +1,6 @@
 import { InputError } from '../errors.js';
 import { createRandom, type Random } from '../random.js';
-import { gatherRows } from './engine.js';
+import { gatherRows } from './gather-rows.js';
 import type { LanguageModel } from './language-model.js';
 import type { Floats, Intervention } from './layer-runner.js';
 

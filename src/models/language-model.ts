@@ -1,5 +1,6 @@
 import type { RowStatistics } from '../kernels/row-statistics.js';
-import { createEngine, type Engine, type EngineOptions, gatherRows } from './engine.js';
+import { createEngine, type Engine, type EngineOptions } from './engine.js';
+import { gatherRows } from './gather-rows.js';
 import type { StatisticsRequest } from './head-runner.js';
 import type { Floats } from './layer-runner.js';
 import type { MemoryPlan } from './memory-plan.js';

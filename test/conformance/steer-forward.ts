@@ -1,4 +1,5 @@
-import { createEngine, type Engine, gatherRows } from '../../src/models/engine.js';
+import { createEngine, type Engine } from '../../src/models/engine.js';
+import { gatherRows } from '../../src/models/gather-rows.js';
 import { INTERVENTION_KINDS } from '../../src/models/interventions.js';
 import type { Floats, Intervention } from '../../src/models/layer-runner.js';
 import { type MemoryTensor, memoryModel } from '../../src/models/memory-model.js';

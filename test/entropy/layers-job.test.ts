@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type LayersArguments, type LayersBatch, measureLayers } from '../../src/entropy/layers-job.js';
 import { openSafetensors } from '../../src/formats/safetensors.js';
 import { elementCount } from '../../src/formats/tensor.js';
-import { gatherRows } from '../../src/models/engine.js';
+import { gatherRows } from '../../src/models/gather-rows.js';
 import { type LanguageModel, openLanguageModel } from '../../src/models/language-model.js';
 
 const OPTIONS = { threads: 2, maxMemoryBytes: 2 ** 32, device: 'cpu', precision: 'f32', context: 64 } as const;

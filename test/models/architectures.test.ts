@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openSafetensors } from '../../src/formats/safetensors.js';
 import { elementCount, type TensorStore } from '../../src/formats/tensor.js';
-import { createEngine, type Engine, gatherRows } from '../../src/models/engine.js';
+import { createEngine, type Engine } from '../../src/models/engine.js';
+import { gatherRows } from '../../src/models/gather-rows.js';
 import type { Floats } from '../../src/models/layer-runner.js';
 import { openModelFiles } from '../../src/models/model-files.js';
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
-import { gatherRows } from '../../src/models/engine.js';
+import { gatherRows } from '../../src/models/gather-rows.js';
 import { chooseToken, type GenerationRequest, generate } from '../../src/models/generation.js';
 import { type LanguageModel, openLanguageModel } from '../../src/models/language-model.js';
 import type { Intervention } from '../../src/models/layer-runner.js';

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.js';
-import { createEngine, type EngineOptions, gatherRows } from '../../src/models/engine.js';
+import { createEngine, type EngineOptions } from '../../src/models/engine.js';
+import { gatherRows } from '../../src/models/gather-rows.js';
 import type { Floats } from '../../src/models/layer-runner.js';
 import { openModelFiles } from '../../src/models/model-files.js';
 

@@ -1,5 +1,6 @@
 import { afterAll, describe, expect, it } from 'vitest';
-import { createEngine, type Engine, gatherRows } from '../../src/models/engine.js';
+import { createEngine, type Engine } from '../../src/models/engine.js';
+import { gatherRows } from '../../src/models/gather-rows.js';
 import type { LayerTap } from '../../src/models/layer-parts.js';
 import type { Floats, TapEvent } from '../../src/models/layer-runner.js';
 import { type ModelFiles, openModelFiles } from '../../src/models/model-files.js';

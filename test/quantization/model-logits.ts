@@ -1,5 +1,6 @@
 import { expect } from 'vitest';
-import { createEngine, gatherRows } from '../../src/models/engine.js';
+import { createEngine } from '../../src/models/engine.js';
+import { gatherRows } from '../../src/models/gather-rows.js';
 import type { Floats } from '../../src/models/layer-runner.js';
 import type { ModelFiles } from '../../src/models/model-files.js';
 
