@@ -1,23 +1,8 @@
-import { create } from '@bufbuild/protobuf';
-import { env, InferenceSession, Tensor } from 'onnxruntime-node';
+import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import { RunError } from '../errors.js';
 import type { Floats } from '../formats/feature-matrix.js';
-import { encodeOnnxModel, onnxElementType } from '../formats/onnx.js';
-import {
-  AttributeProto_AttributeType,
-  AttributeProtoSchema,
-  GraphProtoSchema,
-  ModelProtoSchema,
-  NodeProtoSchema,
-  OperatorSetIdProtoSchema,
-  TensorShapeProto_DimensionSchema,
-  ValueInfoProtoSchema,
-} from '../formats/onnx_pb.js';
 import { kernelThreads } from '../kernels/native.js';
 import { equalBitThreads } from '../kernels/product-threads.js';
-
-// Failures come back as errors; the runtime's own log would add lines of another form.
-env.logLevel = 'fatal';
 
 /**
  * Which operands are stored transposed: `nt` A[m,k]·B[n,k]ᵀ, `nn` A[m,k]·B[k,n], `tn` A[k,m]ᵀ·B[k,n], all row-major.
@@ -42,41 +27,19 @@ export interface TiledProducts {
   close(): Promise<void>;
 }
 
-const OPSET = 23n;
-const IR_VERSION = 10n;
+type Runtime = Pick<typeof import('onnxruntime-node'), 'InferenceSession' | 'Tensor'> &
+  Pick<typeof import('./product-model.js'), 'productModel'>;
 
-/** A graph of one product `c = a b` with extents left open. */
-function productModel(form: ProductForm, dtype: 'F32' | 'F64'): Uint8Array {
-  const elemType = onnxElementType(dtype);
-  const extent = (name: string) =>
-    create(TensorShapeProto_DimensionSchema, { value: { case: 'dimParam', value: name } });
-  const value = (name: string) => {
-    const shape = { dim: [extent(`${name}_rows`), extent(`${name}_columns`)] };
-    return create(ValueInfoProtoSchema, { name, type: { value: { case: 'tensorType', value: { elemType, shape } } } });
-  };
-  const flag = (name: string, set: boolean) =>
-    create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.INT, i: set ? 1n : 0n });
-  const node = create(NodeProtoSchema, {
-    // MatMul with its operands' transposes taken while the runtime packs them.
-    opType: 'FusedMatMul',
-    domain: 'com.microsoft',
-    name: 'product',
-    input: ['a', 'b'],
-    output: ['c'],
-    attribute: [flag('transA', form === 'tn'), flag('transB', form === 'nt')],
+let loaded: Promise<Runtime> | undefined;
+
+/** The runtime, when a product first needs it: threads that only name jobs do without. */
+function loadRuntime(): Promise<Runtime> {
+  loaded ??= Promise.all([import('onnxruntime-node'), import('./product-model.js')]).then(([runtime, model]) => {
+    // Failures come back as errors; the runtime's own log would add lines of another form.
+    runtime.env.logLevel = 'fatal';
+    return { ...model, InferenceSession: runtime.InferenceSession, Tensor: runtime.Tensor };
   });
-  const graph = { name: 'product', node: [node], input: [value('a'), value('b')], output: [value('c')] };
-  return encodeOnnxModel(
-    create(ModelProtoSchema, {
-      irVersion: IR_VERSION,
-      producerName: 'surprisal',
-      opsetImport: [
-        create(OperatorSetIdProtoSchema, { domain: '', version: OPSET }),
-        create(OperatorSetIdProtoSchema, { domain: 'com.microsoft', version: 1n }),
-      ],
-      graph: create(GraphProtoSchema, graph),
-    }),
-  );
+  return loaded;
 }
 
 /**
@@ -92,11 +55,11 @@ function productModel(form: ProductForm, dtype: 'F32' | 'F64'): Uint8Array {
 export function openProducts(settings: { readonly threads?: number } = {}): TiledProducts {
   const threads = kernelThreads(settings.threads);
   const sessions = new Map<string, Promise<InferenceSession>>();
-  const session = (form: ProductForm, dtype: 'F32' | 'F64', wanted: number): Promise<InferenceSession> => {
+  const session = (runtime: Runtime, form: ProductForm, dtype: 'F32' | 'F64', wanted: number) => {
     const key = `${form} ${dtype} ${wanted}`;
     let found = sessions.get(key);
     if (found === undefined) {
-      found = InferenceSession.create(productModel(form, dtype), {
+      found = runtime.InferenceSession.create(runtime.productModel(form, dtype), {
         executionProviders: ['cpu'],
         intraOpNumThreads: wanted,
         interOpNumThreads: 1,
@@ -127,7 +90,12 @@ export function openProducts(settings: { readonly threads?: number } = {}): Tile
       return result;
     }
     const wanted = equalBitThreads([{ columns: n, depth: k }], m, threads);
-    const runner = await session(form, single ? 'F32' : 'F64', wanted);
+    const runtime = await loadRuntime();
+    const tensorOf = (data: Floats, dims: readonly number[]): Tensor =>
+      data instanceof Float32Array
+        ? new runtime.Tensor('float32', data, dims)
+        : new runtime.Tensor('float64', data, dims);
+    const runner = await session(runtime, form, single ? 'F32' : 'F64', wanted);
     const feeds = {
       a: tensorOf(a.subarray(0, m * k), form === 'tn' ? [k, m] : [m, k]),
       b: tensorOf(b.subarray(0, n * k), form === 'nt' ? [n, k] : [k, n]),
@@ -150,10 +118,6 @@ export function openProducts(settings: { readonly threads?: number } = {}): Tile
       for (const found of open) await (await found).release();
     },
   };
-}
-
-function tensorOf(data: Floats, dims: readonly number[]): Tensor {
-  return data instanceof Float32Array ? new Tensor('float32', data, dims) : new Tensor('float64', data, dims);
 }
 
 /** Side of a square tile of a matrix of pairs: 4 MiB of f32, 8 MiB of f64. Fixed, so that no memory limit changes bits. */
