@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js';
+import { createRequire } from 'node:module';
+import type { ErrorObject, ValidateFunction } from 'ajv/dist/2020.js';
 import { InputError } from '../errors.js';
 import type { AtomicFile } from '../formats/atomic.js';
 import type { InputDigest } from '../formats/inputs.js';
@@ -68,6 +69,8 @@ function validatorOf(schema: string): ValidateFunction {
   const url = schemaPath(schema.replace(/^surprisal\//, ''));
   const envelope = schemaPath('envelope');
   if (!url || !envelope) throw new InputError(`no schema named "${schema}" in this version`);
+  // Loaded here, since most commands that fail, and many that succeed, write no report.
+  const { Ajv2020 } = createRequire(import.meta.url)('ajv/dist/2020.js') as typeof import('ajv/dist/2020.js');
   // The schemas are this package's own and are checked by its tests; code that runs once is not worth optimising.
   const ajv = new Ajv2020({ allowUnionTypes: true, code: { optimize: false }, validateSchema: false, meta: false });
   ajv.addSchema(JSON.parse(readFileSync(envelope, 'utf8')));
