@@ -42,6 +42,7 @@ import { prepareAsserts } from './edge-asserts.js';
 import { openOutputs } from './edge-outputs.js';
 import { parseInteger } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
+import { modelDigests } from './model-digests.js';
 import {
   type ModelSession,
   openModelSession,
@@ -368,9 +369,7 @@ async function dumpHeader(
 /** Digests of a model that is not run. */
 async function digestsOf(spec: string): Promise<InputDigest[]> {
   const { resolveModelPath } = await import('../src/formats/hub.js');
-  const { sha256Files } = await import('../src/formats/hash.js');
-  const files = await sha256Files(resolveModelPath(spec, process.env).path);
-  return files.map(({ name, bytes, sha256 }) => ({ path: `${spec}/${name}`, bytes, sha256 }));
+  return (await modelDigests(spec, resolveModelPath(spec, process.env).path)).digests;
 }
 
 async function* textOf(

@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { InputError } from '../src/errors.js';
-import { sha256Files } from '../src/formats/hash.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import { createInputLedger, expandSources, type InputDigest } from '../src/formats/inputs.js';
 import { type ModelFiles, openModelFiles } from '../src/models/model-files.js';
@@ -28,6 +27,7 @@ import { openOutputs } from './edge-outputs.js';
 import { parseChoice, parseInteger } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
 import { noticeSlowKernels } from './kernel-notice.js';
+import { modelDigests } from './model-digests.js';
 import {
   DEFAULT_CONTEXT,
   openModelSession,
@@ -311,12 +311,7 @@ async function run(options: Shared, own: CalibrateOptions): Promise<number> {
 }
 
 async function hashSubject({ path, spec }: Subject): Promise<{ digests: InputDigest[]; modelSha256: string }> {
-  const files = await sha256Files(path);
-  const digests = files.map(({ name, bytes, sha256 }) => ({
-    path: path.endsWith(name) ? spec : `${spec.replace(/\/$/, '')}/${name}`,
-    bytes,
-    sha256,
-  }));
+  const { digests, files } = await modelDigests(spec, path);
   return { digests, modelSha256: hashModelFiles(files) };
 }
 

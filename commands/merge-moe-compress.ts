@@ -1,7 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { InputError } from '../src/errors.js';
-import { sha256Files } from '../src/formats/hash.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import { createInputLedger, type InputDigest } from '../src/formats/inputs.js';
 import { parsePatterns } from '../src/formats/name-patterns.js';
@@ -31,6 +30,7 @@ import { defaultMaxMemoryBytes } from './edge-resources.js';
 import { parseChoice, parseIndices, parseInteger, parseMemory, parseNumber } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
 import { noticeSlowKernels } from './kernel-notice.js';
+import { modelDigests } from './model-digests.js';
 import { startRunTimings } from './run-timings.js';
 import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
 
@@ -217,14 +217,8 @@ async function hashInputs(
   path: string,
   own: OwnOptions,
 ): Promise<{ digests: InputDigest[]; modelSha256: string }> {
-  const files = await sha256Files(path);
-  const named = (folder: string, name: string): string => `${folder.replace(/\/$/, '')}/${name}`;
-  const digests = files.map(({ name, bytes, sha256 }) => ({ path: named(spec, name), bytes, sha256 }));
-  for (const folder of own.stats ?? []) {
-    for (const { name, bytes, sha256 } of await sha256Files(folder)) {
-      digests.push({ path: named(folder, name), bytes, sha256 });
-    }
-  }
+  const { digests, files } = await modelDigests(spec, path);
+  for (const folder of own.stats ?? []) digests.push(...(await modelDigests(folder, folder)).digests);
   const ledger = createInputLedger();
   for (const file of own.gradients ?? []) ledger.note(file);
   return { digests: [...digests, ...(await ledger.digests())], modelSha256: hashModelFiles(files) };

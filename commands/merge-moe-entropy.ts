@@ -5,7 +5,6 @@ import type { TokenisedDocument } from '../src/entropy/tokenised-document.js';
 import { runWindowJob } from '../src/entropy/window-batches.js';
 import type { ScoringWindow } from '../src/entropy/windows.js';
 import { InputError } from '../src/errors.js';
-import { sha256Files } from '../src/formats/hash.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import type { ModelDescription } from '../src/models/description.js';
 import { openModelFiles } from '../src/models/model-files.js';
@@ -47,6 +46,7 @@ import { tableFormatOf } from '../src/report/table-format.js';
 import type { ReportValue } from '../src/report/values.js';
 import { type AnalysisOptions, type AnalysisOutcome, type AnalysisView, runAnalysis } from './analysis-run.js';
 import { parseChoice, parseInteger } from './edge-values.js';
+import { modelDigests } from './model-digests.js';
 import {
   configureWindowView,
   runWindowView,
@@ -372,7 +372,8 @@ function runStatistics(options: AnalysisOptions, own: EntropyOptions, folders: r
       return {
         ...sharedOutcome(body),
         files: () => fileBytes(own, body, totals),
-        digests: async () => (await Promise.all(folders.map(digestsOf))).flat(),
+        digests: async () =>
+          (await Promise.all(folders.map((folder) => modelDigests(folder, folder)))).flatMap((own) => own.digests),
       };
     },
     async plan() {
@@ -385,11 +386,6 @@ function runStatistics(options: AnalysisOptions, own: EntropyOptions, folders: r
       ];
     },
   });
-}
-
-async function digestsOf(folder: string): Promise<{ path: string; bytes: number; sha256: string }[]> {
-  const files = await sha256Files(folder);
-  return files.map(({ name, bytes, sha256 }) => ({ path: `${folder.replace(/\/$/, '')}/${name}`, bytes, sha256 }));
 }
 
 const SCORES = ['softmax', 'sigmoid'] as const;

@@ -1,6 +1,5 @@
 import { dirname, resolve } from 'node:path';
 import { InputError } from '../src/errors.js';
-import { sha256Files } from '../src/formats/hash.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import { expandSources, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
 import { hashWindows } from '../src/models/calibration-windows.js';
@@ -30,6 +29,7 @@ import { type MoeStatistics, missingShards, readStatistics, type WatchedOutputs 
 import type { Progress } from '../src/report/progress.js';
 import { MOST_CALIBRATION_TOKENS, readCalibrationWindows } from './calibration-text.js';
 import { parseInteger } from './edge-values.js';
+import { modelDigests } from './model-digests.js';
 import { type ModelSession, openModelSession, type Precision, parsePrecision } from './model-session.js';
 import { runInThread } from './run-in-thread.js';
 import type { RunTimings } from './run-timings.js';
@@ -167,12 +167,7 @@ export async function hashSubject({
   path,
   spec,
 }: MergeSubject): Promise<{ digests: InputDigest[]; modelSha256: string }> {
-  const files = await sha256Files(path);
-  const digests = files.map(({ name, bytes, sha256 }) => ({
-    path: `${spec.replace(/\/$/, '')}/${name}`,
-    bytes,
-    sha256,
-  }));
+  const { digests, files } = await modelDigests(spec, path);
   return { digests, modelSha256: hashModelFiles(files) };
 }
 

@@ -1,5 +1,4 @@
 import { InputError } from '../src/errors.js';
-import { sha256Files } from '../src/formats/hash.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import type { InputDigest } from '../src/formats/inputs.js';
 import { type EngineHost, startEngine } from '../src/models/engine-host.js';
@@ -8,6 +7,7 @@ import { checkVocabulary, type Tokenizer } from '../src/tokenizers/tokenizer.js'
 import { closeBeforeExit } from './edge-run.js';
 import { parseChoice } from './edge-values.js';
 import { noticeSlowKernels } from './kernel-notice.js';
+import { modelDigests } from './model-digests.js';
 import type { SharedOptions } from './shared-options.js';
 
 export type Precision = 'f32' | 'f64';
@@ -78,14 +78,7 @@ export async function openModelSession(spec: string, options: ModelSessionOption
     host,
     ...(tokenizer && { tokenizer }),
     context,
-    async digests() {
-      const files = await sha256Files(location.path);
-      return files.map(({ name, bytes, sha256 }) => ({
-        path: name === '' ? spec : `${spec.replace(/\/$/, '')}/${name}`,
-        bytes,
-        sha256,
-      }));
-    },
+    digests: async () => (await modelDigests(spec, location.path)).digests,
     async close() {
       closed();
       await host.close();

@@ -2,7 +2,6 @@ import { existsSync, rmSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { InputError } from '../src/errors.js';
-import { sha256Files } from '../src/formats/hash.js';
 import { createInputLedger, expandSources, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
 import { type ModelFiles, openModelFiles } from '../src/models/model-files.js';
 import { dequantizeModel } from '../src/quantization/dequantize.js';
@@ -33,6 +32,7 @@ import { openOutputs } from './edge-outputs.js';
 import { parseChoice, parseInteger } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
 import { noticeSlowKernels } from './kernel-notice.js';
+import { modelDigests } from './model-digests.js';
 import { evaluateBesideOriginal } from './model-evaluation.js';
 import { PRECISION_OPTION, parsePrecision } from './model-session.js';
 import { type Calibration, type CalibrationRequest, prepareHessians } from './quantize-calibration.js';
@@ -110,8 +110,8 @@ async function run(options: QuantizeShared, own: QuantizeOptions): Promise<numbe
     });
     const context: RunContext = { options, own, subject, ledger, progress, timings, beside };
     timings.begin('hash the inputs');
-    const modelDigests = await digestsOf(subject.spec, subject.path);
-    const { body, calibration } = await quantize(context, modelDigests);
+    const { digests } = await modelDigests(subject.spec, subject.path);
+    const { body, calibration } = await quantize(context, digests);
     const evaluation = await evaluate(context, evaluated);
     progress.stop();
     timings.begin('summarise and write');
@@ -122,7 +122,7 @@ async function run(options: QuantizeShared, own: QuantizeOptions): Promise<numbe
         tool: { name: 'surprisal', version: toolVersion() },
         command: 'quantize-pvq',
         parameters: { ...parametersOf(subject, options, own), ...evaluationParameters(own) },
-        inputs: [...modelDigests, ...(await ledger.digests())],
+        inputs: [...digests, ...(await ledger.digests())],
       },
       reportObject(whole),
     );
@@ -164,15 +164,6 @@ function checkMemory({ selection, settings, calibrated }: Subject, { maxMemory }
     `--max-memory: quantising tensor "${widest.name}" with ${widest.columns} inputs takes at least ${mebibytes}MiB` +
       `${calibrated ? '; without --data it takes less' : ''}`,
   );
-}
-
-async function digestsOf(spec: string, path: string): Promise<InputDigest[]> {
-  const files = await sha256Files(path);
-  return files.map(({ name, bytes, sha256 }) => ({
-    path: name === '' ? spec : `${spec.replace(/\/$/, '')}/${name}`,
-    bytes,
-    sha256,
-  }));
 }
 
 /** What the steps of a run share. */
@@ -222,7 +213,7 @@ function sensitivityRequest(
 
 async function quantize(
   context: RunContext,
-  modelDigests: readonly InputDigest[],
+  digests: readonly InputDigest[],
 ): Promise<{ body: QuantizeBody; calibration: Calibration | undefined }> {
   const { options, own, subject, ledger, progress, timings, beside } = context;
   const source = await fusedSource(context);
@@ -273,7 +264,7 @@ async function quantize(
       tool: { name: 'surprisal', version: toolVersion() },
       command: 'quantize-pvq',
       parameters: parametersOf(subject, options, own),
-      inputs: [...modelDigests, ...(await ledger.digests())],
+      inputs: [...digests, ...(await ledger.digests())],
     },
     force: subject.format === 'pvq' ? options.force : true,
     resume: options.resume,

@@ -12,7 +12,6 @@ import { finishEmbedding, readSentenceModules, type SentenceModules } from '../s
 import { EMBED_TEXTS } from '../src/features/text-embedding.js';
 import { type Document, readDocuments } from '../src/formats/documents.js';
 import type { FeatureSource } from '../src/formats/feature-matrix.js';
-import { sha256Files } from '../src/formats/hash.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import type { InputDigest } from '../src/formats/inputs.js';
 import { type Labels, labelCount, labelsFrom, readLabels, takeLabels } from '../src/formats/labels.js';
@@ -30,6 +29,7 @@ import {
   labelKind,
   parseLayers,
 } from './feature-inputs.js';
+import { modelDigests } from './model-digests.js';
 import { openModelSession, parsePrecision } from './model-session.js';
 
 /** What every kind of model is given. */
@@ -234,12 +234,7 @@ async function byEncoder(
     (done) => context.progress.update(Number(done), 'tokens'),
   );
   const sets = await setsOf(request, embedded.layers, embedded.textOfRow, ids, texts.labelValues);
-  const digests = async (): Promise<InputDigest[]> =>
-    (await sha256Files(path)).map(({ name, bytes, sha256 }) => ({
-      path: name === '' ? model : `${model.replace(/\/$/, '')}/${name}`,
-      bytes,
-      sha256,
-    }));
+  const digests = async (): Promise<InputDigest[]> => (await modelDigests(model, path)).digests;
   return { sets, digests, tokens: embedded.tokens };
 }
 
