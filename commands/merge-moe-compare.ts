@@ -91,6 +91,12 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
       throw new InputError('--eval-data is missing: models are compared on unseen text');
     }
     const plan = planRows(subject, options, own);
+    if (
+      subject.gradients.length > 0 &&
+      !plan.some((row) => row.kind === 'experts' && row.settings.combine === 'fisher')
+    ) {
+      throw new InputError('--gradients: no row combines by them; add one such as m-smoe:combine=fisher');
+    }
     const table = outputs.table('--out', options.out, COMPARE_COLUMNS, options.format);
     const reportFile = outputs.file('--report', options.report);
     const plotFile = outputs.file('--plot', options.plot);

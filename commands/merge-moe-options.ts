@@ -183,12 +183,27 @@ export function parseMergeSettings(
     seed,
   };
   checkTogether(method, settings);
-  if (settings.align === 'none' && settings.combine !== 'zip') {
-    for (const setting of ['assignment', 'alignDown', 'balance'] as const) {
-      if (setting in given) throw new InputError(`${FLAGS[setting]} needs --align weights or activations`);
+  for (const setting of unread(settings)) {
+    if (setting in given) {
+      const how = `--combine ${settings.combine}, --align ${settings.align}`;
+      throw new InputError(`${FLAGS[setting] ?? setting} is not read with ${how}: leave it out`);
     }
   }
   return settings;
+}
+
+/** Settings of merges that these others leave without a use. */
+function unread({ combine, align, similarity }: MergeSettings): (keyof MergeSettings)[] {
+  const aligns = align !== 'none' && ['mean', 'joint-svd', 'fisher'].includes(combine);
+  const byWeights = aligns && align === 'weights';
+  const zipsWeights = combine === 'zip' && align !== 'activations';
+  return [
+    ...(aligns || similarity === 'activation-correlation.lsa' ? [] : (['assignment'] as const)),
+    ...(byWeights ? [] : (['balance'] as const)),
+    ...(byWeights || zipsWeights ? [] : (['alignDown'] as const)),
+    ...(combine === 'fisher' ? (['weights'] as const) : []),
+    ...(['joint-svd', 'fixed-dominant'].includes(combine) ? (['referenceEpsilon'] as const) : []),
+  ];
 }
 
 function variantOf(method: ExpertMethod, variant: string | undefined): Partial<MergeSettings> {

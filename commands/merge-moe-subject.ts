@@ -245,19 +245,20 @@ export async function calibrateSubject(
   const reserveBytes = Math.max(reserve, context.memoryBytes);
   const session = await openModelSession(subject.spec, { ...options, precision, reserveBytes });
   try {
-    const read = async (sources: readonly string[], tokens: number | undefined) => {
+    const read = async (sources: readonly string[], { tokens, most }: { tokens?: number; most?: number }) => {
       if (sources.length === 0) return undefined;
       const request = {
         ...{ spec: subject.spec, data: sources, options, text: own, ledger },
         ...(tokens !== undefined && { tokens }),
         ...(subject.length !== undefined && { length: subject.length }),
       };
-      const { windows, length } = await readCalibrationWindows(request, session);
+      const { windows: whole, length } = await readCalibrationWindows(request, session);
+      const windows = firstWindows(whole, most);
       const all = windows.reduce((sum, window) => sum + window.length, 0);
       return { windows, record: { tokens: all, window_tokens: length, text_sha256: hashWindows(windows) } };
     };
-    const text = await read(data, subject.tokens);
-    const unseen = await read(evalData, subject.evalTokens);
+    const text = await read(data, subject.tokens === undefined ? {} : { tokens: subject.tokens });
+    const unseen = await read(evalData, subject.evalTokens === undefined ? {} : { most: subject.evalTokens });
     if (need !== 'none' && statistics === undefined && text) {
       const { windows, record } = text;
       statistics = (
@@ -283,6 +284,18 @@ export async function calibrateSubject(
     await session.close();
     throw error;
   }
+}
+
+/** The first `most` tokens of windows, the last one cut; a shorter text is taken whole, as predictions take it. */
+function firstWindows(windows: readonly Int32Array[], most = Number.POSITIVE_INFINITY): Int32Array[] {
+  const kept: Int32Array[] = [];
+  let left = most;
+  for (const window of windows) {
+    if (left <= 0) break;
+    kept.push(window.length <= left ? window : window.slice(0, left));
+    left -= window.length;
+  }
+  return kept;
 }
 
 function readGiven({ stats, model, spec }: MergeSubject, modelSha256: string): MoeStatistics {
