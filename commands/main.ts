@@ -29,6 +29,11 @@ const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./merge-moe.js'),
   },
   {
+    name: 'steer',
+    summary: 'steering vectors, what they do to the entropy of actions, and samplers',
+    load: () => import('./steer.js'),
+  },
+  {
     name: 'merge-reports',
     summary: 'unite the partial reports and tables of a run with --shard',
     load: () => import('./merge-reports.js'),
