@@ -137,7 +137,7 @@ interface Placed {
   written: number;
 }
 
-function encodeHeader(options: GgufWriterOptions) {
+function encodeHeader(options: Pick<GgufWriterOptions, 'kv' | 'plan'>) {
   const { kv, plan } = options;
   const alignmentEntry = kv.get('general.alignment');
   const alignment = alignmentEntry === undefined ? DEFAULT_ALIGNMENT : Number(alignmentEntry.value);
@@ -173,6 +173,23 @@ function encodeHeader(options: GgufWriterOptions) {
   const dataStart = Math.ceil(sink.length / alignment) * alignment;
   push(sink, new Uint8Array(dataStart - sink.length));
   return { header: sink.bytes.subarray(0, sink.length), placed, dataStart, fileBytes: dataStart + offset };
+}
+
+/** Bytes of a whole file of small tensors in the host's (little-endian) order, laid out as {@link createGgufWriter} does. */
+export function encodeGguf(
+  kv: ReadonlyMap<string, GgufEntry>,
+  tensors: readonly (PlannedGgufTensor & { readonly data: ArrayBufferView })[],
+): Uint8Array {
+  const { header, placed, dataStart, fileBytes } = encodeHeader({ kv, plan: tensors });
+  const bytes = new Uint8Array(fileBytes);
+  bytes.set(header);
+  for (const { name, data } of tensors) {
+    const slot = placed.get(name);
+    if (slot?.byteLength !== data.byteLength)
+      throw new RangeError(`tensor ${quoted(name)}: ${data.byteLength} bytes do not fill ${slot?.byteLength}`);
+    bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), dataStart + slot.offset);
+  }
+  return bytes;
 }
 
 /**

@@ -25,6 +25,13 @@ export interface GgufStore extends TensorStore {
   readonly kv: ReadonlyMap<string, GgufValue>;
   /** The stored types, for those who write the pairs again. */
   readonly kvTypes: ReadonlyMap<string, GgufValueType>;
+  /** Further tensors of a name that is taken, where `repeatedNames` keeps them. */
+  readonly repeated: readonly TensorInfo[];
+}
+
+export interface GgufOptions {
+  /** What a name means that stands twice; default `refuse`, as llama.cpp's readers of models do. */
+  readonly repeatedNames?: 'refuse' | 'keep';
 }
 
 /** A string longer than this cannot be meant; V8 would refuse it at 2^29. */
@@ -352,7 +359,7 @@ function splitPaths(first: string, entries: ReadonlyMap<string, GgufEntry>): str
  * before anything is allocated.
  * @throws InputError for everything that is wrong with the files, also a tensor type that is not read.
  */
-export function openGguf(location: string): GgufStore {
+export function openGguf(location: string, options: GgufOptions = {}): GgufStore {
   const files = new Map<string, RangeFile>();
   const close = (): void => {
     for (const file of files.values()) file.close();
@@ -365,6 +372,7 @@ export function openGguf(location: string): GgufStore {
   try {
     const first = open(location);
     const tensors = new Map<string, TensorInfo>();
+    const repeated: TensorInfo[] = [];
     const paths = splitPaths(location, first.entries);
     paths.forEach((filePath, i) => {
       const header = i === 0 ? first : open(filePath);
@@ -372,9 +380,9 @@ export function openGguf(location: string): GgufStore {
         throw new InputError(`${filePath}: its split.no is not ${i}: another model's file, fetch it again`);
       for (const info of header.infos) {
         const other = tensors.get(info.name);
-        if (other !== undefined)
-          throw new InputError(`${filePath}: tensor ${quoted(info.name)} stands twice, first in ${other.file}`);
-        tensors.set(info.name, info);
+        if (other === undefined) tensors.set(info.name, info);
+        else if (options.repeatedNames === 'keep') repeated.push(info);
+        else throw new InputError(`${filePath}: tensor ${quoted(info.name)} stands twice, first in ${other.file}`);
       }
     });
     const declared = first.entries.get('split.tensors.count')?.value;
@@ -395,6 +403,7 @@ export function openGguf(location: string): GgufStore {
       kv,
       kvTypes,
       tensors,
+      repeated,
       metadata: Object.fromEntries(metadata),
       readInto(tensor, start, length, target): void {
         const file = files.get(tensor.file);
