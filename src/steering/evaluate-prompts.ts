@@ -1,9 +1,10 @@
 import type { SteeringPlan } from '../decoding/steering-plan.js';
+import { distinctN } from '../decoding/text-diversity.js';
 import type { SamplingPlan } from '../decoding/types.js';
 import type { LanguageModel } from '../models/language-model.js';
 import type { Tokenizer } from '../tokenizers/tokenizer.js';
-import { fullPassScorer } from './continuation-scorer.js';
-import { type ActionDistribution, exactActionEntropy, type ForcedChoice } from './forced-choice.js';
+import { type ContinuationScorer, openScorer } from './continuation-scorer.js';
+import { type ActionDistribution, choiceOf, type ForcedChoice, readChoice } from './forced-choice.js';
 import { type ActionSampling, type SampledActions, sampleActions } from './sampled-choice.js';
 
 /** One cell of a sweep: what is done to the model, and at which temperature it answers. */
@@ -22,10 +23,23 @@ export interface EvaluationRequest {
   readonly sampling?: Omit<ActionSampling, 'steering' | 'firstStream'>;
 }
 
+/** What a cell does to text, beside the choice; NaN where it was not measured. */
+export interface TextGuards {
+  /** Mean -ln p of the fixed thought's tokens in the cell, nats. */
+  readonly thoughtNats: number;
+  /** KL divergence of the first token of the reply, the cell from the model as it is, nats. */
+  readonly firstTokenKlNats: number;
+  /** Mean -ln p of the sampled replies' tokens under the model as it is, nats. */
+  readonly replyNats: number;
+  /** Different pairs of neighbouring tokens over all pairs, over the sampled replies. */
+  readonly distinct2: number;
+}
+
 /** What was measured of one prompt in one cell. */
 export interface PromptEvaluation {
   readonly exact?: ActionDistribution;
   readonly sampled?: SampledActions;
+  readonly guards: TextGuards;
 }
 
 /**
@@ -45,13 +59,11 @@ export async function evaluateCells(
   const results: PromptEvaluation[][] = cells.map(() => []);
   let done = 0;
   for (const [index, prompt] of request.prompts.entries()) {
-    const cache = request.choice && fullPassScorer(model, prompt);
+    const scorer = openScorer(model, prompt);
+    const plain = await scorer.score(request.choice ? [firstToken(request.choice)] : [prompt.subarray(0, 1)]);
     for (const [c, cell] of cells.entries()) {
       const steering = cell.steering && planOfPrompt(cell.steering, index);
-      const exact =
-        request.choice &&
-        cache &&
-        (await exactActionEntropy(cache, request.choice.thought, request.choice.actions, steering, cell.temperature));
+      const choice = request.choice && (await readChoice(scorer, request.choice, steering, cell.temperature));
       const sampled =
         request.sampling &&
         (await sampleActions(model, tokenizer, prompt, {
@@ -60,11 +72,45 @@ export async function evaluateCells(
           firstStream: index * request.sampling.samples,
           ...(steering && { steering }),
         }));
-      results[c].push({ ...(exact && { exact }), ...(sampled && { sampled }) });
+      results[c].push({
+        ...(choice && { exact: choiceOf(choice.logProbabilities) }),
+        ...(sampled && { sampled }),
+        guards: {
+          thoughtNats: choice?.thoughtNats ?? Number.NaN,
+          firstTokenKlNats: choice ? divergence(choice.first, plain.first) : Number.NaN,
+          replyNats: sampled ? await meanSurprisal(scorer, sampled.replies) : Number.NaN,
+          distinct2: sampled ? distinctN(sampled.replies, 2) : Number.NaN,
+        },
+      });
       progress(++done);
     }
   }
   return results;
+}
+
+/** The first token that a forced reply writes. */
+const firstToken = ({ thought, actions }: ForcedChoice): Int32Array =>
+  (thought.length > 0 ? thought : actions[0]).subarray(0, 1);
+
+/** KL(p || q) of two log-distributions, nats. */
+function divergence(p: Float64Array, q: Float64Array): number {
+  let sum = 0;
+  for (let i = 0; i < p.length; i++) {
+    if (p[i] > Number.NEGATIVE_INFINITY) sum += Math.exp(p[i]) * (p[i] - q[i]);
+  }
+  return Math.max(0, sum);
+}
+
+/** Mean -ln p over the tokens of replies, without steering. */
+async function meanSurprisal(scorer: ContinuationScorer, replies: readonly Int32Array[]): Promise<number> {
+  const { logs } = await scorer.score(replies);
+  let sum = 0;
+  let tokens = 0;
+  for (const own of logs) {
+    sum -= own.reduce((a, b) => a + b, 0);
+    tokens += own.length;
+  }
+  return sum / tokens;
 }
 
 /** {@link evaluateCells} for one cell. @returns one a prompt */

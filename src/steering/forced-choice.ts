@@ -3,6 +3,7 @@ import { InputError } from '../errors.js';
 import type { Tokenizer } from '../tokenizers/tokenizer.js';
 import { distributionEntropy } from './action-entropy.js';
 import { checkActions } from './action-pattern.js';
+import type { ContinuationScorer } from './continuation-scorer.js';
 
 /** What stands between a prompt and the choice, and the strings that are compared. Structured-cloneable. */
 export interface ForcedChoice {
@@ -22,16 +23,6 @@ export interface ActionDistribution {
   readonly entropyNats: number;
   /** Probability that the model, free to say anything after the thought, says one of the strings. */
   readonly mass: number;
-}
-
-/** What the choice is scored by: {@link PromptCache} of src/decoding. */
-export interface ContinuationScorer {
-  /** ln p of every token of each continuation, given the prompt and the tokens before it, at `temperature` (default 1). */
-  logProbabilities(
-    continuations: readonly Int32Array[],
-    steering?: SteeringPlan,
-    temperature?: number,
-  ): Promise<Float64Array[]>;
 }
 
 /**
@@ -65,31 +56,58 @@ export function encodeForcedChoice(tokenizer: Tokenizer, thought: string, action
   return { thought: before.slice(0, shared), actions: rest };
 }
 
+/** A forced choice, and what was seen on the way to it. */
+export interface ReadChoice extends ActionDistribution {
+  /** Mean -ln p of the thought's tokens, nats; NaN without a thought. */
+  readonly thoughtNats: number;
+  /** Log-softmax of the first token after the prompt [vocabulary]. */
+  readonly first: Float64Array;
+}
+
 /**
  * The exact choice between actions: softmax over the summed log-probabilities of each action's string after the prompt and
  * a fixed thought (specification of steering, section 1.5). Nothing is sampled.
- * @param cache the prompt, as it was read
- * @param thought tokens between prompt and action
- * @param actions tokens of each action, none the beginning of another
+ * @param scorer the prompt
+ * @param choice tokens between prompt and action, and of each action
  * @param steering acts as while a reply is generated: thought and action are read with it
- * @param temperature divides the logits of every token of the actions, as sampling would (default 1)
+ * @param temperature divides the logits of every token, as sampling would (default 1)
  */
-export async function exactActionEntropy(
-  cache: ContinuationScorer,
-  thought: Int32Array,
-  actions: readonly Int32Array[],
+export async function readChoice(
+  scorer: ContinuationScorer,
+  { thought, actions }: ForcedChoice,
   steering?: SteeringPlan,
   temperature = 1,
-): Promise<ActionDistribution> {
+): Promise<ReadChoice> {
   const continuations = actions.map((action) => {
     const tokens = new Int32Array(thought.length + action.length);
     tokens.set(thought);
     tokens.set(action, thought.length);
     return tokens;
   });
-  const logs = await cache.logProbabilities(continuations, steering, temperature);
-  const sums = Float64Array.from(logs, (own) => own.subarray(thought.length).reduce((sum, log) => sum + log, 0));
-  return choiceOf(sums);
+  const { logs, first } = await scorer.score(continuations, steering, temperature);
+  const sumOf = (values: Float64Array): number => values.reduce((sum, log) => sum + log, 0);
+  return {
+    ...choiceOf(Float64Array.from(logs, (own) => sumOf(own.subarray(thought.length)))),
+    thoughtNats: -sumOf(logs[0].subarray(0, thought.length)) / thought.length,
+    first,
+  };
+}
+
+/** {@link readChoice} of a prompt that is already open, without what was seen on the way. */
+export async function exactActionEntropy(
+  scorer: ContinuationScorer,
+  thought: Int32Array,
+  actions: readonly Int32Array[],
+  steering?: SteeringPlan,
+  temperature = 1,
+): Promise<ActionDistribution> {
+  const { logProbabilities, probabilities, entropyNats, mass } = await readChoice(
+    scorer,
+    { thought, actions },
+    steering,
+    temperature,
+  );
+  return { logProbabilities, probabilities, entropyNats, mass };
 }
 
 /** The distribution over actions whose strings have these summed log-probabilities, nats. */

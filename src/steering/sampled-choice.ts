@@ -1,6 +1,6 @@
+import { generate } from '../decoding/generation.js';
 import type { SteeringPlan } from '../decoding/steering-plan.js';
 import type { SamplingPlan } from '../decoding/types.js';
-import { generate } from '../models/generation.js';
 import type { LanguageModel } from '../models/language-model.js';
 import type { Tokenizer } from '../tokenizers/tokenizer.js';
 import { type CountEntropy, countEntropy } from './action-entropy.js';
@@ -34,6 +34,8 @@ export interface SampledActions extends CountEntropy {
   /** Mean entropy of the model's next-token distribution over the generated tokens, nats. */
   readonly tokenEntropyNats: number;
   readonly tokens: number;
+  /** Tokens of each completion. */
+  readonly replies: readonly Int32Array[];
 }
 
 /**
@@ -48,17 +50,20 @@ export async function sampleActions(
   sampling: ActionSampling,
 ): Promise<SampledActions> {
   const reader = createActionReader(sampling.pattern);
-  const temperature = sampling.plan.steps.find((step) => step.kind === 'temperature')?.temperature ?? 1;
-  const generated = await generate(model, {
-    prompts: Array.from({ length: sampling.samples }, () => prompt),
+  const { firstStream = 0, steering } = sampling;
+  const textOf = (tokens: ArrayLike<number>): string => tokenizer.decode(tokens, { skipSpecialTokens: true });
+  const [generated] = await generate(model, {
+    prompts: [prompt],
+    samples: sampling.samples,
     maxNewTokens: sampling.maxNewTokens,
     stopIds: sampling.stop ?? model.info.eosIds,
+    finished: (tokens) => reader.settled(textOf(tokens)),
+    plan: sampling.plan,
     seed: sampling.seed,
-    temperature: sampling.plan.greedy ? 0 : temperature,
-    topK: 0,
-    topP: 1,
+    keys: (_prompt, sample) => firstStream + sample,
+    ...(steering && { steering }),
   });
-  const completions = generated.map(({ tokens }) => tokenizer.decode(tokens, { skipSpecialTokens: true }));
+  const completions = generated.map(({ tokens }) => textOf(tokens));
   const actions = completions.map((completion) => reader.read(completion));
   const counts = sampling.pattern.actions.map((_, a) => actions.filter((action) => action === a).length);
   const entropies = generated.flatMap(({ entropyNats }) => [...entropyNats]);
@@ -71,5 +76,6 @@ export async function sampleActions(
     actions,
     tokenEntropyNats: entropies.reduce((sum, entropy) => sum + entropy, 0) / entropies.length,
     tokens: entropies.length,
+    replies: generated.map(({ tokens }) => tokens),
   };
 }
