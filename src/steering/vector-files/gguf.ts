@@ -138,3 +138,20 @@ function encodeControlVector(vectors: SteeringVectors, options: EncodeVectorOpti
   }));
   return { bytes: encodeGguf(kv, tensors), notes };
 }
+
+/**
+ * What llama.cpp's `llama_set_adapter_cvec` takes: rows [layers - 1, hidden] for blocks 1 to layers - 1, zero where there
+ * is no direction, each times `strength`.
+ */
+export function controlVectorBuffer(vectors: SteeringVectors, layers: number, strength: number): Float32Array {
+  const { hiddenSize, directions } = vectors;
+  const buffer = new Float32Array((layers - 1) * hiddenSize);
+  for (const [block, vector] of directions) {
+    if (block < 1 || block >= layers) continue;
+    buffer.set(
+      vector.map((value) => strength * value),
+      (block - 1) * hiddenSize,
+    );
+  }
+  return buffer;
+}
