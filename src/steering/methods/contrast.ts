@@ -68,7 +68,7 @@ export function pairDifferences({ data, pairs, width }: PairRows): Float64Array 
   return result;
 }
 
-/** The vector or its negative, by the sign rule; a draw of the majority is decided by the mean. */
+/** The vector or its negative, by the sign rule; where neither side has a majority, it stays. */
 export function orient(vector: Float64Array, rows: PairRows, rule: SignRule = 'majority'): Float64Array {
   const projected = projections(rows.data, rows.width, vector);
   let balance = 0;
@@ -78,8 +78,7 @@ export function orient(vector: Float64Array, rows: PairRows, rule: SignRule = 'm
     balance += Math.sign(difference);
     mean += difference;
   }
-  const side = rule === 'majority' && balance !== 0 ? balance : mean;
-  return side < 0 ? vector.map((value) => -value) : vector;
+  return (rule === 'majority' ? balance : mean) < 0 ? vector.map((value) => -value) : vector;
 }
 
 /** Sum of squares of all entries. */

@@ -1,14 +1,14 @@
 import { InputError } from '../../errors.js';
 import { multiply } from '../../kernels/gemm.js';
 import { leadingEigenvectors } from '../../linalg/leading-eigenvectors.js';
-import { meanRow, norm } from '../vector-measures.js';
+import { meanRow, norm, projections } from '../vector-measures.js';
 import { squaredSum } from './contrast.js';
 
 /** An eigenvector has about half as many correct digits as its eigenvalue has settled ones. */
 const EIGENVALUE_TOLERANCE = 1e-15;
 
 export interface PrincipalComponent {
-  /** Length 1; which of the two signs is not said. */
+  /** Length 1; the row with the largest projection in magnitude lies on its positive side (scikit-learn's older sign). */
   readonly vector: Float64Array;
   /** First squared singular value over the sum of all. */
   readonly explainedVarianceRatio: number;
@@ -21,6 +21,12 @@ export function centred(
   centre: Float64Array = meanRow(rows, width),
 ): Float64Array {
   return Float64Array.from(rows, (value, at) => value - centre[at % width]);
+}
+
+/** The vector or its negative, so that the largest projection in magnitude is positive. */
+function signed(vector: Float64Array, rows: Float64Array): Float64Array {
+  const largest = projections(rows, vector.length, vector).reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0);
+  return largest < 0 ? vector.map((value) => -value) : vector;
 }
 
 /**
@@ -44,7 +50,13 @@ export function firstComponent(rows: Float64Array, width: number, what: string, 
     const { values, vectors } = leadingEigenvectors(gram, n, 1, precise);
     const vector = multiply(vectors, scaled, new Float64Array(width), { m: 1, n: width, k: n }, own);
     const length = norm(vector);
-    return { vector: vector.map((value) => value / length), explainedVarianceRatio: ratio(values[0]) };
+    return {
+      vector: signed(
+        vector.map((value) => value / length),
+        scaled,
+      ),
+      explainedVarianceRatio: ratio(values[0]),
+    };
   }
   const moments = multiply(
     scaled,
@@ -54,5 +66,5 @@ export function firstComponent(rows: Float64Array, width: number, what: string, 
     { transposeA: true, ...own },
   );
   const { values, vectors } = leadingEigenvectors(moments, width, 1, precise);
-  return { vector: vectors.slice(0, width), explainedVarianceRatio: ratio(values[0]) };
+  return { vector: signed(vectors.slice(0, width), scaled), explainedVarianceRatio: ratio(values[0]) };
 }
