@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import { crossEntropyMethod } from '../../src/linalg/cross-entropy-method.js';
 import { applyProbe, fitLogisticProbe, fitRidge, fitStandardisation } from '../../src/linalg/linear-probe.js';
 import { nelderMead } from '../../src/linalg/nelder-mead.js';
 import { createRandom } from '../../src/random.js';
@@ -28,48 +27,6 @@ describe('Nelder-Mead', () => {
     const short = nelderMead(rosenbrock, [-1.2, 1], { maxEvaluations: 10 });
     expect(short.converged).toBe(false);
     expect(short.evaluations).toBeLessThanOrEqual(14);
-  });
-});
-
-describe('cross-entropy method', () => {
-  const score = (x: Float64Array): number => -((x[0] - 1) ** 2) - 3 * (x[1] + 2) ** 2;
-  const options = { mean: [0, 0], deviation: [3, 3] };
-
-  it('finds a maximum, the same for the same seed', () => {
-    const run = () => crossEntropyMethod(score, createRandom(4), options);
-    const found = run();
-    expect(found.converged).toBe(true);
-    expect(found.point[0]).toBeCloseTo(1, 4);
-    expect(found.point[1]).toBeCloseTo(-2, 4);
-    expect(run()).toEqual(found);
-    expect(found.rounds[0].elite).toBe(10);
-  });
-
-  it('stays inside its box', () => {
-    const found = crossEntropyMethod(score, createRandom(4), { ...options, low: [-5, -1], high: [0.5, 5] });
-    expect(found.point[0]).toBeLessThanOrEqual(0.5);
-    expect(found.point[0]).toBeCloseTo(0.5, 2);
-    expect(found.point[1]).toBeGreaterThanOrEqual(-1);
-  });
-
-  it('follows the update of its definition', () => {
-    // Samples 0..3 from fixed normals; elite of 2 with scores x: mean and population deviation, smoothed by 0.8.
-    const normals = [0, 1, 2, 3];
-    let next = 0;
-    const { rounds } = crossEntropyMethod(
-      (x) => x[0],
-      { normal: () => normals[next++] },
-      {
-        mean: [10],
-        deviation: [2],
-        samples: 4,
-        eliteShare: 0.5,
-        maxRounds: 1,
-      },
-    );
-    expect(rounds[0].mean[0]).toBeCloseTo(0.8 * 15 + 0.2 * 10, 12);
-    expect(rounds[0].deviation[0]).toBeCloseTo(0.8 * 1 + 0.2 * 2, 12);
-    expect(rounds[0].threshold).toBe(14);
   });
 });
 
