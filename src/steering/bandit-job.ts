@@ -1,3 +1,4 @@
+import { openPromptCache, type PromptCache } from '../decoding/prompt-cache.js';
 import type { SteeringPlan } from '../decoding/steering-plan.js';
 import type { SamplingPlan } from '../decoding/types.js';
 import { InputError } from '../errors.js';
@@ -6,7 +7,6 @@ import type { LanguageModel } from '../models/language-model.js';
 import { openModelTokenizer } from '../models/model-tokenizer.js';
 import type { Tokenizer } from '../tokenizers/tokenizer.js';
 import { banditLuck, checkBandit, drawIndex, type GaussianBandit } from './bandit.js';
-import { openScorer } from './continuation-scorer.js';
 import { type ActionDistribution, encodeForcedChoice, exactActionEntropy, type ForcedChoice } from './forced-choice.js';
 import {
   type AgentPrompt,
@@ -108,11 +108,13 @@ async function playRun(player: Player, run: number, onStep: () => void): Promise
   const luck = banditLuck(bandit, args.seed, run);
   const steps: BanditStep[] = [];
   const history: AgentStep[] = [];
+  let cache: PromptCache | undefined;
   for (let step = 0; step < bandit.horizon; step++) {
     const text = promptText(prompt, history, tokenizer);
     const tokens = encodePrompt(tokenizer, text);
     checkLength(player, tokens.length, run, step);
-    const exact = args.exact ? await exactChoice(player, tokens) : undefined;
+    if (args.exact) cache = await readOn(player, cache, tokens);
+    const exact = cache && (await readExactly(player, cache));
     const sampled = args.sampling && (await sampledChoice(player, args.sampling, tokens, run, step));
     const chosen = chooseAction(prompt, exact, sampled, luck.choice(step));
     const pull = chosen && { ...chosen, reward: luck.reward(step, chosen.action) };
@@ -132,10 +134,19 @@ async function playRun(player: Player, run: number, onStep: () => void): Promise
   return { run, steps };
 }
 
-function exactChoice({ model, args, choice }: Player, prompt: Int32Array): Promise<ActionDistribution> {
-  const scorer = openScorer(model, prompt);
-  return exactActionEntropy(scorer, choice.thought, choice.actions, args.steering, args.temperature);
+/** The prompt in a cache; where there is one already, only what is new is read. */
+async function readOn(
+  { model, args, choice }: Player,
+  cache: PromptCache | undefined,
+  prompt: Int32Array,
+): Promise<PromptCache> {
+  if (!cache) return openPromptCache(model, prompt, prompt.length + choice.thought.length, args.steering);
+  await cache.extend(prompt);
+  return cache;
 }
+
+const readExactly = ({ args, choice }: Player, cache: PromptCache): Promise<ActionDistribution> =>
+  exactActionEntropy(cache, choice.thought, choice.actions, args.steering, args.temperature);
 
 function sampledChoice(
   { model, tokenizer, args }: Player,

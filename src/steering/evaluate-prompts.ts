@@ -1,9 +1,10 @@
+import { openPromptCache, type PromptCache } from '../decoding/prompt-cache.js';
 import type { SteeringPlan } from '../decoding/steering-plan.js';
 import { distinctN } from '../decoding/text-diversity.js';
 import type { SamplingPlan } from '../decoding/types.js';
 import type { LanguageModel } from '../models/language-model.js';
 import type { Tokenizer } from '../tokenizers/tokenizer.js';
-import { type ContinuationScorer, openScorer } from './continuation-scorer.js';
+import { scoreContinuations } from './continuation-scores.js';
 import { type ActionDistribution, choiceOf, type ForcedChoice, readChoice } from './forced-choice.js';
 import { type ActionSampling, type SampledActions, sampleActions } from './sampled-choice.js';
 
@@ -59,26 +60,27 @@ export async function evaluateCells(
   const results: PromptEvaluation[][] = cells.map(() => []);
   let done = 0;
   for (const [index, prompt] of request.prompts.entries()) {
-    const scorer = openScorer(model, prompt);
-    const plain = await scorer.score(request.choice ? [firstToken(request.choice)] : [prompt.subarray(0, 1)]);
+    const positions = cells.find(({ steering }) => steering)?.steering?.positions;
+    const cache = await openPromptCache(model, prompt, prompt.length + replyLength(request), positions, index);
+    const { first } = await scoreContinuations(cache, []);
     for (const [c, cell] of cells.entries()) {
-      const steering = cell.steering && planOfPrompt(cell.steering, index);
-      const choice = request.choice && (await readChoice(scorer, request.choice, steering, cell.temperature));
+      const { steering, temperature } = cell;
+      const choice = request.choice && (await readChoice(cache, request.choice, steering, temperature));
       const sampled =
         request.sampling &&
         (await sampleActions(model, tokenizer, prompt, {
           ...request.sampling,
-          plan: withTemperature(request.sampling.plan, cell.temperature),
+          plan: withTemperature(request.sampling.plan, temperature),
           firstStream: index * request.sampling.samples,
-          ...(steering && { steering }),
+          ...(steering && { steering: planOfPrompt(steering, index) }),
         }));
       results[c].push({
         ...(choice && { exact: choiceOf(choice.logProbabilities) }),
         ...(sampled && { sampled }),
         guards: {
           thoughtNats: choice?.thoughtNats ?? Number.NaN,
-          firstTokenKlNats: choice ? divergence(choice.first, plain.first) : Number.NaN,
-          replyNats: sampled ? await meanSurprisal(scorer, sampled.replies) : Number.NaN,
+          firstTokenKlNats: choice ? divergence(choice.first, first) : Number.NaN,
+          replyNats: sampled ? await meanSurprisal(cache, sampled.replies) : Number.NaN,
           distinct2: sampled ? distinctN(sampled.replies, 2) : Number.NaN,
         },
       });
@@ -88,9 +90,11 @@ export async function evaluateCells(
   return results;
 }
 
-/** The first token that a forced reply writes. */
-const firstToken = ({ thought, actions }: ForcedChoice): Int32Array =>
-  (thought.length > 0 ? thought : actions[0]).subarray(0, 1);
+/** Tokens that stand after a prompt at most. */
+function replyLength({ choice, sampling }: EvaluationRequest): number {
+  const forced = choice ? choice.thought.length + Math.max(...choice.actions.map(({ length }) => length)) : 0;
+  return Math.max(forced, sampling?.maxNewTokens ?? 0);
+}
 
 /** KL(p || q) of two log-distributions, nats. */
 function divergence(p: Float64Array, q: Float64Array): number {
@@ -102,8 +106,8 @@ function divergence(p: Float64Array, q: Float64Array): number {
 }
 
 /** Mean -ln p over the tokens of replies, without steering. */
-async function meanSurprisal(scorer: ContinuationScorer, replies: readonly Int32Array[]): Promise<number> {
-  const { logs } = await scorer.score(replies);
+async function meanSurprisal(cache: PromptCache, replies: readonly Int32Array[]): Promise<number> {
+  const logs = await cache.logProbabilities(replies);
   let sum = 0;
   let tokens = 0;
   for (const own of logs) {

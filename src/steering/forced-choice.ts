@@ -1,9 +1,10 @@
+import type { PromptCache } from '../decoding/prompt-cache.js';
 import type { SteeringPlan } from '../decoding/steering-plan.js';
 import { InputError } from '../errors.js';
 import type { Tokenizer } from '../tokenizers/tokenizer.js';
 import { distributionEntropy } from './action-entropy.js';
 import { checkActions } from './action-pattern.js';
-import type { ContinuationScorer } from './continuation-scorer.js';
+import { scoreContinuations } from './continuation-scores.js';
 
 /** What stands between a prompt and the choice, and the strings that are compared. Structured-cloneable. */
 export interface ForcedChoice {
@@ -67,13 +68,13 @@ export interface ReadChoice extends ActionDistribution {
 /**
  * The exact choice between actions: softmax over the summed log-probabilities of each action's string after the prompt and
  * a fixed thought (specification of steering, section 1.5). Nothing is sampled.
- * @param scorer the prompt
+ * @param cache the prompt
  * @param choice tokens between prompt and action, and of each action
  * @param steering acts as while a reply is generated: thought and action are read with it
  * @param temperature divides the logits of every token, as sampling would (default 1)
  */
 export async function readChoice(
-  scorer: ContinuationScorer,
+  cache: PromptCache,
   { thought, actions }: ForcedChoice,
   steering?: SteeringPlan,
   temperature = 1,
@@ -84,7 +85,7 @@ export async function readChoice(
     tokens.set(action, thought.length);
     return tokens;
   });
-  const { logs, first } = await scorer.score(continuations, steering, temperature);
+  const { logs, first } = await scoreContinuations(cache, continuations, steering, temperature);
   const sumOf = (values: Float64Array): number => values.reduce((sum, log) => sum + log, 0);
   return {
     ...choiceOf(Float64Array.from(logs, (own) => sumOf(own.subarray(thought.length)))),
@@ -95,14 +96,14 @@ export async function readChoice(
 
 /** {@link readChoice} of a prompt that is already open, without what was seen on the way. */
 export async function exactActionEntropy(
-  scorer: ContinuationScorer,
+  cache: PromptCache,
   thought: Int32Array,
   actions: readonly Int32Array[],
   steering?: SteeringPlan,
   temperature = 1,
 ): Promise<ActionDistribution> {
   const { logProbabilities, probabilities, entropyNats, mass } = await readChoice(
-    scorer,
+    cache,
     { thought, actions },
     steering,
     temperature,
