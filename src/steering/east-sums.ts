@@ -84,97 +84,138 @@ export type Centring = 'run' | 'global' | 'none';
 
 export const CENTRINGS: readonly Centring[] = ['run', 'global', 'none'];
 
-export interface EastVector {
-  /** u `[width]`: not normalised. */
-  readonly vector: Float64Array;
-  /** Z: sum of all entropies, nats. */
-  readonly totalEntropyNats: number;
-  readonly runs: number;
-  readonly steps: number;
+/** What is kept of all runs of a layer, whatever their number: vectors `[width]` about the first activation of all. */
+export interface EastSums {
+  runs: number;
+  steps: number;
+  /** Z, nats. */
+  entropy: number;
+  lowest: number;
+  highest: number;
+  /** Whether entropies change within some run. */
+  changing: boolean;
+  /** Steps of the longest run. */
+  longest: number;
+  readonly origin: Float64Array;
+  /** `sum_k sum_t h (z - zbar^k)` */
+  readonly numerator: Float64Array;
+  /** `sum (z - origin)` */
+  readonly activation: Float64Array;
+  /** `sum h (z - origin)` */
+  readonly weighted: Float64Array;
 }
 
-/** `sum_t h_t (z_t - c)` of one run `[width]`, c the mean of the run, the mean that is given, or zero. */
-export function runNumerator(sums: RunSums, centring: Centring, globalMean?: Float64Array): Float64Array {
-  const { steps, entropy, origin, activation, weighted } = sums;
-  if (steps === 0) return new Float64Array(origin.length);
-  return weighted.map((value, i) => {
-    if (centring === 'run') return value - (entropy * activation[i]) / steps;
-    return value + entropy * (origin[i] - (globalMean?.[i] ?? 0));
-  });
-}
-
-/** Mean activation of all steps `[width]`. */
-export function meanActivation(runs: readonly RunSums[]): Float64Array {
-  const steps = runs.reduce((sum, run) => sum + run.steps, 0);
-  const mean = new Float64Array(runs[0]?.origin.length ?? 0);
-  for (const { origin, activation, steps: own } of runs) {
-    for (let i = 0; i < mean.length; i++) mean[i] += (activation[i] + own * origin[i]) / steps;
-  }
-  return mean;
+export function createEastSums(width: number): EastSums {
+  return {
+    runs: 0,
+    steps: 0,
+    entropy: 0,
+    lowest: Number.POSITIVE_INFINITY,
+    highest: Number.NEGATIVE_INFINITY,
+    changing: false,
+    longest: 0,
+    origin: new Float64Array(width),
+    numerator: new Float64Array(width),
+    activation: new Float64Array(width),
+    weighted: new Float64Array(width),
+  };
 }
 
 /** Entropies closer than this are one entropy: what is left of their differences is rounding. */
 const EQUAL_ENTROPIES = 1e-12;
 
+/** `sum_t h_t (z_t - zbar)` of one run `[width]`, from its four sums; zero for a run of one step. */
+export function runNumerator({ steps, entropy, activation, weighted }: RunSums): Float64Array {
+  return weighted.map((value, i) => (steps === 0 ? 0 : value - (entropy * activation[i]) / steps));
+}
+
+/** Adds a complete run. */
+export function addRun(sums: EastSums, run: RunSums): void {
+  if (run.steps === 0) return;
+  if (sums.runs === 0) sums.origin.set(run.origin);
+  const numerator = runNumerator(run);
+  for (let i = 0; i < numerator.length; i++) {
+    const apart = run.origin[i] - sums.origin[i];
+    sums.numerator[i] += numerator[i];
+    sums.activation[i] += run.activation[i] + run.steps * apart;
+    sums.weighted[i] += run.weighted[i] + run.entropy * apart;
+  }
+  sums.runs++;
+  sums.steps += run.steps;
+  sums.entropy += run.entropy;
+  sums.lowest = Math.min(sums.lowest, run.lowest);
+  sums.highest = Math.max(sums.highest, run.highest);
+  sums.changing ||= run.highest - run.lowest > EQUAL_ENTROPIES;
+  sums.longest = Math.max(sums.longest, run.steps);
+}
+
 /**
  * Refuses a log from which no direction follows.
  * @throws InputError where no step is left, no action was ever in doubt, no run has two steps, or entropies do not change
  */
-export function checkEntropies(runs: readonly RunSums[], centring: Centring): void {
-  const counted = runs.filter(({ steps }) => steps > 0);
-  if (counted.length === 0) throw new InputError('no logged step has a parsed action: there is nothing to learn from');
-  if (counted.every(({ entropy }) => entropy === 0)) {
+export function checkEntropies(
+  sums: Omit<EastSums, 'origin' | 'numerator' | 'activation' | 'weighted'>,
+  centring: Centring,
+): void {
+  if (sums.steps === 0) throw new InputError('no logged step has a parsed action: there is nothing to learn from');
+  if (sums.entropy === 0) {
     throw new InputError(
-      'every logged step chose one action: no entropy to weight; collect with more completions, a harder bandit, or a higher temperature',
+      'every logged step chose one action: no entropy to weight; collect with more completions, a harder bandit, or a ' +
+        'higher temperature',
     );
   }
   if (centring === 'none') return;
-  if (centring === 'run' && counted.every(({ steps }) => steps === 1)) {
+  if (centring === 'run' && sums.longest === 1) {
     throw new InputError(
-      `each of the ${counted.length} runs has one step, so activations minus the mean of their run are zero and there is no direction; log runs of several steps, or leave the run column out to take all steps as one run`,
+      `each of the ${sums.runs} runs has one step, so activations minus the mean of their run are zero and there is no ` +
+        'direction; log runs of several steps, or give rows without a run, which are taken as one run',
     );
   }
-  const constant = ({ lowest, highest }: RunSums): boolean => highest - lowest <= EQUAL_ENTROPIES;
-  const lowest = Math.min(...counted.map((run) => run.lowest));
-  const highest = Math.max(...counted.map((run) => run.highest));
-  if (centring === 'run' ? counted.every(constant) : highest - lowest <= EQUAL_ENTROPIES) {
+  if (centring === 'run' ? !sums.changing : sums.highest - sums.lowest <= EQUAL_ENTROPIES) {
+    const which = sums.highest - sums.lowest > EQUAL_ENTROPIES ? 'all prompts of a run have' : 'all prompts have';
     throw new InputError(
-      `all prompts${centring === 'run' && highest > lowest ? ' of a run' : ''} have the same entropy (${lowest} nats in the first place): nothing of the activations goes with it, so there is no direction`,
+      `${which} the same entropy (${sums.lowest} nats where it is lowest): nothing of the activations goes with it, so ` +
+        'there is no direction; log prompts of unequal difficulty',
     );
   }
 }
 
 /**
- * The entropic direction `u = (1/Z) sum_k sum_t h_t^k (z_t^k - zbar^k)`, `Z = sum h`, from the sums of runs; runs are
- * added in their order. Source: Rahn, D'Oro & Bellemare 2024, equation 1.
+ * The entropic direction `u = (1/Z) sum_k sum_t h_t^k (z_t^k - zbar^k)`, `Z = sum h`, `[width]`, not normalised.
+ * Source: Rahn, D'Oro & Bellemare 2024, equation 1.
  * @param centring `run` as in the paper; the others for comparison
- * @throws InputError as `checkEntropies`
+ * @throws InputError as `checkEntropies`, and where all activations of each run are equal
  */
-export function eastVector(runs: readonly RunSums[], centring: Centring = 'run'): EastVector {
-  checkEntropies(runs, centring);
-  const mean = centring === 'global' ? meanActivation(runs) : undefined;
-  const vector = new Float64Array(runs[0].origin.length);
-  let totalEntropyNats = 0;
-  let steps = 0;
-  for (const run of runs) {
-    const numerator = runNumerator(run, centring, mean);
-    for (let i = 0; i < vector.length; i++) vector[i] += numerator[i];
-    totalEntropyNats += run.entropy;
-    steps += run.steps;
-  }
-  for (let i = 0; i < vector.length; i++) vector[i] /= totalEntropyNats;
+export function eastDirection(sums: EastSums, centring: Centring = 'run'): Float64Array {
+  checkEntropies(sums, centring);
+  const { numerator, weighted, activation, origin, entropy, steps } = sums;
+  const vector = numerator.map((value, i) => {
+    if (centring === 'run') return value / entropy;
+    if (centring === 'global') return weighted[i] / entropy - activation[i] / steps;
+    return weighted[i] / entropy + origin[i];
+  });
   if (norm(vector) === 0) {
     throw new InputError(
-      'the activations of each run are all equal at this layer: there is no direction; look at the prompts',
+      'the activations that are weighed are all equal at this layer, so there is no direction; look at the prompts',
     );
   }
-  return { vector, totalEntropyNats, runs: runs.filter((run) => run.steps > 0).length, steps };
+  return vector;
 }
 
-/** The vector without run `left`, from the sums of all; undefined where nothing is left to learn from. */
-export function eastVectorWithout(runs: readonly RunSums[], left: number, whole: EastVector): Float64Array | undefined {
-  const own = runNumerator(runs[left], 'run');
-  const rest = whole.totalEntropyNats - runs[left].entropy;
-  if (!(rest > 0)) return undefined;
-  return whole.vector.map((value, i) => (value * whole.totalEntropyNats - own[i]) / rest);
+/** The vector of all runs but one; undefined where the others have no entropy. */
+export function eastDirectionWithout(sums: EastSums, run: RunSums): Float64Array | undefined {
+  const rest = sums.entropy - run.entropy;
+  if (!(rest > EQUAL_ENTROPIES)) return undefined;
+  const own = runNumerator(run);
+  return sums.numerator.map((value, i) => (value - own[i]) / rest);
+}
+
+/** {@link eastDirection} of runs that are held. */
+export function eastVector(
+  runs: readonly RunSums[],
+  centring: Centring = 'run',
+): { vector: Float64Array; totalEntropyNats: number } {
+  const sums = createEastSums(runs[0]?.origin.length ?? 0);
+  for (const run of runs) addRun(sums, run);
+  return { vector: eastDirection(sums, centring), totalEntropyNats: sums.entropy };
 }
