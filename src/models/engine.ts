@@ -1,17 +1,11 @@
 import { InputError } from '../errors.js';
 import { finalizeRows, type RowStatistics } from '../kernels/row-statistics.js';
 import type { ActivationQuantization } from './activation-quantization.js';
+import { type DecodingState, emptyState } from './decoding-state.js';
 import type { ModelDescription } from './description.js';
 import { createHeadRunner, type HeadRunner, type LogitsPart, type StatisticsRequest } from './head-runner.js';
 import { EXPERT_TAPS, type LayerTap } from './layer-parts.js';
-import {
-  createLayerRunner,
-  type Floats,
-  type Intervention,
-  type LayerCache,
-  type TapEvent,
-  type WindowGroup,
-} from './layer-runner.js';
+import { createLayerRunner, type Floats, type Intervention, type TapEvent, type WindowGroup } from './layer-runner.js';
 import { HEAD_ROWS, type MemoryPlan, planMemory } from './memory-plan.js';
 import type { ModelFiles } from './model-files.js';
 import { createSessionPool, type Device } from './sessions.js';
@@ -68,12 +62,7 @@ export interface ForwardRequest {
   readonly adjustWeights?: (layer: number, role: string, data: Floats) => Floats;
 }
 
-/** Keys and values of all layers for a batch of sequences of equal length. */
-export interface DecodingState {
-  readonly caches: LayerCache[];
-  readonly capacity: number;
-  length: number;
-}
+export type { DecodingState } from './decoding-state.js';
 
 /** The model, ready to run in the calling thread. Everything heavy is behind these few functions. */
 export interface Engine {
@@ -268,7 +257,7 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
         });
         await request.onResidual?.(layer + 1, groups);
       }
-      if (request.past) request.past.length += groups[0]?.length ?? 0;
+      if (request.past && to === model.layers.length) request.past.length += groups[0]?.length ?? 0;
       return groups;
     },
 
@@ -283,11 +272,7 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
     visitLogits: (sets, visit) => head.visitLogits(sets, visit),
 
     startDecoding(capacity) {
-      return {
-        caches: model.layers.map(() => ({ keys: make(0), values: make(0) })),
-        capacity,
-        length: 0,
-      };
+      return emptyState(model, precision, capacity);
     },
 
     close: () => sessions.close(),

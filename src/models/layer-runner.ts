@@ -253,6 +253,21 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
     group.stream.set(stream.subarray(0, model.hiddenSize));
   };
 
+  /** GroupQueryAttention takes several queries after a past for a batch of one alone: each window runs for itself. */
+  const runApart = async (request: LayerRunRequest, group: WindowGroup): Promise<void> => {
+    const { kvHeads, headDim } = model.layers[request.layer].attention;
+    const cells = kvHeads * group.capacity * headDim;
+    const size = group.length * model.hiddenSize;
+    const cache = group.caches?.[request.layer];
+    for (const [b, window] of group.windows.entries()) {
+      const stream = group.stream.subarray(b * size, (b + 1) * size);
+      const part = (data: Floats): Floats => data.subarray(b * cells, (b + 1) * cells);
+      const caches: LayerCache[] = [];
+      if (cache) caches[request.layer] = { keys: part(cache.keys), values: part(cache.values) };
+      await runner.run({ ...request, groups: [{ ...group, windows: [window], stream, caches }] });
+    }
+  };
+
   const runner: LayerRunner = {
     async run(request) {
       const layer = model.layers[request.layer];
@@ -269,6 +284,10 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
         const batch = group.windows.length;
         if (batch * group.length === 1 && !group.caches) {
           await runTwin(request, group);
+          continue;
+        }
+        if (!plain && group.caches && batch > 1 && group.length > 1 && group.start > 0) {
+          await runApart(request, group);
           continue;
         }
         const { headDim, kvHeads } = attention;
