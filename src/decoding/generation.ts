@@ -301,8 +301,11 @@ export function checkSteering(engine: Engine, { terms, condition }: SteeringPlan
       throw new InputError(`a vector for layer ${layer} has numbers that are not finite`);
     }
   };
-  for (const { layer, vector, scale } of terms) {
+  for (const { layer, operator, vector, scale } of terms) {
     check(layer, vector, -1);
+    if (operator !== 'add' && vector.every((x: number) => x === 0)) {
+      throw new InputError(`the vector for layer ${layer} is zero: ${operator} needs a direction`);
+    }
     if (!Number.isFinite(scale))
       throw new InputError(`the strength at layer ${layer} is ${scale}; expected a finite number`);
   }
