@@ -1,7 +1,18 @@
 import type { Command } from 'commander';
 import { type Action, declareActions } from './actions.js';
 
-const ACTIONS: readonly Action[] = [];
+const ACTIONS: readonly Action[] = [
+  {
+    name: 'run',
+    summary: 'generate with steering vectors (default)',
+    load: () => import('./steer-run.js'),
+  },
+  {
+    name: 'sweep',
+    summary: 'strength by layer against the entropy of actions, with controls and guards',
+    load: () => import('./steer-sweep.js'),
+  },
+];
 
 /** Declares `surprisal steer` and what it does. */
 export function configure(command: Command, argv: readonly string[]): Promise<void> {

@@ -1,0 +1,80 @@
+import type { Command } from 'commander';
+import { parseSamplingPlan } from '../src/decoding/sampler-text.js';
+import { InputError } from '../src/errors.js';
+import { checkActions, createActionReader, patternOfActions } from '../src/steering/action-pattern.js';
+import { encodeForcedChoice, type ForcedChoice } from '../src/steering/forced-choice.js';
+import type { ActionSampling } from '../src/steering/sampled-choice.js';
+import type { Tokenizer } from '../src/tokenizers/tokenizer.js';
+import { parseInteger } from './edge-values.js';
+
+/** Own options of a command that measures the entropy of an action. */
+export interface ActionOptions {
+  actions?: string[];
+  thought?: string;
+  actionPattern?: string;
+  samples?: string;
+  sampler?: string;
+  maxNewTokens?: string;
+}
+
+/** Tokens of a sampled reply when `--max-new-tokens` is not given. */
+const DEFAULT_NEW_TOKENS = 100;
+
+/** Declares the options of {@link encodeActions} and {@link readSampling}. */
+export function addActionOptions(command: Command): Command {
+  return command
+    .option('--actions <texts...>', 'the actions as the model writes them after the thought, such as " Button 1."')
+    .option('--thought <text>', 'fixed text between prompt and action for the exact entropy; \\n is a new line')
+    .option('--samples <n>', 'replies of a prompt that are sampled and parsed (default 0: exact entropy alone)')
+    .option('--action-pattern <regex>', 'how a sampled reply is read: one group, the action (default: the first named)')
+    .option(
+      '--sampler <steps>',
+      'how replies are sampled, such as temperature=0.8,top-p=0.9 (default: as the model says)',
+    )
+    .option('--max-new-tokens <n>', `tokens of a sampled reply at most (default ${DEFAULT_NEW_TOKENS})`);
+}
+
+/** `\n` and `\t` of a shell's argument. */
+const unescaped = (text: string): string => text.replace(/\\n/g, '\n').replace(/\\t/g, '\t');
+
+/** The actions' texts. Throws InputError for fewer than two. */
+export function actionTexts(own: ActionOptions): string[] {
+  const actions = (own.actions ?? []).map(unescaped);
+  checkActions(actions);
+  return actions;
+}
+
+/** Names of the actions as replies are read: without the punctuation that ends them. */
+const nameOf = (text: string): string => text.trim().replace(/[.:;,!]+$/, '');
+
+/** The exact choice: thought and actions as tokens. */
+export function encodeActions(own: ActionOptions, tokenizer: Tokenizer): ForcedChoice {
+  return encodeForcedChoice(tokenizer, unescaped(own.thought ?? ''), actionTexts(own));
+}
+
+/** How replies are sampled; undefined when none are. */
+export function readSampling(
+  own: ActionOptions,
+  seed: number,
+): Omit<ActionSampling, 'steering' | 'firstStream'> | undefined {
+  const samples = own.samples === undefined ? 0 : parseInteger('--samples', own.samples);
+  if (samples === 0) {
+    const stray = (['actionPattern', 'sampler', 'maxNewTokens'] as const).find((name) => own[name] !== undefined);
+    if (stray) {
+      const flag = `--${stray.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+      throw new InputError(`${flag} has no meaning without --samples`);
+    }
+    return undefined;
+  }
+  const actions = actionTexts(own).map(nameOf);
+  const pattern = { source: own.actionPattern ?? patternOfActions(actions, ''), actions };
+  createActionReader(pattern);
+  return {
+    samples,
+    pattern,
+    plan: parseSamplingPlan(own.sampler ?? ''),
+    maxNewTokens:
+      own.maxNewTokens === undefined ? DEFAULT_NEW_TOKENS : parseInteger('--max-new-tokens', own.maxNewTokens, 1),
+    seed,
+  };
+}
