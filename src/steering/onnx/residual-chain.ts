@@ -9,7 +9,7 @@ export interface ResidualSum {
   /** Input of the node that carries the branch (attention, MLP or experts); the stream enters by the other one. */
   readonly operandIndex: number;
   readonly branch: string;
-  /** The sum; null where it exists only inside the fused norm, so that output 3 has to be appended. */
+  /** The residual after the sum; null where it exists only inside the fused norm, so that output 3 has to be appended. */
   readonly output: string | null;
   readonly mixesPositions: boolean;
 }
@@ -45,6 +45,8 @@ const LOOKUPS: Readonly<Record<string, { readonly ids: number; readonly table: n
 /** What leaves values, or their meaning, as they are. */
 const TRANSPARENT = new Set(['Cast', 'Identity', 'Dropout', 'QuantizeLinear', 'DequantizeLinear']);
 const RESHAPING = new Set(['Cast', 'Identity', 'Reshape', 'Unsqueeze', 'Squeeze', 'Flatten']);
+/** What attention weights pass on their way from the softmax to the values. */
+const KEEPS_WEIGHTS = new Set([...TRANSPARENT, ...RESHAPING, 'Mul', 'Transpose', 'Where']);
 const ATTENTION = new Set([
   'Attention',
   'DecoderMaskedMultiHeadAttention',
@@ -156,16 +158,16 @@ function walkFrom(graph: OnnxGraph, lookup: string): Walk {
     embedding = next;
     step = nextSum(graph, embedding, graph.dependents(embedding));
   }
-  embedding = afterSoleCasts(graph, embedding);
+  embedding = afterTypeCast(graph, embedding);
   const sums: ResidualSum[] = [];
   // What computes from the stream before the last sum, and what from the stream after it.
   let before: ReadonlySet<string> | undefined;
   let after = graph.dependents(embedding);
   let end = embedding;
   while (step.sum) {
-    if (step.joinsLast) sums.pop();
-    else before = after;
-    sums.push(step.sum);
+    const joined = step.joinsLast ? sums.pop() : undefined;
+    if (!joined) before = after;
+    sums.push({ ...step.sum, mixesPositions: step.sum.mixesPositions || joined?.mixesPositions === true });
     if (step.sum.output === null) break;
     end = step.sum.output;
     after = graph.dependents(...sumResults(step.sum.node));
@@ -174,13 +176,23 @@ function walkFrom(graph: OnnxGraph, lookup: string): Walk {
   return { embedding, sums, end, rivals: step.rivals };
 }
 
-/** A cast that is the only reader of the embeddings belongs to them: the stream has its type. */
-function afterSoleCasts(graph: OnnxGraph, tensor: string): string {
-  for (let at = tensor; ; ) {
-    const readers = graph.uses(at).filter(({ node }) => node.opType !== 'Shape');
-    if (readers.length !== 1 || readers[0].node.opType !== 'Cast') return at;
-    at = readers[0].node.output[0];
-  }
+/** A cast to another type that is the only reader of the embeddings belongs to them: the stream has its type. */
+function afterTypeCast(graph: OnnxGraph, tensor: string): string {
+  const cast = soleReader(graph, tensor);
+  if (cast?.opType !== 'Cast') return tensor;
+  return graph.elementType(cast.output[0]) === graph.elementType(tensor) ? tensor : cast.output[0];
+}
+
+/** Sums of flattened rows [batch * sequence, hidden] are given their shape back: that tensor is the residual. */
+function afterReshape(graph: OnnxGraph, sum: string): string {
+  const reader = soleReader(graph, sum);
+  return reader?.opType === 'Reshape' && reader.input[0] === sum ? reader.output[0] : sum;
+}
+
+/** The one node that reads the values of a tensor, if it is one. */
+function soleReader(graph: OnnxGraph, tensor: string): NodeProto | undefined {
+  const readers = graph.uses(tensor).filter(({ node }) => node.opType !== 'Shape');
+  return readers.length === 1 ? readers[0].node : undefined;
 }
 
 interface Step {
@@ -205,7 +217,7 @@ function nextSum(graph: OnnxGraph, current: string, after: ReadonlySet<string>, 
         node,
         operandIndex: branchIndex,
         branch,
-        output: sumOutput(node),
+        output: residualOf(graph, node),
         mixesPositions: branchMixesPositions(graph, branch, source, views),
         joinsLast: source !== after,
       });
@@ -237,6 +249,11 @@ const sumResults = (node: NodeProto): string[] =>
   (isSkipNorm(node) ? [node.output[0], node.output[3]] : [node.output[0]]).filter(Boolean);
 
 const sumOutput = (node: NodeProto): string | null => (isSkipNorm(node) ? node.output[3] || null : node.output[0]);
+
+function residualOf(graph: OnnxGraph, node: NodeProto): string | null {
+  const output = sumOutput(node);
+  return output === null ? null : afterReshape(graph, output);
+}
 
 /** A tensor under the names that casts and identities give it. */
 function transparentViews(graph: OnnxGraph, tensor: string): Set<string> {
@@ -332,7 +349,7 @@ function isAttention(graph: OnnxGraph, node: NodeProto): boolean {
     for (const { node: reader, input } of graph.uses(next)) {
       if (reader.opType === 'MatMul' || reader.opType === 'Einsum') {
         if (graph.initializer(reader.input[1 - input]) === undefined) return true;
-      } else if (TRANSPARENT.has(reader.opType) || reader.opType === 'Where') waiting.push(reader.output[0]);
+      } else if (KEEPS_WEIGHTS.has(reader.opType)) waiting.push(reader.output[0]);
     }
   }
   return false;

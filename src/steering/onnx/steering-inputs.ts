@@ -54,8 +54,10 @@ export function addSteering(
   }
   declareOperand(model, point, operand, name);
   const proto = graphOf(model);
-  if (recipe === 'branch' && point.sum) addToBranch(proto, graph, point.sum, name);
-  else if (node && isSkipNorm(node)) unfuse(proto, graph, point, node, name);
+  // Where a sum of flattened rows is reshaped to the residual, a vector [1, 1, hidden] fits only the residual.
+  const direct = node !== undefined && (isSkipNorm(node) || node.output[0] === point.tensor);
+  if (recipe === 'branch' && point.sum && direct) addToBranch(proto, graph, point.sum, name);
+  else if (node && direct && isSkipNorm(node)) unfuse(proto, graph, point, node, name);
   else addToTensor(proto, graph, point, name);
   return name;
 }
