@@ -12,6 +12,11 @@ const ACTIONS: readonly Action[] = [
     summary: 'strength by layer against the entropy of actions, with controls and guards',
     load: () => import('./steer-sweep.js'),
   },
+  {
+    name: 'bandit',
+    summary: 'play an agent on a Gaussian bandit and log what it was unsure of',
+    load: () => import('./steer-bandit.js'),
+  },
 ];
 
 /** Declares `surprisal steer` and what it does. */

@@ -7,7 +7,7 @@ import type { LanguageModel } from '../models/language-model.js';
 import { openModelTokenizer } from '../models/model-tokenizer.js';
 import type { Tokenizer } from '../tokenizers/tokenizer.js';
 import { banditLuck, checkBandit, drawIndex, type GaussianBandit } from './bandit.js';
-import { type ActionDistribution, encodeForcedChoice, exactActionEntropy, type ForcedChoice } from './forced-choice.js';
+import { encodeForcedChoice, exactActionEntropy, type ForcedChoice } from './forced-choice.js';
 import {
   type AgentPrompt,
   type AgentStep,
@@ -45,14 +45,24 @@ export interface BanditArguments {
   readonly steering?: SteeringPlan;
 }
 
-/** One step of a run. */
+/** The exact choice at a step; see `ActionDistribution`. */
+export interface LoggedChoice {
+  readonly probabilities: readonly number[];
+  readonly entropyNats: number;
+  readonly mass: number;
+}
+
+/** The completions at a step; see `SampledActions`. */
+export type LoggedCompletions = Pick<SampledActions, 'counts' | 'completions' | 'actions' | 'tokenEntropyNats'>;
+
+/** One step of a run. Plain values, so that JSON keeps it to the last bit. */
 export interface BanditStep {
   readonly step: number;
   readonly prompt: string;
   readonly rendered: boolean;
   readonly promptTokens: number;
-  readonly exact?: ActionDistribution;
-  readonly sampled?: SampledActions;
+  readonly exact?: LoggedChoice;
+  readonly sampled?: LoggedCompletions;
   /** What was carried out; absent where no completion parsed, which ends the run. */
   readonly pull?: AgentStep;
 }
@@ -145,17 +155,26 @@ async function readOn(
   return cache;
 }
 
-const readExactly = ({ args, choice }: Player, cache: PromptCache): Promise<ActionDistribution> =>
-  exactActionEntropy(cache, choice.thought, choice.actions, args.steering, args.temperature);
+async function readExactly({ args, choice }: Player, cache: PromptCache): Promise<LoggedChoice> {
+  const { thought, actions } = choice;
+  const { probabilities, entropyNats, mass } = await exactActionEntropy(
+    cache,
+    thought,
+    actions,
+    args.steering,
+    args.temperature,
+  );
+  return { probabilities: [...probabilities], entropyNats, mass };
+}
 
-function sampledChoice(
+async function sampledChoice(
   { model, tokenizer, args }: Player,
   sampling: AgentSampling,
   prompt: Int32Array,
   run: number,
   step: number,
-): Promise<SampledActions> {
-  return sampleActions(model, tokenizer, prompt, {
+): Promise<LoggedCompletions> {
+  const { counts, completions, actions, tokenEntropyNats } = await sampleActions(model, tokenizer, prompt, {
     samples: sampling.samples,
     plan: sampling.plan,
     pattern: { source: sampling.pattern ?? actionPatternOf(args.prompt), actions: actionNames(args.prompt) },
@@ -164,13 +183,14 @@ function sampledChoice(
     firstStream: (run * args.bandit.horizon + step) * sampling.samples,
     ...(args.steering && { steering: args.steering }),
   });
+  return { counts, completions, actions, tokenEntropyNats };
 }
 
 /** The action that is carried out with the words that led to it; undefined where no completion parsed. */
 function chooseAction(
   prompt: AgentPrompt,
-  exact: ActionDistribution | undefined,
-  sampled: SampledActions | undefined,
+  exact: LoggedChoice | undefined,
+  sampled: LoggedCompletions | undefined,
   uniform: number,
 ): Omit<AgentStep, 'reward'> | undefined {
   if (sampled) {

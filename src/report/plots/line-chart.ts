@@ -14,6 +14,8 @@ export interface LineSeries {
   readonly y: ArrayLike<number>;
   readonly standardError?: ArrayLike<number>;
   readonly dashed?: boolean;
+  /** Of the line, 1 when absent: many lines that cross are drawn translucent. */
+  readonly opacity?: number;
 }
 
 /** A line at a known value, with its name. */
@@ -44,6 +46,8 @@ export interface LineChart {
   readonly ceiling?: { readonly label: string; readonly at: (x: number) => number };
   /** Vertical line, for instance at a chosen threshold. */
   readonly markedX?: ReferenceLine;
+  /** Whether points get a dot and a hover text; where there are not too many when absent. */
+  readonly dots?: boolean;
   readonly width?: number;
   readonly height?: number;
 }
@@ -137,7 +141,7 @@ export async function lineChart(chart: LineChart): Promise<Panel> {
   const swatches: Swatch[] = [...(legend.swatches ?? [])];
   const floor = chart.yScale === 'log' ? yAxis.low : Number.NEGATIVE_INFINITY;
   const all = chart.series.map((series) => pointsOf(series, floor));
-  const withDots = all.reduce((sum, points) => sum + points.length, 0) <= MOST_DOTS;
+  const withDots = chart.dots ?? all.reduce((sum, points) => sum + points.length, 0) <= MOST_DOTS;
   const marks: Markish[] = [Plot.ruleX([xAxis.low], { stroke: 'currentColor', strokeOpacity: 0.35 })];
   for (const { value, label } of references) {
     marks.push(Plot.ruleY([value], { stroke: REFERENCE_COLOUR, strokeDasharray: '5 4', strokeWidth: 1.4 }));
@@ -181,7 +185,10 @@ export async function lineChart(chart: LineChart): Promise<Panel> {
   });
   chart.series.forEach((series, i) => {
     const strokeDasharray = isDashed(series.dashed, i) ? '5 3' : undefined;
-    marks.push(Plot.line(all[i], { x: 'x', y: 'y', stroke: colours[i], strokeWidth: 1.7, strokeDasharray }));
+    const strokeOpacity = series.opacity;
+    marks.push(
+      Plot.line(all[i], { x: 'x', y: 'y', stroke: colours[i], strokeWidth: 1.7, strokeDasharray, strokeOpacity }),
+    );
     if (withDots) {
       marks.push(
         Plot.dot(
