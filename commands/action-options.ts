@@ -72,7 +72,7 @@ export function readSampling(
   return {
     samples,
     pattern,
-    plan: parseSamplingPlan(own.sampler ?? ''),
+    plan: own.sampler === undefined ? { steps: [] } : parseSamplingPlan(own.sampler),
     maxNewTokens:
       own.maxNewTokens === undefined ? DEFAULT_NEW_TOKENS : parseInteger('--max-new-tokens', own.maxNewTokens, 1),
     seed,

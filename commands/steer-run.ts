@@ -177,7 +177,7 @@ async function measure(
         maxNewTokens: newTokens(own),
         stopIds: host.info.eosIds,
         stopTexts: (own.stop ?? []).map(unescaped),
-        plan: parseSamplingPlan(own.sampler ?? ''),
+        plan: own.sampler === undefined ? { steps: [] } : parseSamplingPlan(own.sampler),
         seed: options.seed,
         guards: own.guards !== false,
         ...(steering && { steering: steering.plan }),
