@@ -22,24 +22,17 @@ function curve(
 
 const isVector = (layer: number) => (row: SweepRow) => row.kind === 'vector' && row.layer === layer;
 
-/** Mean over the copies of a control at each strength. */
-function controlCurve(
-  body: SweepBody,
-  kind: 'random' | 'shuffled',
-  layer: number,
-  of: Measure,
-): LineSeries | undefined {
-  const rows = body.rows.filter((row) => row.kind === kind && row.layer === layer);
-  if (rows.length === 0) return undefined;
-  const strengths = [...new Set(rows.map(({ strength }) => strength)), 0].sort((a, b) => a - b);
-  const mean = (strength: number): number => {
-    if (strength === 0) return body.unsteered[of];
-    const own = rows.filter((row) => row.strength === strength);
-    return own.reduce((sum, row) => sum + row[of], 0) / own.length;
-  };
-  const copies = new Set(rows.map(({ control }) => control)).size;
-  const name = copies === 1 ? `${kind}` : `${kind}, mean of ${copies}`;
-  return { name, x: strengths, y: strengths.map(mean), dashed: true };
+/** One curve for each copy of the layer's controls. */
+function controlCurves(body: SweepBody, layer: number, of: Measure): LineSeries[] {
+  return (['shuffled', 'random'] as const).flatMap((kind) => {
+    const own = body.rows.filter((row) => row.kind === kind && row.layer === layer);
+    const copies = [...new Set(own.map(({ control }) => control))];
+    return copies.map((copy, i) => {
+      const name = copies.length === 1 ? kind : `${kind} ${i + 1}`;
+      const belongs = (row: SweepRow): boolean => row.kind === kind && row.layer === layer && row.control === copy;
+      return curve(body, name, of, belongs, { dashed: true });
+    });
+  });
 }
 
 /** The layer whose vector raises the entropy most, for the panel with its controls. */
@@ -48,47 +41,43 @@ function shownLayer(body: SweepBody): number {
   return best?.layer ?? body.layers[0].layer;
 }
 
-function controlsChart(body: SweepBody, layer: number): LineChart {
-  const of: Measure = Number.isNaN(body.unsteered.action_entropy_nats) ? 'sampled_entropy_nats' : 'action_entropy_nats';
-  const controls = (['shuffled', 'random'] as const).map((kind) => controlCurve(body, kind, layer, of));
+function controlsChart(body: SweepBody, layer: number, of: Measure): LineChart {
+  const exact = of === 'action_entropy_nats';
   return {
-    title: `Layer ${layer}: the vector and its controls`,
-    note: 'Bands are one standard error; controls have the norm of the vector.',
+    title: exact ? `Layer ${layer}: the vector and its controls` : `Layer ${layer}: actions of sampled replies`,
+    note: exact
+      ? 'Exact choice after the fixed thought; the band is one standard error. Controls have the norm of the vector.'
+      : 'Plug-in entropy of the replies that can be read.',
     xLabel: 'strength',
     yLabel: 'action entropy, nats',
-    series: [curve(body, 'vector', of, isVector(layer)), ...controls.filter((found) => found !== undefined)],
+    series: [curve(body, 'vector', of, isVector(layer)), ...controlCurves(body, layer, of)],
     references: [{ value: body.max_entropy_nats, label: 'all actions alike' }],
-    markedX: { value: 0, label: 'unsteered' },
   };
 }
 
 function layersChart(body: SweepBody): LineChart {
-  const of: Measure = Number.isNaN(body.unsteered.action_entropy_nats) ? 'sampled_entropy_nats' : 'action_entropy_nats';
   const layers = body.layers.map(({ layer }) => layer);
   return {
     title: 'Action entropy by layer',
     note: 'One line a layer that is steered.',
     xLabel: 'strength',
     yLabel: 'action entropy, nats',
-    series: layers.map((layer) => curve(body, `layer ${layer}`, of, isVector(layer))),
+    series: layers.map((layer) => curve(body, `layer ${layer}`, 'action_entropy_nats', isVector(layer))),
     ...(layers.length > 3 && { ordered: { label: 'layer', values: layers } }),
   };
 }
 
 function guardChart(body: SweepBody, layer: number): LineChart {
-  const exact = !Number.isNaN(body.unsteered.action_mass);
   const sampled = body.unsteered.sampled_prompts > 0;
   return {
     title: `Layer ${layer}: is an action still named?`,
-    note: exact
-      ? 'Probability of naming an action after the thought; share of sampled replies that can be read.'
-      : 'Share of sampled replies that can be read.',
+    note: `Probability of naming one after the thought${sampled ? '; share of sampled replies that can be read' : ''}.`,
     xLabel: 'strength',
     yLabel: 'share',
     yLow: 0,
     yHigh: 1,
     series: [
-      ...(exact ? [curve(body, 'probability of an action', 'action_mass', isVector(layer))] : []),
+      curve(body, 'probability of an action', 'action_mass', isVector(layer)),
       ...(sampled ? [curve(body, 'readable replies', 'valid_share', isVector(layer))] : []),
     ],
   };
@@ -134,10 +123,11 @@ export async function sweepFigure(body: SweepBody, subtitle: string): Promise<Fi
   const verdict = body.verdicts.find((own) => own.layer === layer);
   const temperature = temperatureChart(body);
   const charts: LineChart[] = [
-    controlsChart(body, layer),
+    controlsChart(body, layer, 'action_entropy_nats'),
+    ...(unsteered.sampled_prompts > 0 ? [controlsChart(body, layer, 'sampled_entropy_nats')] : []),
     ...(body.layers.length > 1 ? [layersChart(body)] : []),
     guardChart(body, layer),
-    ...(Number.isNaN(unsteered.first_token_kl_nats) ? [] : [driftChart(body, layer)]),
+    driftChart(body, layer),
     ...(temperature ? [temperature] : []),
   ];
   return chartFigure({
