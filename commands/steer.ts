@@ -17,6 +17,26 @@ const ACTIONS: readonly Action[] = [
     summary: 'play an agent on a Gaussian bandit and log what it was unsure of',
     load: () => import('./steer-bandit.js'),
   },
+  {
+    name: 'export',
+    summary: 'write vectors as a control vector of llama.cpp, safetensors, JSON, .svec or .npy',
+    load: () => import('./steer-export.js'),
+  },
+  {
+    name: 'import',
+    summary: 'read vectors of other tools, and say what had to be assumed',
+    load: () => import('./steer-import.js'),
+  },
+  {
+    name: 'combine',
+    summary: 'add, orthogonalise, merge and compare vectors',
+    load: () => import('./steer-combine.js'),
+  },
+  {
+    name: 'bake',
+    summary: 'fold vectors into the weights of a model, with a proof run',
+    load: () => import('./steer-bake.js'),
+  },
 ];
 
 /** Declares `surprisal steer` and what it does. */
