@@ -37,6 +37,11 @@ const ACTIONS: readonly Action[] = [
     summary: 'fold vectors into the weights of a model, with a proof run',
     load: () => import('./steer-bake.js'),
   },
+  {
+    name: 'patch',
+    summary: "steering inputs and residual outputs for other people's ONNX exports",
+    load: () => import('./steer-patch.js'),
+  },
 ];
 
 /** Declares `surprisal steer` and what it does. */

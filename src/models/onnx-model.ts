@@ -1,22 +1,16 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { type InferenceSession, Tensor } from 'onnxruntime-node';
+import { existsSync } from 'node:fs';
+import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import { InputError } from '../errors.js';
 import { widenToF32 } from '../kernels/dtypes.js';
 import { accumulateRows, createRowAccumulator, finalizeRows } from '../kernels/row-statistics.js';
 import type { EngineOptions } from './engine.js';
 import type { LanguageModel, PositionRange } from './language-model.js';
 import type { Floats } from './layer-runner.js';
+import { checkDecoderInput, decoderFeed, readConfigBeside, type TensorMetadata } from './onnx-feeds.js';
 import { createSession, floatsOf, runSession } from './sessions.js';
 
 /** Rows of logits that one run may produce, in bytes. */
 const LOGITS_BYTES = 256 << 20;
-
-interface TensorMetadata {
-  readonly name: string;
-  readonly type: string;
-  readonly shape: readonly (number | string)[];
-}
 
 /**
  * Opens somebody else's ONNX export of a decoder: optimum (`input_ids`, `attention_mask`, `position_ids`,
@@ -48,7 +42,7 @@ export async function openOnnxModel(path: string, options: EngineOptions): Promi
       `${path}: the vocabulary size is neither in the shape of "logits" nor in a config.json beside`,
     );
   }
-  for (const input of inputs) checkInput(path, input, beside);
+  for (const input of inputs) checkDecoderInput(path, input);
 
   const run = async (window: Int32Array): Promise<Floats> => {
     const foreign = window.find((id) => id < 0 || id >= vocabularySize);
@@ -59,7 +53,7 @@ export async function openOnnxModel(path: string, options: EngineOptions): Promi
       );
     }
     const feeds: Record<string, Tensor> = {};
-    for (const input of inputs) feeds[input.name] = feedFor(input, window, beside);
+    for (const input of inputs) feeds[input.name] = decoderFeed(input, { tokens: window, first: 0 }, beside);
     const { logits } = await runSession(session, feeds, { logits: null });
     const { dims } = logits as Tensor;
     if (dims.join() !== [1, window.length, vocabularySize].join()) {
@@ -133,76 +127,6 @@ export async function openOnnxModel(path: string, options: EngineOptions): Promi
     },
     close: () => (session as InferenceSession).release(),
   };
-}
-
-type BesideConfig = Readonly<Record<string, unknown>> | undefined;
-
-/** `config.json` in the directory of the file or the one above (optimum keeps graphs in `onnx/`). */
-function readConfigBeside(path: string): BesideConfig {
-  for (const directory of [dirname(path), dirname(dirname(path))]) {
-    const candidate = join(directory, 'config.json');
-    if (!existsSync(candidate)) continue;
-    try {
-      return JSON.parse(readFileSync(candidate, 'utf8')) as BesideConfig;
-    } catch {
-      throw new InputError(`${candidate}: not valid JSON`);
-    }
-  }
-  return undefined;
-}
-
-const PAST = /^past(_key_values)?[._]/;
-const SCALAR_FEEDS = new Set(['input_ids', 'attention_mask', 'position_ids', 'use_cache_branch', 'token_type_ids']);
-
-function checkInput(path: string, input: TensorMetadata, beside: BesideConfig): void {
-  if (SCALAR_FEEDS.has(input.name)) return;
-  if (!PAST.test(input.name)) {
-    throw new InputError(`${path}: the graph asks for an input "${input.name}" that this command does not know`);
-  }
-  pastShape(input, beside);
-}
-
-/** Shape of an empty past: the batch is 1, the symbolic sequence axis 0. */
-function pastShape(input: TensorMetadata, beside: BesideConfig): number[] {
-  const heads = Number(beside?.num_key_value_heads ?? beside?.num_attention_heads ?? beside?.n_head);
-  return input.shape.map((extent, axis) => {
-    if (typeof extent === 'number' && extent >= 0) return extent;
-    if (axis === 0) return 1;
-    if (axis === 1 && input.shape.length === 4 && Number.isInteger(heads)) return heads;
-    return 0;
-  });
-}
-
-function feedFor(input: TensorMetadata, window: Int32Array, beside: BesideConfig): Tensor {
-  const length = window.length;
-  switch (input.name) {
-    case 'input_ids':
-      return integers(input.type, window, [1, length]);
-    case 'attention_mask':
-      return integers(input.type, new Int32Array(length).fill(1), [1, length]);
-    case 'token_type_ids':
-      return integers(input.type, new Int32Array(length), [1, length]);
-    case 'position_ids':
-      return integers(
-        input.type,
-        Int32Array.from({ length }, (_, i) => i),
-        [1, length],
-      );
-    case 'use_cache_branch':
-      return new Tensor('bool', Uint8Array.of(0), [1]);
-    default: {
-      const dims = pastShape(input, beside);
-      return input.type === 'float16'
-        ? new Tensor('float16', new Uint16Array(0), dims)
-        : new Tensor('float32', new Float32Array(0), dims);
-    }
-  }
-}
-
-function integers(type: string, values: Int32Array, dims: readonly number[]): Tensor {
-  return type === 'int32'
-    ? new Tensor('int32', values, dims)
-    : new Tensor('int64', BigInt64Array.from(values, BigInt), dims);
 }
 
 /** Half-precision exports give float16 logits; the reduction wants f32. */
