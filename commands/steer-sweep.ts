@@ -28,7 +28,14 @@ import {
 import { searchStrength } from '../src/steering/sweep-search.js';
 import { strengthForEntropy } from '../src/steering/target-strength.js';
 import type { SteeringVectors } from '../src/steering/types.js';
-import { type ActionOptions, actionTexts, addActionOptions, encodeActions, readSampling } from './action-options.js';
+import {
+  type ActionOptions,
+  addActionOptions,
+  encodeActions,
+  type NamedChoice,
+  namedChoice,
+  readSampling,
+} from './action-options.js';
 import { type AnalysisContext, type AnalysisOutcome, type AnalysisView, runAnalysis } from './analysis-run.js';
 import { parseChoice, parseIndices, parseInteger, parseNumber } from './edge-values.js';
 import { modelDigests } from './model-digests.js';
@@ -144,15 +151,10 @@ interface Settings {
 }
 
 function settingsOf(own: OwnOptions): Settings {
-  const actions = actionTexts(own);
   const strengths = parseNumbers('--strengths', own.strengths ?? DEFAULT_STRENGTHS);
   if (!strengths.some((strength) => strength !== 0))
     throw new InputError('--strengths: one that is not zero is needed');
-  const most = Math.log(actions.length);
   const target = own.targetEntropy === undefined ? undefined : parseNumber('--target-entropy', own.targetEntropy, 0);
-  if (target !== undefined && target > most) {
-    throw new InputError(`--target-entropy ${target}: ${actions.length} actions have at most ${most.toFixed(4)} nats`);
-  }
   const stray = (['searchSamples', 'searchRounds', 'leastMass'] as const).find((name) => own[name] !== undefined);
   if (!own.search && stray) throw new InputError('--search-samples, --search-rounds and --least-mass need --search');
   return {
@@ -226,8 +228,8 @@ function parametersOf(
     temperatures: [...settings.temperatures],
     prompts: own.prompts === undefined ? null : Number(own.prompts),
     run_field: own.runField ?? 'run',
-    actions: actionTexts(own),
-    thought: own.thought ?? '',
+    actions: own.actions ?? null,
+    thought: own.thought ?? null,
     samples: Number(own.samples ?? 0),
     action_pattern: own.actionPattern ?? null,
     sampler: own.sampler ?? null,
@@ -272,9 +274,11 @@ async function measure(
     if (!tokenizer) throw new InputError(`${model}: has no tokenizer, which actions need`);
     const vectors = await openVectors(vectorFile, own, { spec: model, info: host.info, sha256 }, context.ledger);
     const prompts = choosePrompts(await readPrompts(options, own, tokenizer, context.ledger), own, options.seed);
-    const choice = encodeActions(own, tokenizer);
+    const named = namedChoice(own, prompts[0].record);
+    checkTarget(settings.target, named.actions.length);
+    const choice = encodeActions(named, tokenizer);
     checkFits(prompts, choice, session, own);
-    const sampling = readSampling(own, options.seed);
+    const sampling = readSampling(own, named, options.seed);
     const operator = operatorOf(own, vectors);
     const positions = await sweepPositions(own, context, prompts.length);
     const layers = layersOf(own, vectors, vectorFile);
@@ -291,7 +295,7 @@ async function measure(
       norms: new Map(layers.map((layer) => [layer, { vector: normOf(vectors, layer), residual: residual[layer] }])),
       clusters: clustersOf(prompts, own, options.seed),
     };
-    const body = await sweepBody(sweep, own, prompts, vectors);
+    const body = await sweepBody(sweep, named, prompts, vectors);
     return {
       body: body.body,
       rows: () => [body.body.unsteered, ...body.body.rows].map(sweepTableRow),
@@ -339,6 +343,12 @@ function choosePrompts(prompts: readonly Prompt[], own: OwnOptions, seed: number
   return [...order.subarray(0, wanted)].sort((a, b) => a - b).map((index) => prompts[index]);
 }
 
+function checkTarget(target: number | undefined, actions: number): void {
+  const most = Math.log(actions);
+  if (target === undefined || target <= most) return;
+  throw new InputError(`--target-entropy ${target}: ${actions} actions have at most ${most.toFixed(4)} nats`);
+}
+
 function checkFits(
   prompts: readonly Prompt[],
   choice: { thought: Int32Array; actions: readonly Int32Array[] },
@@ -380,7 +390,7 @@ interface Measured {
 
 async function sweepBody(
   sweep: Sweep,
-  own: OwnOptions,
+  { actions, thought }: NamedChoice,
   prompts: readonly Prompt[],
   vectors: SteeringVectors,
 ): Promise<Measured> {
@@ -392,10 +402,10 @@ async function sweepBody(
   const measures = await evaluate(sweep, cells);
   const [unsteered, ...rows] = cells.map((cell, i) => sweepRow(cell, measures[i], measures[0], norms, clusters));
   sweep.context.timings.begin('search');
-  const actions = actionTexts(own);
   const body: SweepBody = {
     prompts: prompts.length,
     runs: clusters.runs,
+    thought,
     actions,
     max_entropy_nats: Math.log(actions.length),
     layers: layers.map((layer) => ({

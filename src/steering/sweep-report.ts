@@ -158,6 +158,8 @@ export interface SweepBody {
   readonly prompts: number;
   /** Runs that the prompts come from: what intervals draw anew. */
   readonly runs: number;
+  /** What stands between prompt and action, and the actions' texts. */
+  readonly thought: string;
   readonly actions: readonly string[];
   readonly max_entropy_nats: number;
   readonly layers: readonly {
