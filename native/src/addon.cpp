@@ -15,6 +15,7 @@
 
 namespace surprisal {
 void register_attention_scores(napi_env env, napi_value exports);
+void register_cached_attention(napi_env env, napi_value exports);
 void register_ggml_encode(napi_env env, napi_value exports);
 void register_kernel_tiles(napi_env env, napi_value exports);
 void register_column_information(napi_env env, napi_value exports);
@@ -27,6 +28,7 @@ void register_pulse_search(napi_env env, napi_value exports);
 void register_linear_assignment(napi_env env, napi_value exports);
 void register_permuted_sums(napi_env env, napi_value exports);
 void register_inner_activation(napi_env env, napi_value exports);
+void register_token_filter(napi_env env, napi_value exports);
 }  // namespace surprisal
 
 namespace {
@@ -242,6 +244,7 @@ void stay_loaded() {
 NAPI_MODULE_INIT() {
   stay_loaded();
   register_attention_scores(env, exports);
+  register_cached_attention(env, exports);
   register_ggml_encode(env, exports);
   register_kernel_tiles(env, exports);
   register_column_information(env, exports);
@@ -254,6 +257,7 @@ NAPI_MODULE_INIT() {
   register_linear_assignment(env, exports);
   register_permuted_sums(env, exports);
   register_inner_activation(env, exports);
+  register_token_filter(env, exports);
   set_function(env, exports, "accumulateRows", AccumulateRows);
   set_function(env, exports, "accumulateSecond", AccumulateSecond);
   set_function(env, exports, "widenToF32", WidenToF32);

@@ -106,6 +106,25 @@ export interface NativeKernels {
     sums: Float64Array,
     threads: number,
   ): void;
+  /** `window` and `softcap` are 0 for none; caches and `out` are written; see `cached-attention.ts`. */
+  cachedAttention(
+    queries: Float32Array,
+    keys: Float32Array,
+    values: Float32Array,
+    keyCache: Float32Array,
+    valueCache: Float32Array,
+    out: Float32Array,
+    starts: Int32Array,
+    count: number,
+    heads: number,
+    kvHeads: number,
+    headDim: number,
+    capacity: number,
+    window: number,
+    scale: number,
+    softcap: number,
+    threads: number,
+  ): void;
   /** Bins by Birge and Rozenholc of columns [count, n]. */
   regularBins(
     columns: Float64Array,
@@ -557,6 +576,24 @@ export interface NativeKernels {
     epsilon: number,
     bids: number,
   ): boolean;
+  /**
+   * `methods` are positions in `FILTER_METHODS`, three values each; [FILTER_FIGURES, rows] figures. Returns the first row
+   * that holds NaN, +inf or nothing finite, or -1.
+   */
+  filterTokens(
+    double: number,
+    logits: Float32Array | Float64Array,
+    rows: number,
+    vocabulary: number,
+    methods: Int32Array,
+    values: Float64Array,
+    uniforms: Float64Array | null,
+    greedy: number,
+    tokens: Int32Array,
+    figures: Float64Array,
+    kept: Int32Array | null,
+    threads: number,
+  ): number;
   /** Reads every byte once: what plain reading costs, for benchmarks. */
   readMemory(data: Uint8Array, threads: number): number;
   trimMemory(): boolean;

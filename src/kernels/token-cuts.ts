@@ -40,6 +40,8 @@ export const FILTER_METHODS = [
 export type FilterMethod = (typeof FILTER_METHODS)[number];
 
 export const RELATIVE_SLACK = 1e-12;
+/** A logit that many nats (over the temperature) below the largest has no weight. */
+export const WEIGHT_DEPTH = 700;
 /** How many of the most probable tokens the code rules of top-H look at. */
 export const TOP_H_CANDIDATES = 100;
 
@@ -47,7 +49,7 @@ export const TOP_H_CANDIDATES = 100;
 export interface SortedDistribution {
   /** Logits before any temperature, [n] falling. */
   readonly logits: Float64Array;
-  /** e^((x - x_0)/T), [n]. */
+  /** e^((x - x_0)/T), [n]; 0 below {@link WEIGHT_DEPTH}. */
   readonly weights: Float64Array;
   readonly temperature: number;
   /** Sum of the weights. */
@@ -77,11 +79,16 @@ const first = (to: number): KeptRange => ({ from: 0, to: Math.max(1, to) });
 const logProbability = (tokens: SortedDistribution, i: number): number =>
   (tokens.logits[i] - tokens.logits[0]) / tokens.temperature - Math.log(tokens.total);
 
-/** Tokens of probability at least e^bound. */
-function probabilityAtLeast(tokens: SortedDistribution, bound: number): KeptRange {
+/** How many tokens have a probability of at least e^bound. */
+function countAtLeast(tokens: SortedDistribution, bound: number): number {
   let to = 0;
   while (to < tokens.logits.length && logProbability(tokens, to) >= bound - RELATIVE_SLACK) to++;
-  return first(to);
+  return to;
+}
+
+/** Tokens of probability at least e^bound, or the most probable one and its equals. */
+function probabilityAtLeast(tokens: SortedDistribution, bound: number): KeptRange {
+  return first(Math.max(countAtLeast(tokens, bound), countAtLeast(tokens, logProbability(tokens, 0))));
 }
 
 function topK({ logits }: SortedDistribution, [k]: readonly number[]): KeptRange {
@@ -105,6 +112,7 @@ function topP({ weights, total }: SortedDistribution, [p]: readonly number[]): K
 function typical(tokens: SortedDistribution, [mass]: readonly number[]): KeptRange {
   const { weights, total, entropyNats } = tokens;
   const n = weights.length;
+  if (mass >= 1) return first(n);
   const score = (i: number): number => Math.abs(logProbability(tokens, i) + entropyNats);
   // Scores fall to their least and rise again: the order of scores grows from there to both sides.
   let to = 0;
@@ -199,8 +207,8 @@ function topHPartial(renormalised: boolean): Cut {
 
 /** Exclude top choices, when it acts: all tokens of at least the threshold go but the least probable of them. */
 function xtc(tokens: SortedDistribution, [threshold]: readonly number[]): KeptRange {
-  const above = probabilityAtLeast(tokens, Math.log(threshold)).to;
-  return { from: above - 1, to: tokens.weights.length };
+  const above = countAtLeast(tokens, Math.log(threshold));
+  return { from: Math.max(0, above - 1), to: tokens.weights.length };
 }
 
 /** The estimate of Mirostat v1 (Basu et al. 2021) for one step. */
@@ -255,7 +263,7 @@ export const CUTS: Readonly<Partial<Record<FilterMethod, Cut>>> = {
   'top-h-transformers': topHPartial(true),
   xtc,
   'mirostat-v1': mirostatV1,
-  'mirostat-v2': (tokens, [mu]) => probabilityAtLeast(tokens, -mu * Math.LN2),
+  'mirostat-v2': (tokens, [mu]) => first(countAtLeast(tokens, -mu * Math.LN2)),
 };
 
 /**

@@ -1,4 +1,11 @@
-import { CUTS, dynamicTemperature, type FilterMethod, type SortedDistribution, type WholeRow } from './token-cuts.js';
+import {
+  CUTS,
+  dynamicTemperature,
+  type FilterMethod,
+  type SortedDistribution,
+  WEIGHT_DEPTH,
+  type WholeRow,
+} from './token-cuts.js';
 
 export type LogitRow = Float32Array | Float64Array;
 
@@ -67,7 +74,7 @@ export function sortedDistribution(logits: Float64Array, temperature: number): S
   let moment = 0;
   for (let i = logits.length - 1; i >= 0; i--) {
     const d = (logits[i] - logits[0]) / temperature;
-    const weight = Math.exp(d);
+    const weight = d > -WEIGHT_DEPTH ? Math.exp(d) : 0;
     weights[i] = weight;
     total += weight;
     if (weight > 0) moment += weight * d;

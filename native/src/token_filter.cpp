@@ -1,0 +1,585 @@
+#include "token_filter.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+
+#include "aligned_buffer.hpp"
+#include "processor.hpp"
+#include "thread_pool.hpp"
+
+namespace surprisal {
+namespace {
+
+const TokenKernels& token_kernels() {
+#if defined(__x86_64__)
+  switch (simd_level()) {
+    case Simd::Avx512:
+      return kTokenAvx512;
+    case Simd::Avx2:
+      return kTokenAvx2;
+    default:
+      break;
+  }
+#endif
+  return kTokenBaseline;
+}
+
+constexpr double kSlack = 1e-12;
+constexpr int64_t kTopHCandidates = 100;
+// So few keys are sorted rather than laid on a ladder.
+constexpr int64_t kFewKeys = 256;
+// Nats below the top that a ladder resolves; what lies deeper shares its last rung.
+constexpr double kLadderNats = 40;
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// A key of the descending order: of equal keys the lower position comes first.
+struct Item {
+  double key;
+  int32_t at;
+  double weight;
+};
+
+inline bool before(const Item& a, const Item& b) { return a.key > b.key || (a.key == b.key && a.at < b.at); }
+
+// Sums over a prefix of the order. moment = sum of weight d.
+struct Prefix {
+  double count = 0, mass = 0, moment = 0;
+};
+
+template <class T>
+struct Scratch {
+  AlignedBuffer<T> logits;
+  AlignedBuffer<int32_t> ids;
+  AlignedBuffer<int32_t> found;
+  AlignedBuffer<double> weights;
+  AlignedBuffer<double> scores;
+  AlignedBuffer<Item> items;
+  AlignedBuffer<double> keys;
+  AlignedBuffer<double> key_weights;
+  Rung rungs[kRungs];
+};
+
+// The least T that is not below v: x >= v and x >= ceil_to(v) agree for every x of type T.
+template <class T>
+T ceil_to(double v) {
+  T t = static_cast<T>(v);
+  if (static_cast<double>(t) < v) t = std::nextafter(t, std::numeric_limits<T>::infinity());
+  return t;
+}
+
+// One row on its way through the filters. What is left of it ("live") is in ascending order of the ids.
+template <class T>
+class FilteredRow {
+ public:
+  FilteredRow(const T* row, int64_t vocabulary, Scratch<T>& scratch)
+      : scratch_(scratch), row_(row), vocabulary_(vocabulary), loops_(token_kernels().of(row)) {}
+
+  // False when the row holds NaN or +inf, or nothing finite.
+  bool open() {
+    double least;
+    if (!loops_.scan(row_, vocabulary_, &row_max_, &least, &finite_) || finite_ == 0) return false;
+    x_ = row_;
+    ids_ = nullptr;
+    n_ = vocabulary_;
+    max_ = row_max_;
+    least_ = least;
+    loops_.weigh(row_, vocabulary_, row_max_, 1, nullptr, &plain_z_, &plain_a_);
+    z_ = plain_z_;
+    a_ = plain_a_;
+    summed_ = true;
+    if (finite_ < vocabulary_) keep_from(std::numeric_limits<T>::lowest());
+    return true;
+  }
+
+  void apply(FilterMethod method, const double* v) {
+    switch (method) {
+      case FilterMethod::Temperature:
+        return heat(v[0]);
+      case FilterMethod::DynamicTemperature:
+        return heat_by_entropy(v[0], v[1], v[2]);
+      case FilterMethod::TopK:
+        return top_k(v[0]);
+      case FilterMethod::TopP:
+        return top_p(v[0]);
+      case FilterMethod::MinP:
+        return keep_logits(std::log(v[0]));
+      case FilterMethod::Typical:
+        return typical(v[0]);
+      case FilterMethod::Epsilon:
+        return keep_probable(std::log(v[0]));
+      case FilterMethod::Eta:
+        return keep_probable(std::log(std::min(v[0], std::sqrt(v[0]) * std::exp(-entropy()))));
+      case FilterMethod::TopNSigma:
+        return top_n_sigma(v[0]);
+      case FilterMethod::TopHPaper:
+        return top_h(v[0]);
+      case FilterMethod::TopHReference:
+        return top_h_partial(v[0], false);
+      case FilterMethod::TopHTransformers:
+        return top_h_partial(v[0], true);
+      case FilterMethod::Xtc:
+        return exclude_top(v[0]);
+      case FilterMethod::MirostatV1:
+        return mirostat_v1(v[0], v[1]);
+      case FilterMethod::MirostatV2:
+        return mirostat_v2(v[0]);
+      default:
+        return;
+    }
+  }
+
+  // Leaves the most probable token alone, of equal ones that of the lowest id.
+  void keep_top() {
+    for (int64_t i = 0; i < n_; i++) {
+      if (static_cast<double>(x_[i]) == max_) {
+        keep_only(i);
+        return;
+      }
+    }
+  }
+
+  // The id at which the cumulative mass, in falling order, passes the share `uniform`.
+  int32_t draw(double uniform, double* logit) {
+    sum();
+    const double threshold = uniform * z_;
+    Item item;
+    if (n_ == 1) {
+      item = {static_cast<double>(x_[0]), 0, 1};
+    } else {
+      const bool found = first_prefix([=](const Prefix& p) { return p.mass > threshold; }, item);
+      if (!found) item = last_weighty();
+    }
+    *logit = item.key;
+    return id(item.at);
+  }
+
+  void figures(double* out, int64_t stride) {
+    sum();
+    double z = plain_z_, a = plain_a_;
+    if (temperature_ != 1) loops_.weigh(row_, vocabulary_, row_max_, inverse(), nullptr, &z, &a);
+    const double log_z = std::log(plain_z_);
+    out[kFilterMax * stride] = row_max_;
+    out[kFilterLogSumExp * stride] = row_max_ + log_z;
+    out[kFilterEntropy * stride] = std::max(0.0, log_z - plain_a_ / plain_z_);
+    out[kFilterTemperature * stride] = temperature_;
+    out[kFilterTemperedEntropy * stride] = std::max(0.0, std::log(z) - a / z);
+    out[kFilterKeptMass * stride] = std::min(1.0, std::exp((max_ - row_max_) * inverse()) * z_ / z);
+    out[kFilterKeptCount * stride] = static_cast<double>(n_);
+    out[kFilterEntropyAfter * stride] = entropy();
+  }
+
+  void choice(double logit, double* out, int64_t stride) {
+    out[kFilterLogProbabilityAfter * stride] = (logit - max_) * inverse() - std::log(z_);
+    out[kFilterSurprisal * stride] = std::max(0.0, row_max_ - logit + std::log(plain_z_));
+  }
+
+  void kept(int32_t* out) const {
+    for (int64_t i = 0; i < n_; i++) out[i] = id(i);
+  }
+
+ private:
+  int32_t id(int64_t at) const { return ids_ == nullptr ? static_cast<int32_t>(at) : ids_[at]; }
+  double inverse() const { return std::min(1 / temperature_, 1e300); }
+
+  void sum() {
+    if (summed_) return;
+    loops_.weigh(x_, n_, max_, inverse(), nullptr, &z_, &a_);
+    summed_ = true;
+  }
+
+  double entropy() {
+    sum();
+    return std::max(0.0, std::log(z_) - a_ / z_);
+  }
+
+  void heat(double factor) {
+    if (factor == 0) return keep_top();
+    temperature_ *= factor;
+    summed_ = summed_ && factor == 1;
+  }
+
+  void heat_by_entropy(double base, double range, double exponent) {
+    const double least = std::max(0.0, base - range);
+    const double share = n_ > 1 ? std::min(1.0, entropy() / std::log(static_cast<double>(n_))) : 0;
+    heat(least + (base + range - least) * std::pow(share, exponent));
+  }
+
+  // What is live from here on: the `count` positions in `found`.
+  void keep_found(int64_t count) {
+    if (count == n_) return;
+    const int32_t* found = scratch_.found.data();
+    // Positions never lie below their place in the list: the arrays may be narrowed where they are.
+    scratch_.logits.reserve(vocabulary_);
+    scratch_.ids.reserve(vocabulary_);
+    T* x = scratch_.logits.data();
+    int32_t* ids = scratch_.ids.data();
+    double high = -kInfinity, low = kInfinity;
+    for (int64_t i = 0; i < count; i++) {
+      const T v = x_[found[i]];
+      ids[i] = id(found[i]);
+      x[i] = v;
+      high = v > high ? static_cast<double>(v) : high;
+      low = v < low ? static_cast<double>(v) : low;
+    }
+    x_ = x;
+    ids_ = ids;
+    n_ = count;
+    max_ = high;
+    least_ = low;
+    summed_ = false;
+  }
+
+  int64_t find(T least) {
+    scratch_.found.reserve(vocabulary_);
+    return loops_.find(x_, n_, least, scratch_.found.data());
+  }
+
+  void keep_from(T least) { keep_found(find(least)); }
+
+  void keep_only(int64_t at) {
+    scratch_.found.reserve(1);
+    scratch_.found.data()[0] = static_cast<int32_t>(at);
+    keep_found(1);
+  }
+
+  // Keeps what lies before `last` in the order, `last` too where `inclusive`. At least one token.
+  void keep_until(const Item& last, bool inclusive) {
+    const int64_t count = find(static_cast<T>(last.key));
+    int32_t* found = scratch_.found.data();
+    int64_t left = 0;
+    for (int64_t i = 0; i < count; i++) {
+      const bool equal = static_cast<double>(x_[found[i]]) == last.key;
+      if (!equal || found[i] < last.at || (inclusive && found[i] == last.at)) found[left++] = found[i];
+    }
+    if (left == 0) return keep_top();
+    keep_found(left);
+  }
+
+  // Tokens with (x - max)/T >= bound, or the most probable one and its equals.
+  void keep_logits(double bound) {
+    const double least = max_ + (bound - kSlack) * temperature_;
+    keep_from(ceil_to<T>(std::min(least, max_)));
+  }
+
+  void keep_probable(double bound) {
+    sum();
+    keep_logits(bound + std::log(z_));
+  }
+
+  // The weights of what is live, in scratch.
+  const double* weigh() {
+    scratch_.weights.reserve(vocabulary_);
+    loops_.weigh(x_, n_, max_, inverse(), scratch_.weights.data(), &z_, &a_);
+    summed_ = true;
+    return scratch_.weights.data();
+  }
+
+  // First prefix of the live tokens, in falling order of the logits, that passes: its last token. False when none does.
+  template <class Passes>
+  bool first_prefix(Passes passes, Item& last) {
+    const double* weights = weigh();
+    return walk(x_, weights, n_, max_, least_, max_, passes, last);
+  }
+
+  // The same over n keys: a ladder of rungs finds the few keys among which the prefix ends, and these are sorted.
+  // d = (key - center) inverse.
+  template <class K, class Passes>
+  bool walk(const K* keys, const double* weights, int64_t n, double top, double least, double center, Passes passes,
+            Item& last) {
+    Prefix prefix;
+    if (n <= kFewKeys) return walk_sorted(keys, weights, nullptr, n, center, prefix, passes, last);
+    int rung;
+    Ladder ladder;
+    if (!climb(keys, weights, n, top, least, center, passes, prefix, ladder, rung)) return false;
+    scratch_.keys.reserve(vocabulary_);
+    scratch_.key_weights.reserve(vocabulary_);
+    scratch_.found.reserve(vocabulary_);
+    double* few = scratch_.keys.data();
+    double* few_weights = scratch_.key_weights.data();
+    int32_t* places = scratch_.found.data();
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++) {
+      if (rung_of(ladder, keys[i]) != rung) continue;
+      few[count] = keys[i];
+      few_weights[count] = weights[i];
+      places[count++] = static_cast<int32_t>(i);
+    }
+    for (int64_t before_narrowing = n; count > kFewKeys && count < before_narrowing;) {
+      const auto range = std::minmax_element(few, few + count);
+      before_narrowing = count;
+      if (!climb(few, few_weights, count, *range.second, *range.first, center, passes, prefix, ladder, rung)) break;
+      count = 0;
+      for (int64_t i = 0; i < before_narrowing; i++) {
+        if (rung_of(ladder, few[i]) != rung) continue;
+        few[count] = few[i];
+        few_weights[count] = few_weights[i];
+        places[count++] = places[i];
+      }
+    }
+    // The rung's sum passes. Added up in another order it may just miss; then the prefix ends with the rung.
+    walk_sorted(few, few_weights, places, count, center, prefix, passes, last);
+    return true;
+  }
+
+  static int rung_of(Ladder ladder, double key) {
+    const double step = (ladder.top - key) * ladder.scale;
+    return static_cast<int>(step < kRungs - 1 ? step : kRungs - 1);
+  }
+
+  // The first rung after which the prefix passes; `prefix` grows by those before. False when there is none.
+  template <class K, class Passes>
+  bool climb(const K* keys, const double* weights, int64_t n, double top, double least, double center, Passes passes,
+             Prefix& prefix, Ladder& ladder, int& rung) {
+    const double span = std::min(top - least, kLadderNats * temperature_);
+    ladder = {top, span > 0 ? std::min(kRungs / span, 1e300) : 1};
+    std::fill(scratch_.rungs, scratch_.rungs + kRungs, Rung{});
+    token_kernels().of(keys).tally(keys, weights, n, ladder, center, inverse(), scratch_.rungs);
+    for (rung = 0; rung < kRungs; rung++) {
+      const Rung& r = scratch_.rungs[rung];
+      if (r.count == 0) continue;
+      const Prefix after{prefix.count + r.count, prefix.mass + r.mass, prefix.moment + r.moment};
+      if (passes(after)) return true;
+      prefix = after;
+    }
+    return false;
+  }
+
+  // `last` is left at the token at which the prefix passes, else at the last of all.
+  template <class K, class Passes>
+  bool walk_sorted(const K* keys, const double* weights, const int32_t* places, int64_t n, double center, Prefix prefix,
+                   Passes passes, Item& last) {
+    scratch_.items.reserve(n);
+    Item* items = scratch_.items.data();
+    for (int64_t i = 0; i < n; i++) {
+      items[i] = {static_cast<double>(keys[i]), places == nullptr ? static_cast<int32_t>(i) : places[i], weights[i]};
+    }
+    std::sort(items, items + n, before);
+    for (int64_t i = 0; i < n; i++) {
+      prefix.count += 1;
+      prefix.mass += items[i].weight;
+      prefix.moment += items[i].weight * std::max(-kWeightDepth, (items[i].key - center) * inverse());
+      last = items[i];
+      if (passes(prefix)) return true;
+    }
+    return false;
+  }
+
+  void top_k(double k) {
+    if (k >= static_cast<double>(n_)) return;
+    Item last;
+    if (first_prefix([=](const Prefix& p) { return p.count >= k; }, last)) keep_from(static_cast<T>(last.key));
+  }
+
+  void top_p(double p) {
+    if (p >= 1) return;
+    Item last;
+    sum();
+    const double enough = p * z_ * (1 - kSlack);
+    if (first_prefix([=](const Prefix& prefix) { return prefix.mass >= enough; }, last)) keep_until(last, true);
+  }
+
+  void typical(double mass) {
+    if (mass >= 1) return;
+    const double* weights = weigh();
+    const double enough = mass * z_ * (1 - kSlack);
+    const double center = entropy() - std::log(z_);
+    scratch_.scores.reserve(vocabulary_);
+    double* scores = scratch_.scores.data();
+    double top = -kInfinity, least = kInfinity;
+    for (int64_t i = 0; i < n_; i++) {
+      scores[i] = -std::fabs((static_cast<double>(x_[i]) - max_) / temperature_ + center);
+      top = std::max(top, scores[i]);
+      least = std::min(least, scores[i]);
+    }
+    Item last;
+    if (!walk(scores, weights, n_, top, least, top, [=](const Prefix& p) { return p.mass >= enough; }, last)) return;
+    scratch_.found.reserve(vocabulary_);
+    keep_found(token_kernels().f64.find(scores, n_, last.key, scratch_.found.data()));
+  }
+
+  void top_n_sigma(double n) {
+    const double count = static_cast<double>(finite_);
+    const double mean = loops_.sum_about(row_, vocabulary_, row_max_, 0, false) / count;
+    const double deviation = std::sqrt(loops_.sum_about(row_, vocabulary_, row_max_, mean, true) / count);
+    keep_from(ceil_to<T>(max_ - n * deviation * (1 + kSlack)));
+  }
+
+  void top_h(double alpha) {
+    const double bound = alpha * entropy() * (1 + kSlack);
+    // H of the prefix, d and the moments taken about the largest logit. A first token alone has entropy 0.
+    const auto passes = [=](const Prefix& p) {
+      return p.count > 1 && std::log(p.mass) - p.moment / p.mass > bound;
+    };
+    Item last;
+    if (first_prefix(passes, last)) keep_until(last, false);
+    // Tokens of no weight add nothing to the entropy and are not kept.
+    keep_from(ceil_to<T>(max_ - kWeightDepth * temperature_));
+  }
+
+  // The `count` most probable tokens in falling order, with their weights; how many there are.
+  int64_t most_probable(int64_t count, const Item** out) {
+    Item last{-kInfinity, 0, 0};
+    const double wanted = static_cast<double>(count);
+    const double* weights;
+    if (count < n_) {
+      first_prefix([=](const Prefix& p) { return p.count >= wanted; }, last);
+      weights = scratch_.weights.data();
+    } else {
+      weights = weigh();
+    }
+    const int64_t found = find(last.key == -kInfinity ? std::numeric_limits<T>::lowest() : static_cast<T>(last.key));
+    const int32_t* places = scratch_.found.data();
+    scratch_.items.reserve(found);
+    Item* items = scratch_.items.data();
+    for (int64_t i = 0; i < found; i++) items[i] = {static_cast<double>(x_[places[i]]), places[i], weights[places[i]]};
+    std::sort(items, items + found, before);
+    *out = items;
+    return std::min(found, count);
+  }
+
+  void top_h_partial(double alpha, bool renormalised) {
+    const Item* items;
+    sum();
+    const int64_t count = most_probable(kTopHCandidates, &items);
+    double divisor = z_;
+    if (renormalised) {
+      divisor = 0;
+      for (int64_t i = 0; i < count; i++) divisor += items[i].weight;
+    }
+    double sums[kTopHCandidates];
+    double total = 0;
+    for (int64_t i = 0; i < count; i++) {
+      const double p = items[i].weight / divisor;
+      if (p > 0) total -= p * std::log(p);
+      sums[i] = total;
+    }
+    const double bound = alpha * total * (1 + kSlack);
+    int64_t kept = 1;
+    while (kept < count && items[kept].weight > 0 && sums[kept] <= bound) kept++;
+    const Item last = items[kept - 1];
+    keep_until(last, true);
+  }
+
+  void exclude_top(double threshold) {
+    sum();
+    const double least = max_ + (std::log(threshold) - kSlack + std::log(z_)) * temperature_;
+    const int64_t above = least > max_ ? 0 : find(ceil_to<T>(least));
+    const int32_t* found = scratch_.found.data();
+    if (above < 2) return;
+    // The least probable of those above: the smallest logit, of equal ones the highest id.
+    int32_t stays = found[0];
+    for (int64_t i = 1; i < above; i++) {
+      if (x_[found[i]] <= x_[stays]) stays = found[i];
+    }
+    int64_t left = 0;
+    int32_t* out = scratch_.found.data();
+    const T limit = x_[stays];
+    for (int64_t i = 0; i < n_; i++) {
+      if (x_[i] < limit || (x_[i] == limit && i >= stays)) out[left++] = static_cast<int32_t>(i);
+    }
+    keep_found(left);
+  }
+
+  void mirostat_v1(double mu, double candidates) {
+    const Item* items;
+    const int64_t count = most_probable(static_cast<int64_t>(candidates), &items);
+    double products = 0, squares = 0;
+    for (int64_t i = 0; i + 1 < count; i++) {
+      const double t = std::log(static_cast<double>(i + 2) / static_cast<double>(i + 1));
+      products += t * (items[i].key / temperature_ - items[i + 1].key / temperature_);
+      squares += t * t;
+    }
+    if (!(squares > 0)) return keep_top();
+    const double exponent = products / squares;
+    const double excess = exponent - 1;
+    const double log_vocabulary = std::log(static_cast<double>(vocabulary_));
+    const double ratio =
+        std::fabs(excess) < 1e-9 ? 1 / log_vocabulary : excess / -std::expm1(-excess * log_vocabulary);
+    const double base = ratio * std::exp2(mu);
+    const double power = 1 / exponent;
+    // 1^infinity counts as NaN, and keeps one token.
+    const double kept = base == 1 && std::isinf(power) ? 1 : std::pow(base, power);
+    const double whole = std::max(1.0, std::floor(std::min(kept, static_cast<double>(vocabulary_))));
+    if (whole >= static_cast<double>(n_)) return;
+    Item last;
+    if (first_prefix([=](const Prefix& p) { return p.count >= whole; }, last)) keep_until(last, true);
+  }
+
+  void mirostat_v2(double mu) {
+    sum();
+    if (-mu * M_LN2 + std::log(z_) - kSlack > 0) return keep_top();
+    keep_probable(-mu * M_LN2);
+  }
+
+  // The last token of the order that has any weight.
+  Item last_weighty() {
+    const double* weights = weigh();
+    Item last{-kInfinity, 0, 0};
+    for (int64_t i = 0; i < n_; i++) {
+      const Item item{static_cast<double>(x_[i]), static_cast<int32_t>(i), weights[i]};
+      if (item.weight > 0 && (last.weight == 0 || before(last, item))) last = item;
+    }
+    return last;
+  }
+
+  Scratch<T>& scratch_;
+  const T* row_;
+  int64_t vocabulary_;
+  const TokenLoops<T>& loops_;
+  double row_max_ = 0, plain_z_ = 0, plain_a_ = 0;
+  int64_t finite_ = 0;
+  const T* x_ = nullptr;
+  const int32_t* ids_ = nullptr;
+  int64_t n_ = 0;
+  double max_ = 0, least_ = 0, temperature_ = 1;
+  double z_ = 0, a_ = 0;
+  bool summed_ = false;
+};
+
+template <class T>
+bool filter_row(const FilterBatch<T>& batch, int64_t r, Scratch<T>& scratch) {
+  FilteredRow<T> row(batch.logits + r * batch.vocabulary, batch.vocabulary, scratch);
+  if (!row.open()) return false;
+  const double* values = batch.values + (batch.own_values ? r * batch.steps * kFilterValues : 0);
+  for (int64_t s = 0; s < batch.steps; s++) {
+    row.apply(static_cast<FilterMethod>(batch.methods[s]), values + s * kFilterValues);
+  }
+  if (batch.greedy) row.keep_top();
+  double* figures = batch.figures + r;
+  row.figures(figures, batch.rows);
+  batch.tokens[r] = -1;
+  figures[kFilterLogProbabilityAfter * batch.rows] = figures[kFilterSurprisal * batch.rows] =
+      std::numeric_limits<double>::quiet_NaN();
+  if (batch.uniforms != nullptr) {
+    double logit;
+    batch.tokens[r] = row.draw(batch.uniforms[r], &logit);
+    row.choice(logit, figures, batch.rows);
+  }
+  if (batch.kept != nullptr) row.kept(batch.kept + r * batch.vocabulary);
+  return true;
+}
+
+}  // namespace
+
+template <class T>
+int64_t filter_tokens(const FilterBatch<T>& batch, int threads) {
+  std::atomic<int64_t> first_bad{batch.rows};
+  parallel_for(batch.rows, 1, threads, [&](int64_t begin, int64_t end) {
+    // Kept from call to call: a step of generation is one row, and its buffers are some megabytes.
+    thread_local Scratch<T> scratch;
+    for (int64_t r = begin; r < end; r++) {
+      if (filter_row(batch, r, scratch)) continue;
+      int64_t known = first_bad.load();
+      while (r < known && !first_bad.compare_exchange_weak(known, r)) {
+      }
+    }
+  });
+  return first_bad < batch.rows ? first_bad.load() : -1;
+}
+
+template int64_t filter_tokens(const FilterBatch<float>&, int);
+template int64_t filter_tokens(const FilterBatch<double>&, int);
+
+}  // namespace surprisal
