@@ -88,7 +88,10 @@ export function encodeActions({ thought, actions }: NamedChoice, tokenizer: Toke
 }
 
 /** How replies are read. @throws InputError for a pattern that cannot be used */
-export function actionPattern(own: ActionOptions, texts = (own.actions ?? []).map(unescaped)): ActionPattern {
+export function actionPattern(
+  own: ActionOptions,
+  texts: readonly string[] = (own.actions ?? []).map(unescaped),
+): ActionPattern {
   const actions = texts.map(nameOf);
   const pattern = { source: own.actionPattern ?? patternOfActions(actions, ''), actions };
   createActionReader(pattern);
