@@ -42,6 +42,11 @@ const ACTIONS: readonly Action[] = [
     summary: "steering inputs and residual outputs for other people's ONNX exports",
     load: () => import('./steer-patch.js'),
   },
+  {
+    name: 'compute',
+    summary: 'steering vectors from logged runs or contrast pairs',
+    load: () => import('./steer-compute.js'),
+  },
 ];
 
 /** Declares `surprisal steer` and what it does. */

@@ -60,7 +60,7 @@ function fromCounts(counts: readonly number[], source: EntropySource): StepEntro
 
 /**
  * The action entropy that a row of a log holds: of `counts` (a list, or an object by action) and of `completions` parsed by
- * the pattern the plug-in estimate, else `entropy_nats` or `entropy_bits` as they stand.
+ * the pattern the plug-in estimate, else `entropy_nats` or `entropy_bits` as they stand; or the latter first.
  * @param order collects the names of actions over the rows
  * @returns undefined where the row says nothing of its action
  * @throws InputError naming the place of a field that cannot be used
@@ -70,7 +70,10 @@ export function stepEntropy(
   place: string,
   order: ActionOrder,
   pattern?: ActionPattern,
+  prefer: 'counts' | 'logged' = 'counts',
 ): StepEntropy | undefined {
+  const logged = loggedEntropy(record, place);
+  if (logged && prefer === 'logged') return logged;
   if (record.counts !== undefined && record.counts !== null)
     return fromCounts(countsOf(record.counts, place, order), 'counts');
   if (Array.isArray(record.completions) && pattern) {
@@ -85,6 +88,10 @@ export function stepEntropy(
     }
     return fromCounts(counts, 'completions');
   }
+  return logged;
+}
+
+function loggedEntropy(record: Readonly<Record<string, unknown>>, place: string): StepEntropy | undefined {
   if (record.entropy_nats !== undefined && record.entropy_nats !== null) {
     return { source: 'logged', entropyNats: entropyOf(record.entropy_nats, 'entropy_nats', place, 1) };
   }
