@@ -71,7 +71,8 @@ export async function readPrompts(
   return prompts;
 }
 
-function promptOf(row: Document, own: PromptOptions, tokenizer: Tokenizer | undefined): Prompt {
+/** The prompt of one row. @throws InputError as {@link readPrompts} */
+export function promptOf(row: Document, own: PromptOptions, tokenizer: Tokenizer | undefined): Prompt {
   const place = placeOf(row);
   const shared = { id: row.id, index: row.index, place, record: row.record };
   if (row.inputIds) {
