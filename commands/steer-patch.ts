@@ -292,6 +292,10 @@ async function prove(
 const MOST_ULP = 16;
 
 function failureOf(proof: PatchProof): string | undefined {
+  const plain = proof.zero_steering?.unoptimised;
+  if (plain && plain.max_abs_difference > 0) {
+    return `zero steering changes ${plain.differs} by up to ${plain.max_abs_difference}`;
+  }
   const off = proof.layers.find(({ max_error_ulp }) => !(max_error_ulp <= MOST_ULP));
   if (off) return `residual ${off.layer} moved by something else than the vector (off by ${off.max_abs_error})`;
   const early = proof.layers.find(({ earlier_positions_identical }) => !earlier_positions_identical);
@@ -366,7 +370,11 @@ function describePlan(plan: Plan, patched: PatchedModel): string {
 function describePatch(patched: PatchedModel, proof: PatchProof | null, out: string): string {
   const table = summaryTable(['layer', 'residual', 'sum', 'branch', 'type'], layerRows(patched));
   const rows: SummaryCell[][] = [['written', out]];
-  if (proof?.zero_steering) rows.push(['zero steering bit-identical', identical(proof.zero_steering)]);
+  if (proof?.zero_steering) {
+    const { zero_steering: zero } = proof;
+    rows.push(['zero steering bit-identical', identical(zero)]);
+    if (zero.unoptimised) rows.push(['the same node by node, no fusion', identical(zero.unoptimised)]);
+  }
   if (proof?.constant_steering) rows.push(['constant = fed vector', identical(proof.constant_steering)]);
   if (proof && proof.layers.length > 0) {
     const worst = Math.max(...proof.layers.map(({ max_error_ulp }) => max_error_ulp));

@@ -12,18 +12,48 @@ export interface TensorMetadata {
 
 export type BesideConfig = Readonly<Record<string, unknown>> | undefined;
 
-/** `config.json` in the directory of the file or the one above (optimum keeps graphs in `onnx/`). */
+/**
+ * `config.json` in the directory of the file or the one above (optimum keeps graphs in `onnx/`); else the
+ * `genai_config.json` of onnxruntime-genai under the same names.
+ */
 export function readConfigBeside(path: string): BesideConfig {
+  const genai = readJson(join(dirname(path), 'genai_config.json'));
   for (const directory of [dirname(path), dirname(dirname(path))]) {
-    const candidate = join(directory, 'config.json');
-    if (!existsSync(candidate)) continue;
-    try {
-      return JSON.parse(readFileSync(candidate, 'utf8')) as BesideConfig;
-    } catch {
-      throw new InputError(`${candidate}: not valid JSON`);
-    }
+    const found = readJson(join(directory, 'config.json'));
+    if (found) return found;
+    if (genai) break;
   }
-  return undefined;
+  return genai && fromGenai(genai);
+}
+
+function readJson(file: string): BesideConfig {
+  if (!existsSync(file)) return undefined;
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as BesideConfig;
+  } catch {
+    throw new InputError(`${file}: not valid JSON`);
+  }
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+function fromGenai(config: Fields): BesideConfig {
+  const model = (config.model ?? {}) as Fields;
+  const decoder = (model.decoder ?? {}) as Fields;
+  const { vocab_size, bos_token_id, eos_token_id } = model;
+  const { hidden_size, num_attention_heads, num_key_value_heads, num_hidden_layers } = decoder;
+  return {
+    model_type: model.type,
+    max_position_embeddings: model.context_length,
+    head_dim: decoder.head_size,
+    vocab_size,
+    bos_token_id,
+    eos_token_id: Array.isArray(eos_token_id) ? eos_token_id[0] : eos_token_id,
+    hidden_size,
+    num_attention_heads,
+    num_key_value_heads,
+    num_hidden_layers,
+  };
 }
 
 /** Tokens of one run of a decoder: a whole window, or a step after what lies in the cache. Batch 1. */
@@ -51,10 +81,12 @@ export function checkDecoderInput(path: string, input: TensorMetadata): void {
 /** Shape of an empty past: the batch is 1, the symbolic sequence axis 0. */
 function pastShape(input: TensorMetadata, beside: BesideConfig): number[] {
   const heads = Number(beside?.num_key_value_heads ?? beside?.num_attention_heads ?? beside?.n_head);
+  const width = Number(beside?.head_dim ?? Number(beside?.hidden_size) / Number(beside?.num_attention_heads));
   return input.shape.map((extent, axis) => {
     if (typeof extent === 'number' && extent >= 0) return extent;
     if (axis === 0) return 1;
     if (axis === 1 && input.shape.length === 4 && Number.isInteger(heads)) return heads;
+    if (axis === 3 && Number.isInteger(width)) return width;
     return 0;
   });
 }

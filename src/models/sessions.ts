@@ -12,6 +12,8 @@ export interface SessionSettings {
   /** Keep freed buffers for the next run: faster, but memory never shrinks. */
   readonly arena: boolean;
   readonly precision?: 'f32' | 'f64';
+  /** Run the graph node by node as it is written. */
+  readonly unoptimised?: boolean;
 }
 
 /** Sessions by key; graphs depend on shapes alone, so a few sessions serve a whole model. */
@@ -53,7 +55,7 @@ export async function createSession(model: Uint8Array | string, settings: Sessio
     interOpNumThreads: 1,
     executionMode: 'sequential',
     // The extended level fuses x * sigmoid(x) into an operator that has no double kernel.
-    graphOptimizationLevel: settings.precision === 'f64' ? 'basic' : 'all',
+    graphOptimizationLevel: settings.unoptimised ? 'disabled' : settings.precision === 'f64' ? 'basic' : 'all',
     enableCpuMemArena: settings.arena,
     enableMemPattern: settings.arena,
     logSeverityLevel: 4,

@@ -48,6 +48,15 @@ export interface OutputComparison {
   readonly differs: string | null;
 }
 
+/** The same with and without the runtime's own rewriting of the graph. */
+export interface ZeroComparison extends OutputComparison {
+  /**
+   * Both graphs run node by node, when they differ otherwise: a new reader of a tensor can keep the runtime from fusing a
+   * sum, which changes the order of additions but is not part of the graph. Null when it was not needed.
+   */
+  readonly unoptimised: OutputComparison | null;
+}
+
 export interface LayerProof {
   readonly layer: number;
   /** Largest |(steered - unsteered residual) - v| at steered positions. */
@@ -63,7 +72,7 @@ export interface PatchProof {
   readonly tokens: number;
   readonly first_steered_position: number;
   /** Nothing fed, or zeros where an input has no default: against the original. Null for constant vectors. */
-  readonly zero_steering: OutputComparison | null;
+  readonly zero_steering: ZeroComparison | null;
   /** Zeros fed to the witness: against the original. Null when nothing is steered. */
   readonly witness_zero_steering: OutputComparison | null;
   /** Constant vectors against the same fed to the witness at all positions. */
@@ -90,11 +99,12 @@ export async function provePatch(request: ProofRequest): Promise<PatchProof> {
   const whole: DecoderStep = { tokens, first: 0 };
   const before = await once(request.original, request, (runner) => runner.run(whole));
   const after = await once(request.patched, request, (runner) => runner.run(whole));
+  const zero = request.constant ? null : await compareZero(request, whole, before, after);
   if (request.witness === undefined) {
     return {
       tokens: tokens.length,
       first_steered_position: tokens.length,
-      zero_steering: compareOutputs(before, after),
+      zero_steering: zero,
       witness_zero_steering: null,
       constant_steering: null,
       layers: [],
@@ -121,7 +131,7 @@ export async function provePatch(request: ProofRequest): Promise<PatchProof> {
     return {
       tokens: tokens.length,
       first_steered_position: first,
-      zero_steering: request.constant ? null : compareOutputs(before, after),
+      zero_steering: zero,
       witness_zero_steering: compareOutputs(before, unsteered),
       constant_steering: request.constant
         ? compareOutputs(after, await runner.run(whole, fed(0, tokens.length, 0)))
@@ -132,8 +142,25 @@ export async function provePatch(request: ProofRequest): Promise<PatchProof> {
   });
 }
 
-async function once<T>(path: string, request: ProofRequest, use: (runner: Runner) => Promise<T>): Promise<T> {
-  const runner = await openRunner(path, request);
+async function compareZero(
+  request: ProofRequest,
+  step: DecoderStep,
+  before: Values,
+  after: Values,
+): Promise<ZeroComparison> {
+  const optimised = compareOutputs(before, after);
+  if (optimised.bit_identical) return { ...optimised, unoptimised: null };
+  const plain = (path: string): Promise<Values> => once(path, request, (runner) => runner.run(step), true);
+  return { ...optimised, unoptimised: compareOutputs(await plain(request.original), await plain(request.patched)) };
+}
+
+async function once<T>(
+  path: string,
+  request: ProofRequest,
+  use: (runner: Runner) => Promise<T>,
+  unoptimised = false,
+): Promise<T> {
+  const runner = await openRunner(path, request, unoptimised);
   try {
     return await use(runner);
   } finally {
@@ -141,8 +168,8 @@ async function once<T>(path: string, request: ProofRequest, use: (runner: Runner
   }
 }
 
-async function openRunner(path: string, { original, threads }: ProofRequest): Promise<Runner> {
-  const session = await createSession(path, { threads, device: 'cpu', arena: true });
+async function openRunner(path: string, { original, threads }: ProofRequest, unoptimised: boolean): Promise<Runner> {
+  const session = await createSession(path, { threads, device: 'cpu', arena: true, unoptimised });
   const inputs = session.inputMetadata as readonly TensorMetadata[];
   const beside = readConfigBeside(original);
   for (const input of inputs) checkDecoderInput(original, input);
