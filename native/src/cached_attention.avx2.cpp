@@ -1,0 +1,9 @@
+#if defined(__x86_64__)
+#include "cached_attention_loops.hpp"
+
+namespace surprisal {
+
+const AttentionKernel kAttentionAvx2 = attend_block;
+
+}  // namespace surprisal
+#endif

@@ -1,0 +1,7 @@
+#include "cached_attention_loops.hpp"
+
+namespace surprisal {
+
+const AttentionKernel kAttentionBaseline = attend_block;
+
+}  // namespace surprisal
