@@ -55,13 +55,13 @@ interface OpenPath extends ExtendedPath {
 /**
  * Path-level nucleus sampling (see `path-nucleus.ts`) after every prompt. The prompt is read once; the paths run as one
  * batch, whose caches are forked where a path is continued twice. Random numbers are keyed by prompt and step.
- * @param progress told the number of prompts that are done
+ * @param progress told the tokens of a prompt's paths when it is done
  * @throws InputError for a model whose layers cannot be reached, an empty prompt, or settings out of range
  */
 export async function generatePaths(
   model: LanguageModel,
   request: PathRequest,
-  progress?: (prompts: number) => void,
+  progress?: (tokens: number) => void,
 ): Promise<PathsOfPrompt[]> {
   const { engine } = model;
   if (!engine) throw new InputError(`${model.info.path}: generation needs a model directory or a .gguf file`);
@@ -73,8 +73,9 @@ export async function generatePaths(
   const root = createRandom(request.seed);
   const results: PathsOfPrompt[] = [];
   for (let prompt = 0; prompt < request.prompts.length; prompt++) {
-    results.push(await pathsOf({ engine, request, prompt, steered: active[prompt], random: root.fork(prompt) }));
-    progress?.(prompt + 1);
+    const made = await pathsOf({ engine, request, prompt, steered: active[prompt], random: root.fork(prompt) });
+    progress?.(made.paths.reduce((sum, { tokens }) => sum + tokens.length, 0));
+    results.push(made);
   }
   return results;
 }

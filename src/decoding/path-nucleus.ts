@@ -1,4 +1,4 @@
-import { InputError } from '../errors.js';
+import { didYouMean, InputError } from '../errors.js';
 
 /**
  * Path-level nucleus sampling: the abstract of arXiv 2409.19790 names "a combination of top-p sampling and beam search";
@@ -69,6 +69,39 @@ export function checkPathNucleus(settings: PathNucleusSettings): void {
   check('top-p-path', pathMass, pathMass > 0 && pathMass <= 1, 'a number in (0, 1]');
   check('length-penalty', lengthPenalty, Number.isFinite(lengthPenalty) && lengthPenalty >= 0, 'a number from 0 on');
   check('temperature', temperature, Number.isFinite(temperature) && temperature > 0, 'a positive number');
+}
+
+const NUMBERS = {
+  k: 'width',
+  'top-p-token': 'tokenMass',
+  'top-p-path': 'pathMass',
+  'length-penalty': 'lengthPenalty',
+  temperature: 'temperature',
+} as const satisfies Record<string, keyof PathNucleusSettings>;
+
+const isNumberName = (name: string): name is keyof typeof NUMBERS => Object.hasOwn(NUMBERS, name);
+
+/**
+ * Settings from text such as `k=4,top-p-token=0.9,top-p-path=0.9,select=sample`; what is not named keeps its default.
+ * @throws InputError naming what is unknown or out of range
+ */
+export function parsePathNucleus(text: string): PathNucleusSettings {
+  let settings = PATH_NUCLEUS_DEFAULTS;
+  for (const part of text.split(',').filter((piece) => piece.trim() !== '')) {
+    const [name, value = ''] = part.split('=', 2).map((piece) => piece.trim());
+    if (name === 'select') {
+      const select = PATH_SELECTIONS.find((known) => known === value);
+      if (!select) throw new InputError(`path nucleus: select is "${value}"; expected ${PATH_SELECTIONS.join(' or ')}`);
+      settings = { ...settings, select };
+    } else if (isNumberName(name)) {
+      settings = { ...settings, [NUMBERS[name]]: value === '' ? Number.NaN : Number(value) };
+    } else {
+      const names = [...Object.keys(NUMBERS), 'select'];
+      throw new InputError(`path nucleus: unknown "${name}"${didYouMean(name, names)}; known are ${names.join(', ')}`);
+    }
+  }
+  checkPathNucleus(settings);
+  return settings;
 }
 
 /** The path before anything was generated. */
