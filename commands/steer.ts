@@ -47,6 +47,11 @@ const ACTIONS: readonly Action[] = [
     summary: 'steering vectors from logged runs or contrast pairs',
     load: () => import('./steer-compute.js'),
   },
+  {
+    name: 'decode',
+    summary: 'samplers compared on the same prompts or on stored logits; nucleus of whole paths',
+    load: () => import('./steer-decode.js'),
+  },
 ];
 
 /** Declares `surprisal steer` and what it does. */
