@@ -62,9 +62,9 @@ export function compareLogits(a: Floats, b: Floats, vocabulary: number): LogitDi
     const x = a.subarray(row * vocabulary, (row + 1) * vocabulary);
     const y = b.subarray(row * vocabulary, (row + 1) * vocabulary);
     for (let i = 0; i < vocabulary; i++) {
-      // A NaN on either side must show.
       const difference = Math.abs(x[i] - y[i]);
-      if (!(difference <= maxAbsDifference)) maxAbsDifference = difference;
+      // A NaN on either side must show, whatever follows it.
+      if (difference > maxAbsDifference || Number.isNaN(difference)) maxAbsDifference = difference;
       maxAbsLogit = Math.max(maxAbsLogit, Math.abs(x[i]));
     }
     kl += divergence(x, y);

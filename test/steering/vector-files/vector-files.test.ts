@@ -178,6 +178,13 @@ describe('control vectors of llama.cpp', () => {
     expect(() => readSteeringVectors(fixture('repeng.gguf'), { shift: -3 })).toThrow(/-1, the embeddings/);
   });
 
+  it("reads a file that llama.cpp's own generator wrote", () => {
+    const { directions, origin: about, hiddenSize } = readSteeringVectors(fixture('cvector-generator.gguf'));
+    expect([[...directions.keys()], about, hiddenSize]).toEqual([[1, 2, 3], { modelType: 'llama' }, 128]);
+    const learnt = readSteeringVectors(fixture('cvector-generator.gguf'), { point: 'learnt' });
+    expect([...learnt.directions.keys()]).toEqual([0, 1, 2]);
+  });
+
   it('cannot say block 0, nor anything but add', () => {
     const zero = vectorsOf([[0, Float32Array.of(1, 2)]]);
     expect(() => encodeSteeringVectors('z.gguf', zero)).toThrow(/begins at block 1/);
