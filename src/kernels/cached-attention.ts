@@ -41,7 +41,10 @@ export interface CachedAttention {
 export function cachedAttention(request: CachedAttention, threads?: number): void {
   check(request);
   const native = nativeKernels();
-  if (!native) return cachedAttentionReference(request);
+  if (!native) {
+    cachedAttentionReference(request);
+    return;
+  }
   native.cachedAttention(
     request.queries,
     request.keys,

@@ -1,6 +1,7 @@
 import { InputError } from '../errors.js';
 import { finalizeRows, type RowStatistics } from '../kernels/row-statistics.js';
 import type { ActivationQuantization } from './activation-quantization.js';
+import { createCachedRunner, takesCachedRunner } from './cached-runner.js';
 import { type DecodingState, emptyState } from './decoding-state.js';
 import type { ModelDescription } from './description.js';
 import { createHeadRunner, type HeadRunner, type LogitsPart, type StatisticsRequest } from './head-runner.js';
@@ -102,14 +103,16 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
   const sessions = createSessionPool({ threads, device: options.device, arena: plan.layersResident, precision });
   const reader = createWeightReader(threads);
   const { activations } = options;
-  const runner = createLayerRunner({
+  const running = {
     model,
     precision,
     threads,
     sessions,
     rowsPerRun: plan.rowsPerRun,
     ...(activations && { activations }),
-  });
+  };
+  const runner = createLayerRunner(running);
+  const cachedRunner = takesCachedRunner(model, precision) ? createCachedRunner(running) : undefined;
   const readWhole = (weight: StoredWeight): Floats => {
     const data = make(weight.shape.reduce((a, b) => a * b, 1));
     reader.read(weight, data);
@@ -243,6 +246,23 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
         interventions.filter((intervention) => intervention.layer === -1),
       );
       await request.onResidual?.(0, groups);
+      if (request.past && cachedRunner && !request.taps?.length && groups.length === 1) {
+        const { past } = request;
+        const [group] = groups;
+        await cachedRunner.run({
+          group,
+          state: past,
+          starts: new Int32Array(group.windows.length).fill(past.length),
+          layers: [from, to],
+          weights: (layer) => adjusted(layer, request.adjustWeights),
+          shapes,
+          interventions,
+          joined: plan.layersResident && !request.adjustWeights,
+          ...(request.onResidual && { afterLayer: (layer) => request.onResidual?.(layer + 1, groups) }),
+        });
+        if (to === model.layers.length) past.length += group.length;
+        return groups;
+      }
       for (let layer = from; layer < to; layer++) {
         const tapped = request.tapLayers === undefined || request.tapLayers.includes(layer);
         await runner.run({

@@ -77,6 +77,59 @@ export function composeRange(request: RangeRequest): Uint8Array {
   return g.encode();
 }
 
+/** What lies between the attention of a layer and that of the next; either may be absent. */
+export interface SeamRequest extends Omit<RangeRequest, 'layers' | 'prefix' | 'taps' | 'residuals' | 'interventions'> {
+  /** Its heads are done. */
+  readonly finished: LayerDescription | undefined;
+  /** Operators on the output of the finished layer. */
+  readonly interventions: readonly InterventionKind[];
+  /** Its heads come next. */
+  readonly next: LayerDescription | undefined;
+}
+
+export const FINISHED = 'finished.';
+export const NEXT = 'next.';
+
+/**
+ * Composes the graph between two attentions, which acts on every row for itself.
+ *
+ * Inputs: `resid` [B, S, hidden], the stream before the finished layer, or before the next where none is finished;
+ * `heads` [B, S, heads * headDim], what the heads of the finished layer gave; weights `finished.<role>` and
+ * `next.<role>`; the tables of the next layer's rope. Outputs: `resid_out` [B, S, hidden], the stream after the finished
+ * layer; `queries`, `keys` and `values` of the next, [B, S, its heads * headDim].
+ */
+export function composeSeam(request: SeamRequest): Uint8Array {
+  const g = composeGraph('decoder_seam', request.float);
+  const { hiddenSize, finished, next } = request;
+  const resid = g.input('resid', g.float, ['batch', 'length', hiddenSize]);
+  const batchLength = g.node('Slice', [g.node('Shape', [resid]), g.integers([0]), g.integers([2])]);
+  const context: LayerContext = {
+    g,
+    hiddenSize,
+    norm: request.norm,
+    transposed: request.linearLayout === 'out-in',
+    taps: new Set(),
+    ropes: request.ropes,
+    batchLength,
+    quantize: createActivationQuantizer(g, request.activations),
+  };
+  let stream = flatten(g, resid, hiddenSize);
+  if (finished) {
+    const width = finished.attention.heads * finished.attention.headDim;
+    const heads = flatten(g, g.input('heads', g.float, ['batch', 'length', width]), width);
+    stream = finishLayer(context, finished, FINISHED, stream, heads);
+    stream = intervene(context, stream, request.interventions, FINISHED);
+    g.publish(unflatten(g, stream, batchLength), 'resid_out');
+  }
+  if (next) {
+    const [q, k, v] = attentionInputs(context, next.attention, NEXT, normed(context, NEXT, stream));
+    g.publish(q, 'queries');
+    g.publish(k, 'keys');
+    g.publish(v, 'values');
+  }
+  return g.encode();
+}
+
 function intervene(
   context: LayerContext,
   stream: string,
@@ -88,10 +141,34 @@ function intervene(
 }
 
 function decoderLayer(context: LayerContext, layer: LayerDescription, prefix: string, stream: string): string {
+  return finishLayer(
+    context,
+    layer,
+    prefix,
+    stream,
+    attention(context, layer, prefix, normed(context, prefix, stream)),
+  );
+}
+
+/** What attention reads: the normed stream. */
+function normed({ g, hiddenSize, norm, taps }: LayerContext, prefix: string, stream: string): string {
+  const value = normalize(g, norm, stream, `${prefix}attn_norm`, hiddenSize);
+  if (taps.has('attention_input')) g.publish(value, `${prefix}attention_input`);
+  return value;
+}
+
+/** The stream after a layer, from the stream before it and what its heads gave, [n, heads * headDim]. */
+function finishLayer(
+  context: LayerContext,
+  layer: LayerDescription,
+  prefix: string,
+  stream: string,
+  mixedHeads: string,
+): string {
   const { g, hiddenSize, norm, taps } = context;
-  const normed = normalize(g, norm, stream, `${prefix}attn_norm`, hiddenSize);
-  if (taps.has('attention_input')) g.publish(normed, `${prefix}attention_input`);
-  const attended = attention(context, layer, prefix, normed);
+  const { outputBias, heads, headDim } = layer.attention;
+  const qWidth = heads * headDim;
+  const attended = linear(context, context.quantize(mixedHeads, qWidth), `${prefix}o`, qWidth, hiddenSize, outputBias);
   if (taps.has('attention_output')) g.publish(attended, `${prefix}attention_output`);
 
   const finish = (branch: string, role: string): string =>
@@ -134,12 +211,32 @@ function denseMlp(
   return down(g.node('Mul', [activate(g, mlp.activation, gate), up]));
 }
 
+/** What the heads of a layer give, side by side: [n, heads * headDim]. */
 function attention(context: LayerContext, layer: LayerDescription, prefix: string, value: string): string {
-  const { g, hiddenSize, norm, taps, batchLength } = context;
+  const { g, taps } = context;
   const a = layer.attention;
+  const [q, k, v] = attentionInputs(context, a, prefix, value);
+  if (taps.has('queries')) g.publish(q, `${prefix}queries`);
+  if (taps.has('keys')) g.publish(k, `${prefix}keys`);
+  if (taps.has('values')) g.publish(v, `${prefix}values`);
+  const mixed = takesPlainAttention(a, g.float, taps)
+    ? plainAttention(g, a, prefix, q, k, v, taps.has('attention_probabilities'))
+    : groupedAttention(g, a, prefix, q, k, v);
+  const rows = flatten(g, mixed, a.heads * a.headDim);
+  if (taps.has('attention_mixed')) g.publish(rows, `${prefix}attention_mixed`);
+  return rows;
+}
+
+/** Queries, keys and values after norms, clipping and rotary embedding, each [B, S, heads * headDim]. */
+function attentionInputs(
+  context: LayerContext,
+  a: LayerDescription['attention'],
+  prefix: string,
+  value: string,
+): [string, string, string] {
+  const { g, hiddenSize, norm, batchLength } = context;
   const qWidth = a.heads * a.headDim;
   const kvWidth = a.kvHeads * a.headDim;
-
   let [q, k, v] = project(context, a, prefix, context.quantize(value, hiddenSize));
   if (a.qkNorm === 'head') {
     q = headNorm(g, norm, q, `${prefix}q_norm`, a.headDim, qWidth);
@@ -153,21 +250,9 @@ function attention(context: LayerContext, layer: LayerDescription, prefix: strin
     [q, k, v] = [q, k, v].map((x) => g.node('Clip', [x, ...bounds]));
   }
   [q, k, v] = [q, k, v].map((x) => unflatten(g, x, batchLength));
-  if (a.rope !== undefined) {
-    const dims = context.ropes[a.rope].dims;
-    q = rotate(g, q, a.heads, a.headDim, a.rope, dims);
-    k = rotate(g, k, a.kvHeads, a.headDim, a.rope, dims);
-  }
-  if (taps.has('queries')) g.publish(q, `${prefix}queries`);
-  if (taps.has('keys')) g.publish(k, `${prefix}keys`);
-  if (taps.has('values')) g.publish(v, `${prefix}values`);
-
-  const mixed = takesPlainAttention(a, g.float, taps)
-    ? plainAttention(g, a, prefix, q, k, v, taps.has('attention_probabilities'))
-    : groupedAttention(g, a, prefix, q, k, v);
-  const rows = flatten(g, mixed, qWidth);
-  if (taps.has('attention_mixed')) g.publish(rows, `${prefix}attention_mixed`);
-  return linear(context, context.quantize(rows, qWidth), `${prefix}o`, qWidth, hiddenSize, a.outputBias);
+  if (a.rope === undefined) return [q, k, v];
+  const { dims } = context.ropes[a.rope];
+  return [rotate(g, q, a.heads, a.headDim, a.rope, dims), rotate(g, k, a.kvHeads, a.headDim, a.rope, dims), v];
 }
 
 /** Queries, keys and values, each [n, heads * headDim]. */

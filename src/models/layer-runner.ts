@@ -2,11 +2,12 @@ import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import { type ActivationQuantization, activationCores, activationsKey } from './activation-quantization.js';
 import { maskName, takesPlainAttention } from './attention-graph.js';
 import { type LayerDescription, layerKey, type ModelDescription } from './description.js';
+import { interventionFeeds } from './intervention-feeds.js';
 import type { InterventionKind } from './interventions.js';
 import { composeRange } from './layer-graph.js';
 import { EXPERT_TAPS, type LayerTap } from './layer-parts.js';
 import { equalBitThreads, layerProducts } from './product-threads.js';
-import { type RopeFrequencies, ropeFrequencies, ropeTables } from './rope.js';
+import { createRopeFeeds } from './rope-feeds.js';
 import { floatsOf, integersOf, runSession, type SessionPool, tensorOf } from './sessions.js';
 
 export type Floats = Float32Array | Float64Array;
@@ -98,11 +99,6 @@ const PREFIX = 'layer.';
 const CACHED: readonly LayerTap[] = ['keys', 'values'];
 const EXPERT_PARTS = ['tokens', 'counts', 'weights'] as const;
 
-interface RopeTables {
-  readonly cos: Floats;
-  readonly sin: Floats;
-}
-
 /** Runs one layer over groups of windows. Layers of one kind share a session. */
 export interface LayerRunner {
   run(request: LayerRunRequest): Promise<void>;
@@ -112,23 +108,11 @@ export interface LayerRunner {
 
 export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
   const { model, precision, sessions, rowsPerRun, threads, activations } = settings;
-  const frequencyCache = new Map<number, { length: number; frequencies: RopeFrequencies }>();
-  const tableCache = new WeakMap<RopeFrequencies, RopeTables>();
-  const scratchBuffers = new Map<string, Floats>();
   const make = (length: number): Floats => (precision === 'f32' ? new Float32Array(length) : new Float64Array(length));
+  const ropes = createRopeFeeds(model, precision);
   const shared: LayerCache = { keys: make(0), values: make(0) };
   const cores = activationCores(model, activations).map((core) => ({ columns: core, depth: core }));
   const rotationThreads = equalBitThreads(cores, 0, threads);
-
-  /** A buffer that is used anew by every run. */
-  const scratch = (name: string, length: number): Floats => {
-    let buffer = scratchBuffers.get(name);
-    if (!buffer || buffer.length < length) {
-      buffer = make(length);
-      scratchBuffers.set(name, buffer);
-    }
-    return buffer.subarray(0, length);
-  };
 
   const sessionFor = (
     layers: readonly LayerDescription[],
@@ -155,64 +139,17 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
     return sessions.get(key, compose, most);
   };
 
-  const frequencies = (rope: number, length: number): RopeFrequencies => {
-    const { type } = model.ropes[rope];
-    // Where frequencies depend on the length, only those of the last length are kept.
-    const asked = type === 'dynamic' || type === 'longrope' ? length : 0;
-    const kept = frequencyCache.get(rope);
-    if (kept?.length === asked) return kept.frequencies;
-    const made = ropeFrequencies(model.ropes[rope], length);
-    frequencyCache.set(rope, { length: asked, frequencies: made });
-    return made;
-  };
-
-  /** cos and sin of positions 0..count-1, grown as longer windows come. */
-  const tablesFor = (frequency: RopeFrequencies, half: number, count: number): RopeTables => {
-    const found = tableCache.get(frequency);
-    if (found && found.cos.length >= count * half) return found;
-    const made = ropeTables(frequency, 0, Math.max(count, (2 * (found?.cos.length ?? 0)) / half), precision);
-    tableCache.set(frequency, made);
-    return made;
-  };
-
-  const ropeFeeds = (rope: number, batch: number, from: number, count: number, length: number): [Tensor, Tensor] => {
-    const half = model.ropes[rope].dims / 2;
-    const tables = tablesFor(frequencies(rope, length), half, length);
-    const dims = [batch, count, half];
-    const repeat = (table: Floats, name: string): Tensor => {
-      const row = table.subarray(from * half, (from + count) * half);
-      if (batch === 1) return tensorOf(row, dims);
-      const all = scratch(name, batch * row.length);
-      for (let b = 0; b < batch; b++) all.set(row, b * row.length);
-      return tensorOf(all, dims);
-    };
-    return [repeat(tables.cos, 'cos'), repeat(tables.sin, 'sin')];
-  };
-
-  const interventionFeeds = (
+  const operatorFeeds = (
     interventions: readonly Intervention[],
     group: WindowGroup,
     from: number,
     count: number,
     prefix: string,
   ): Record<string, Tensor> => {
-    const feeds: Record<string, Tensor> = {};
-    interventions.forEach((intervention, j) => {
-      const vector = make(model.hiddenSize);
-      vector.set(intervention.vector);
-      const scale = make(1);
-      scale[0] = intervention.scale;
-      const mask = make(group.windows.length * count);
-      group.windows.forEach((window, b) => {
-        for (let p = 0; p < count; p++) {
-          mask[b * count + p] = intervention.positions(window, from + p) ? 1 : 0;
-        }
-      });
-      feeds[`${prefix}steer.${j}.vector`] = tensorOf(vector, [model.hiddenSize]);
-      feeds[`${prefix}steer.${j}.scale`] = tensorOf(scale, [1]);
-      feeds[`${prefix}steer.${j}.mask`] = tensorOf(mask, [mask.length, 1]);
-    });
-    return feeds;
+    const rows = group.windows.flatMap((window) =>
+      Array.from({ length: count }, (_, p) => ({ window, position: from + p })),
+    );
+    return interventionFeeds(interventions, rows, prefix, make);
   };
 
   /** The cache of a layer with at least `cells` numbers; layers of a run that keeps no past share one. */
@@ -253,21 +190,6 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
     group.stream.set(stream.subarray(0, model.hiddenSize));
   };
 
-  /** GroupQueryAttention takes several queries after a past for a batch of one alone: each window runs for itself. */
-  const runApart = async (request: LayerRunRequest, group: WindowGroup): Promise<void> => {
-    const { kvHeads, headDim } = model.layers[request.layer].attention;
-    const cells = kvHeads * group.capacity * headDim;
-    const size = group.length * model.hiddenSize;
-    const cache = group.caches?.[request.layer];
-    for (const [b, window] of group.windows.entries()) {
-      const stream = group.stream.subarray(b * size, (b + 1) * size);
-      const part = (data: Floats): Floats => data.subarray(b * cells, (b + 1) * cells);
-      const caches: LayerCache[] = [];
-      if (cache) caches[request.layer] = { keys: part(cache.keys), values: part(cache.values) };
-      await runner.run({ ...request, groups: [{ ...group, windows: [window], stream, caches }] });
-    }
-  };
-
   const runner: LayerRunner = {
     async run(request) {
       const layer = model.layers[request.layer];
@@ -284,10 +206,6 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
         const batch = group.windows.length;
         if (batch * group.length === 1 && !group.caches) {
           await runTwin(request, group);
-          continue;
-        }
-        if (!plain && group.caches && batch > 1 && group.length > 1 && group.start > 0) {
-          await runApart(request, group);
           continue;
         }
         const { headDim, kvHeads } = attention;
@@ -310,12 +228,12 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
           const feeds: Record<string, Tensor> = {
             resid: stream,
             ...weights,
-            ...interventionFeeds(request.interventions, group, first, count, PREFIX),
+            ...operatorFeeds(request.interventions, group, first, count, PREFIX),
           };
           const fetches: Record<string, Tensor | null> = { resid_out: stream };
           if (attention.rope !== undefined) {
             const whole = group.start + group.length;
-            const [cos, sin] = ropeFeeds(attention.rope, batch, first, count, whole);
+            const [cos, sin] = ropes.feeds(attention.rope, new Int32Array(batch).fill(first), count, whole);
             feeds[`rope.${attention.rope}.cos`] = cos;
             feeds[`rope.${attention.rope}.sin`] = sin;
           }
@@ -376,7 +294,7 @@ export function createLayerRunner(settings: LayerRunSettings): LayerRunner {
         const stream = tensorOf(group.stream, [batch, group.length, model.hiddenSize]);
         const feeds = {
           resid: stream,
-          ...interventionFeeds(interventions, group, group.start, group.length, 'input.'),
+          ...operatorFeeds(interventions, group, group.start, group.length, 'input.'),
         };
         await runSession(session, feeds, { resid_out: stream });
       }
