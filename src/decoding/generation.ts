@@ -1,5 +1,5 @@
 import { InputError } from '../errors.js';
-import { type DecodingState, forkState, keepRows, stateBytes } from '../models/decoding-state.js';
+import { type DecodingState, joinStates, keepRows, stateBytes, takesUnequalLengths } from '../models/decoding-state.js';
 import type { Engine } from '../models/engine.js';
 import { gatherRows } from '../models/gather-rows.js';
 import type { LanguageModel } from '../models/language-model.js';
@@ -57,6 +57,13 @@ interface Sequence {
   ended?: Generated['ended'];
 }
 
+/** A sequence whose prompt, and no more, is in row `row` of `state`. */
+interface Going {
+  readonly sequence: Sequence;
+  readonly state: DecodingState;
+  readonly row: number;
+}
+
 interface Context {
   readonly engine: Engine;
   readonly request: GenerationRequest;
@@ -77,40 +84,49 @@ export async function generate(model: LanguageModel, request: GenerationRequest)
   if (!engine) throw new InputError(`${model.info.path}: generation needs a model directory or a .gguf file`);
   checkRequest(request);
   if (request.steering) checkSteering(engine, request.steering);
-  const samples = request.samples ?? 1;
   const active = await activePrompts(engine, request.prompts, request.steering);
   const context: Context = { engine, request, active };
-  const results: Generated[][] = request.prompts.map(() => []);
-  for (const members of groupsOfEqualLength(request.prompts)) {
-    const capacity = request.prompts[members[0]].length + request.maxNewTokens;
-    const rows = rowsThatFit(engine, capacity);
-    const together = Math.max(1, Math.floor(rows / samples));
-    for (let first = 0; first < members.length; first += together) {
-      for (const { prompt, sample, made } of await generateBatch(
-        context,
-        members.slice(first, first + together),
-        rows,
-      )) {
-        results[prompt][sample] = made;
-      }
+  const all: Sequence[] = [];
+  let waiting: Going[] = [];
+  const unequal = takesUnequalLengths(engine.model, engine.precision);
+  const writeWaiting = async (): Promise<void> => {
+    const most = rowsThatFit(context, waiting);
+    for (let from = 0; from < waiting.length; from += most) {
+      await continueTogether(context, waiting.slice(from, from + most));
     }
+    waiting = [];
+  };
+  for (const members of batchesOfEqualLength(engine, request.prompts)) {
+    const begun = await beginSequences(context, members);
+    all.push(...begun.map(({ sequence }) => sequence));
+    waiting.push(...begun.filter(({ sequence }) => sequence.ended === undefined));
+    if (!unequal || waiting.length >= rowsThatFit(context, waiting)) await writeWaiting();
   }
+  await writeWaiting();
+  const results: Generated[][] = request.prompts.map(() => []);
+  for (const sequence of all) results[sequence.prompt][sequence.sample] = finish(sequence, active[sequence.prompt]);
   return results;
 }
 
-function rowsThatFit(engine: Engine, capacity: number): number {
-  const bytes = stateBytes(engine.model, engine.precision, capacity);
+/** Rows that are written at once: their caches fit. */
+function rowsThatFit({ engine, request }: Context, going: readonly Going[]): number {
+  const longest = going.reduce((most, { state }) => Math.max(most, state.length), 1);
+  const bytes = stateBytes(engine.model, engine.precision, longest + request.maxNewTokens);
   return Math.max(1, Math.min(MOST_ROWS, Math.floor(CACHE_BYTES / bytes)));
 }
 
-function groupsOfEqualLength(prompts: readonly Int32Array[]): readonly number[][] {
-  const byLength = new Map<number, number[]>();
-  prompts.forEach((prompt, index) => {
-    const same = byLength.get(prompt.length);
-    if (same) same.push(index);
-    else byLength.set(prompt.length, [index]);
-  });
-  return [...byLength.values()];
+/** Indices of prompts that are read together, the shorter prompts first. */
+function batchesOfEqualLength(engine: Engine, prompts: readonly Int32Array[]): number[][] {
+  const order = prompts.map((_, index) => index).sort((a, b) => prompts[a].length - prompts[b].length || a - b);
+  const batches: number[][] = [];
+  for (const index of order) {
+    const { length } = prompts[index];
+    const last = batches.at(-1);
+    const joins = last && prompts[last[0]].length === length && (last.length + 1) * length <= engine.plan.rowsPerBatch;
+    if (joins) last.push(index);
+    else batches.push([index]);
+  }
+  return batches;
 }
 
 /** Whether steering acts on each prompt. */
@@ -125,48 +141,31 @@ export async function activePrompts(
   return prompts.map((_, p) => conditionHolds(similarities[p], condition));
 }
 
-/** Prompts of one length: one pass over them, then all their samples side by side, `most` rows at a time. */
-async function generateBatch(
-  context: Context,
-  members: readonly number[],
-  most: number,
-): Promise<{ prompt: number; sample: number; made: Generated }[]> {
-  const { engine, request, active } = context;
-  const length = request.prompts[members[0]].length;
+/** Reads prompts of one length in one pass and draws the first token of all their samples. */
+async function beginSequences(context: Context, members: readonly number[]): Promise<Going[]> {
+  const { engine, request } = context;
+  const { length } = request.prompts[members[0]];
   // A product with a single row has other last bits: a single token keeps itself company.
   const rows = members.length === 1 && length === 1 ? [members[0], members[0]] : members;
   const state = engine.startDecoding(length);
   const first = await nextLogits(context, rows, rows, state, (prompt) => request.prompts[prompt]);
-  const sequences = members.flatMap((prompt, row) =>
-    Array.from({ length: request.samples ?? 1 }, (_, sample) => {
+  const begun = members.flatMap((prompt, row) =>
+    Array.from({ length: request.samples ?? 1 }, (_, sample): Going => {
       const key = request.keys?.(prompt, sample) ?? prompt * STREAMS_PER_PROMPT + sample;
       const sampler = createSequenceSampler(request.plan, { seed: request.seed, sequence: key });
-      return { sequence: { prompt, sample, sampler, tokens: [], steps: [] } satisfies Sequence as Sequence, row };
+      return { sequence: { prompt, sample, sampler, tokens: [], steps: [] }, state, row };
     }),
   );
-  takeTokens(context, sequences, first);
-  const going = sequences.filter(({ sequence }) => sequence.ended === undefined);
-  for (let from = 0; from < going.length; from += most) {
-    await continueTogether(context, state, going.slice(from, from + most));
-  }
-  return sequences.map(({ sequence }) => ({
-    prompt: sequence.prompt,
-    sample: sequence.sample,
-    made: finish(sequence, active[sequence.prompt]),
-  }));
+  takeTokens(context, begun, first);
+  return begun;
 }
 
-/** Writes sequences to their ends. `prefix` holds their prompts, one row each. */
-async function continueTogether(
-  context: Context,
-  prefix: DecodingState,
-  members: readonly { readonly sequence: Sequence; readonly row: number }[],
-): Promise<void> {
-  const { request } = context;
-  const paired = <T>(list: readonly T[]): readonly T[] => (list.length === 1 ? [list[0], list[0]] : list);
-  let live = paired(members.map(({ sequence }) => sequence));
-  const rows = paired(members.map(({ row }) => row));
-  const state = forkState(prefix, rows, prefix.length + request.maxNewTokens);
+/** Writes sequences to their ends. */
+async function continueTogether(context: Context, members: readonly Going[]): Promise<void> {
+  const paired = members.length === 1 ? [members[0], members[0]] : members;
+  let live = paired.map(({ sequence }) => sequence);
+  const longest = paired.reduce((most, { state }) => Math.max(most, state.length), 0);
+  const state = joinStates(paired, longest + context.request.maxNewTokens);
   for (;;) {
     const prompts = live.map(({ prompt }) => prompt);
     const logits = await nextLogits(context, prompts, live, state, ({ tokens }) =>

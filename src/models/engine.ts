@@ -2,7 +2,7 @@ import { InputError } from '../errors.js';
 import { finalizeRows, type RowStatistics } from '../kernels/row-statistics.js';
 import type { ActivationQuantization } from './activation-quantization.js';
 import { createCachedRunner, takesCachedRunner } from './cached-runner.js';
-import { type DecodingState, emptyState } from './decoding-state.js';
+import { advanceState, type DecodingState, emptyState } from './decoding-state.js';
 import type { ModelDescription } from './description.js';
 import { createHeadRunner, type HeadRunner, type LogitsPart, type StatisticsRequest } from './head-runner.js';
 import { EXPERT_TAPS, type LayerTap } from './layer-parts.js';
@@ -215,7 +215,7 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
         laidOut += size;
         if (!request.continues) {
           windows.forEach((index, b) => {
-            embed(request.windows[index], start, stream, b * length);
+            embed(request.windows[index], request.past?.lengths?.[index] ?? start, stream, b * length);
           });
         }
         groups.push({
@@ -252,7 +252,7 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
         await cachedRunner.run({
           group,
           state: past,
-          starts: new Int32Array(group.windows.length).fill(past.length),
+          starts: past.lengths ?? new Int32Array(group.windows.length).fill(past.length),
           layers: [from, to],
           weights: (layer) => adjusted(layer, request.adjustWeights),
           shapes,
@@ -260,7 +260,7 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
           joined: plan.layersResident && !request.adjustWeights,
           ...(request.onResidual && { afterLayer: (layer) => request.onResidual?.(layer + 1, groups) }),
         });
-        if (to === model.layers.length) past.length += group.length;
+        if (to === model.layers.length) advanceState(past, group.length);
         return groups;
       }
       for (let layer = from; layer < to; layer++) {
@@ -277,7 +277,7 @@ export async function createEngine(files: ModelFiles, options: EngineOptions): P
         });
         await request.onResidual?.(layer + 1, groups);
       }
-      if (request.past && to === model.layers.length) request.past.length += groups[0]?.length ?? 0;
+      if (request.past && to === model.layers.length) advanceState(request.past, groups[0]?.length ?? 0);
       return groups;
     },
 
