@@ -18,6 +18,11 @@ const ACTIONS: readonly Action[] = [
     load: () => import('./steer-bandit.js'),
   },
   {
+    name: 'words',
+    summary: 'words that steered thoughts use more, and less',
+    load: () => import('./steer-words.js'),
+  },
+  {
     name: 'export',
     summary: 'write vectors as a control vector of llama.cpp, safetensors, JSON, .svec or .npy',
     load: () => import('./steer-export.js'),
@@ -51,6 +56,11 @@ const ACTIONS: readonly Action[] = [
     name: 'decode',
     summary: 'samplers compared on the same prompts or on stored logits; nucleus of whole paths',
     load: () => import('./steer-decode.js'),
+  },
+  {
+    name: 'zeta',
+    summary: 'cross-entropy search and rare events: zeros of zeta, or any score',
+    load: () => import('./steer-zeta.js'),
   },
 ];
 

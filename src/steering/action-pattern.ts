@@ -92,8 +92,8 @@ const MOST_NAMED = 8;
  */
 export function checkParsed(pattern: ActionPattern, unparsed: readonly string[], prompts: number): void {
   if (prompts === 0 || unparsed.length < prompts) return;
-  const named = unparsed.slice(0, MOST_NAMED).join(', ');
-  const more = unparsed.length > MOST_NAMED ? `, and ${unparsed.length - MOST_NAMED} more` : '';
+  const named = unparsed.slice(0, MOST_NAMED).join('; ');
+  const more = unparsed.length > MOST_NAMED ? `; and ${unparsed.length - MOST_NAMED} more` : '';
   throw new InputError(
     `the action pattern ${pattern.source} matches no completion of ${named}${more}; ` +
       `it must find one of ${pattern.actions.map((action) => JSON.stringify(action)).join(', ')}`,

@@ -3,6 +3,12 @@ import type { Figure, HeadlineFigure } from '../report/plots/figure.js';
 import type { LineSeries } from '../report/plots/line-chart.js';
 import type { BanditBody, StepRow } from './bandit-report.js';
 
+/** What stands in the note where a single curve has no legend. */
+const ENTROPY_NAMES: Readonly<Record<string, string>> = {
+  exact: 'Exact, of the forced choice.',
+  'plug-in': 'Plug-in, of sampled completions.',
+};
+
 /** Entropy by step, and how each run moved between the arms. */
 export function drawBandit(body: BanditBody, subtitle: string): Promise<Figure> {
   const steps = body.by_step.filter(({ runs }) => runs > 0);
@@ -39,7 +45,7 @@ export function drawBandit(body: BanditBody, subtitle: string): Promise<Figure> 
         kind: 'lines',
         chart: {
           title: 'Entropy of the action by step',
-          note: 'Mean over runs; the band is one standard error.',
+          note: `${entropies.length === 1 ? `${ENTROPY_NAMES[entropies[0].name] ?? ''} ` : ''}Mean over runs; the band is one standard error.`,
           xLabel: 'step',
           yLabel: 'nats',
           yZero: true,

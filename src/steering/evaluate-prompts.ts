@@ -4,6 +4,7 @@ import { distinctN } from '../decoding/text-diversity.js';
 import type { SamplingPlan } from '../decoding/types.js';
 import type { LanguageModel } from '../models/language-model.js';
 import type { Tokenizer } from '../tokenizers/tokenizer.js';
+import { checkParsed } from './action-pattern.js';
 import { scoreContinuations } from './continuation-scores.js';
 import { type ActionDistribution, choiceOf, type ForcedChoice, readChoice } from './forced-choice.js';
 import { type ActionSampling, type SampledActions, sampleActions } from './sampled-choice.js';
@@ -48,7 +49,8 @@ export interface PromptEvaluation {
  * only what its steering changes. Cells use the same random numbers, so that their differences are due to the cell.
  * @param progress called after each prompt and cell
  * @returns [cell][prompt]
- * @throws InputError for a model whose layers cannot be reached, or a prompt that does not fit
+ * @throws InputError for a model whose layers cannot be reached, a prompt that does not fit, and a pattern that matches no
+ *   completion of any prompt in any cell, the model as it is among them
  */
 export async function evaluateCells(
   model: LanguageModel,
@@ -86,6 +88,13 @@ export async function evaluateCells(
       });
       progress(++done);
     }
+  }
+  // Strong steering alone may well leave nothing that parses; the model as it is should.
+  const plain = cells.some(({ steering, temperature = 1 }) => steering === undefined && temperature === 1);
+  if (request.sampling && plain) {
+    const names = request.prompts.map((_, index) => `prompt ${index}`);
+    const unparsed = names.filter((_, index) => results.every((cell) => cell[index].sampled?.valid === 0));
+    checkParsed(request.sampling.pattern, unparsed, names.length);
   }
   return results;
 }

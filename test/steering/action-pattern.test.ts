@@ -57,7 +57,7 @@ describe('patterns that cannot be used', () => {
 
   it('a pattern that matches nothing names the prompts', () => {
     const pattern = { source: '(x|y)', actions: ['x', 'y'] };
-    expect(() => checkParsed(pattern, ['prompt 0', 'prompt 1'], 2)).toThrow(/prompt 0, prompt 1/);
+    expect(() => checkParsed(pattern, ['prompt 0', 'prompt 1'], 2)).toThrow(/prompt 0; prompt 1/);
     expect(() => checkParsed(pattern, ['prompt 0'], 2)).not.toThrow();
   });
 });
