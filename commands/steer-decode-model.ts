@@ -41,7 +41,7 @@ export function modelWork(options: DecodeShared, own: DecodeOptions, settings: C
       ['path nucleus', own.pathNucleus ?? 'none'],
       ['continuations a prompt', samplesOf(own)],
       ['tokens a continuation', newTokensOf(own)],
-      ['second pass over the text', isReplayed(settings) ? 'yes' : 'no'],
+      ['second pass over the text', isReplayed(own, settings) ? 'yes' : 'no'],
     ],
   };
 }
@@ -53,8 +53,9 @@ interface DecodeWork {
 }
 
 /** A second pass serves comparisons, bounds and searches; a lone sampler without top-H has none of them. */
-const isReplayed = ({ samplers, alphas, exactCandidates }: ComparisonSettings): boolean =>
-  samplers.length > 1 || (samplers.length > 0 && (alphas.length > 0 || exactCandidates !== undefined));
+const isReplayed = (own: DecodeOptions, { samplers, alphas, exactCandidates }: ComparisonSettings): boolean =>
+  own.secondPass !== false &&
+  (samplers.length > 1 || (samplers.length > 0 && (alphas.length > 0 || exactCandidates !== undefined)));
 
 function answerPattern(text: string): RegExp {
   try {
@@ -89,7 +90,7 @@ async function measure(
       {
         prompts: prompts.map(({ tokens }) => tokens),
         comparison: settings,
-        replay: isReplayed(settings),
+        replay: isReplayed(own, settings),
         samples: samplesOf(own),
         maxNewTokens: newTokensOf(own),
         stopIds: info.eosIds,

@@ -22,6 +22,7 @@ export interface DecodeOptions extends SteerOptions, PromptOptions {
   pathNucleus?: string;
   pathSteps?: string;
   answerPattern?: string;
+  secondPass?: boolean;
   generations?: string;
   precision?: string;
 }
@@ -62,6 +63,7 @@ export function configure(command: Command): void {
     )
     .option('--path-steps <file.csv>', 'table of the steps of --path-nucleus')
     .option('--answer-pattern <regex>', "group 1 is a path's answer: paths of a prompt vote by weight")
+    .option('--no-second-pass', 'do not run the rows that all samplers meet through all of them')
     .option('--generations <file.jsonl>', 'the texts');
   addSteerOptions(command);
   addPromptOptions(command)
@@ -119,9 +121,14 @@ function refuseForeign(options: DecodeShared, own: DecodeOptions, dumps: boolean
     for (const [name, flag] of generation) refuse(own[name], flag, 'a dump of logits is not generated from');
     refuse(options.model, '--model', 'a dump of logits needs no model');
     refuse(options.data[0], '--data', 'a dump of logits has no prompts');
+    refuse(own.secondPass === false ? true : undefined, '--no-second-pass', 'a dump of logits is read once');
     return;
   }
   refuse(own.tensor, '--tensor', 'only --logits has tensors');
+  if (own.secondPass === false) {
+    refuse(own.exact, '--exact', 'it needs the second pass');
+    refuse(own.alphas, '--alphas', 'it needs the second pass');
+  }
   if (own.pathNucleus !== undefined) return;
   refuse(own.pathSteps, '--path-steps', 'it has no meaning without --path-nucleus');
   refuse(own.answerPattern, '--answer-pattern', 'it has no meaning without --path-nucleus');
@@ -136,7 +143,8 @@ async function comparisonOf(options: DecodeShared, own: DecodeOptions): Promise<
   const samplers = (own.sampler ?? []).map((name): NamedPlan => ({ name, plan: parseSamplingPlan(name) }));
   const twice = samplers.find(({ name }, s) => samplers.findIndex((other) => other.name === name) < s);
   if (twice) throw new InputError(`--sampler ${twice.name}: is given twice`);
-  const firstTopH = samplers.find(({ plan }) => plan.steps.some(({ kind }) => kind === 'top-h'));
+  const firstTopH =
+    own.secondPass === false ? undefined : samplers.find(({ plan }) => plan.steps.some(({ kind }) => kind === 'top-h'));
   let temperature = 1;
   for (const step of firstTopH?.plan.steps ?? []) {
     if (step.kind === 'temperature' && step.temperature > 0) temperature *= step.temperature;
@@ -191,6 +199,7 @@ function parametersOf(
     alphas: [...alphas],
     rules_temperature: alphas.length > 0 ? temperature : null,
     exact: exactCandidates ?? null,
+    second_pass: model ? own.secondPass !== false : null,
     path_nucleus: own.pathNucleus ?? null,
     answer_pattern: own.answerPattern ?? null,
     vector: [...(own.vector ?? [])],

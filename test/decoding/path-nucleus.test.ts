@@ -6,6 +6,7 @@ import {
   EMPTY_PATH,
   PATH_NUCLEUS_DEFAULTS,
   type PathNucleusSettings,
+  parsePathNucleus,
   pathWeights,
   stepPaths,
   type TokenPath,
@@ -38,7 +39,7 @@ describe('path nucleus', () => {
     const total = nucleus.reduce((sum, token) => sum + Math.exp(logs[token]), 0);
     const random = createRandom(1);
     const counts = new Map<number, number>();
-    const draws = 40_000;
+    const draws = 8_000;
     const plain = settings({ width: 1, tokenMass: p, pathMass: 1, select: 'sample' });
     for (let d = 0; d < draws; d++) {
       const [{ tokens }] = stepPaths([EMPTY_PATH], [logs], plain, never, () => random.uniform()).paths;
@@ -145,5 +146,25 @@ describe('path nucleus', () => {
     [{ temperature: 0 }, /temperature is 0/],
   ])('refuses %o', (changes, message) => {
     expect(() => checkPathNucleus(settings(changes))).toThrow(message);
+  });
+});
+
+describe('settings of path nucleus from text', () => {
+  it('keeps defaults of what is not named', () => {
+    expect(parsePathNucleus('k=2, select=sample,length-penalty=0.5')).toEqual({
+      ...PATH_NUCLEUS_DEFAULTS,
+      width: 2,
+      select: 'sample',
+      lengthPenalty: 0.5,
+    });
+  });
+
+  it.each([
+    ['kk=3', /unknown "kk"/],
+    ['select=beam', /select is "beam"; expected topk or sample/],
+    ['top-p-path=2', /top-p-path is 2/],
+    ['k', /k is NaN/],
+  ])('refuses %s', (text, message) => {
+    expect(() => parsePathNucleus(text)).toThrow(message);
   });
 });

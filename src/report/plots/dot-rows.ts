@@ -54,7 +54,7 @@ export async function dotRows(chart: DotRows): Promise<Panel> {
   );
   const axis = fitAxis(
     { scale: chart.xScale, label: chart.xLabel, zero: chart.xScale !== 'log', ticks: 7 },
-    dots.map(({ value }) => value),
+    dots.flatMap(({ low, high }) => [low, high]),
   );
   if (axis === undefined || dots.length === 0) return emptyPanel(header, 'no values to draw', width);
   const Plot = await import('@observablehq/plot');
