@@ -43,10 +43,16 @@ struct Item {
 
 inline bool before(const Item& a, const Item& b) { return a.key > b.key || (a.key == b.key && a.at < b.at); }
 
-// Sums over a prefix of the order. moment = sum of weight d.
-struct Prefix {
-  double count = 0, mass = 0, moment = 0;
-};
+inline double mass_of(const TokenSums& sums) { return sums.ones + sums.rest; }
+
+// ln z - sum weight d / z: both terms grow from 0 where one token has nearly all mass.
+inline double entropy_of(const TokenSums& sums) {
+  return std::log1p(sums.ones - 1 + sums.rest) - sums.moment / mass_of(sums);
+}
+
+inline TokenSums sum_of(const TokenSums& a, const TokenSums& b) {
+  return {a.count + b.count, a.ones + b.ones, a.rest + b.rest, a.moment + b.moment};
+}
 
 template <class T>
 struct Scratch {
@@ -58,7 +64,7 @@ struct Scratch {
   AlignedBuffer<Item> items;
   AlignedBuffer<double> keys;
   AlignedBuffer<double> key_weights;
-  Rung rungs[kRungs];
+  TokenSums rungs[kRungs];
 };
 
 // The least T that is not below v: x >= v and x >= ceil_to(v) agree for every x of type T.
@@ -85,9 +91,8 @@ class FilteredRow {
     n_ = vocabulary_;
     max_ = row_max_;
     least_ = least;
-    loops_.weigh(row_, vocabulary_, row_max_, 1, nullptr, &plain_z_, &plain_a_);
-    z_ = plain_z_;
-    a_ = plain_a_;
+    plain_ = loops_.weigh(row_, vocabulary_, row_max_, 1, nullptr);
+    sums_ = plain_;
     summed_ = true;
     if (finite_ < vocabulary_) keep_from(std::numeric_limits<T>::lowest());
     return true;
@@ -143,12 +148,12 @@ class FilteredRow {
   // The id at which the cumulative mass, in falling order, passes the share `uniform`.
   int32_t draw(double uniform, double* logit) {
     sum();
-    const double threshold = uniform * z_;
+    const double threshold = uniform * mass_of(sums_);
     Item item;
     if (n_ == 1) {
       item = {static_cast<double>(x_[0]), 0, 1};
     } else {
-      const bool found = first_prefix([=](const Prefix& p) { return p.mass > threshold; }, item);
+      const bool found = first_prefix([=](const TokenSums& p) { return mass_of(p) > threshold; }, item);
       if (!found) item = last_weighty();
     }
     *logit = item.key;
@@ -157,22 +162,21 @@ class FilteredRow {
 
   void figures(double* out, int64_t stride) {
     sum();
-    double z = plain_z_, a = plain_a_;
-    if (temperature_ != 1) loops_.weigh(row_, vocabulary_, row_max_, inverse(), nullptr, &z, &a);
-    const double log_z = std::log(plain_z_);
+    const TokenSums tempered =
+        temperature_ == 1 ? plain_ : loops_.weigh(row_, vocabulary_, row_max_, inverse(), nullptr);
     out[kFilterMax * stride] = row_max_;
-    out[kFilterLogSumExp * stride] = row_max_ + log_z;
-    out[kFilterEntropy * stride] = std::max(0.0, log_z - plain_a_ / plain_z_);
+    out[kFilterLogSumExp * stride] = row_max_ + std::log(mass_of(plain_));
+    out[kFilterEntropy * stride] = entropy_of(plain_);
     out[kFilterTemperature * stride] = temperature_;
-    out[kFilterTemperedEntropy * stride] = std::max(0.0, std::log(z) - a / z);
-    out[kFilterKeptMass * stride] = std::min(1.0, std::exp((max_ - row_max_) * inverse()) * z_ / z);
+    out[kFilterTemperedEntropy * stride] = entropy_of(tempered);
+    out[kFilterKeptMass * stride] = std::min(1.0, std::exp((max_ - row_max_) * inverse()) * mass_of(sums_) / mass_of(tempered));
     out[kFilterKeptCount * stride] = static_cast<double>(n_);
     out[kFilterEntropyAfter * stride] = entropy();
   }
 
   void choice(double logit, double* out, int64_t stride) {
-    out[kFilterLogProbabilityAfter * stride] = (logit - max_) * inverse() - std::log(z_);
-    out[kFilterSurprisal * stride] = std::max(0.0, row_max_ - logit + std::log(plain_z_));
+    out[kFilterLogProbabilityAfter * stride] = (logit - max_) * inverse() - std::log(mass_of(sums_));
+    out[kFilterSurprisal * stride] = std::max(0.0, row_max_ - logit + std::log(mass_of(plain_)));
   }
 
   void kept(int32_t* out) const {
@@ -185,13 +189,13 @@ class FilteredRow {
 
   void sum() {
     if (summed_) return;
-    loops_.weigh(x_, n_, max_, inverse(), nullptr, &z_, &a_);
+    sums_ = loops_.weigh(x_, n_, max_, inverse(), nullptr);
     summed_ = true;
   }
 
   double entropy() {
     sum();
-    return std::max(0.0, std::log(z_) - a_ / z_);
+    return entropy_of(sums_);
   }
 
   void heat(double factor) {
@@ -265,13 +269,13 @@ class FilteredRow {
 
   void keep_probable(double bound) {
     sum();
-    keep_logits(bound + std::log(z_));
+    keep_logits(bound + std::log(mass_of(sums_)));
   }
 
   // The weights of what is live, in scratch.
   const double* weigh() {
     scratch_.weights.reserve(vocabulary_);
-    loops_.weigh(x_, n_, max_, inverse(), scratch_.weights.data(), &z_, &a_);
+    sums_ = loops_.weigh(x_, n_, max_, inverse(), scratch_.weights.data());
     summed_ = true;
     return scratch_.weights.data();
   }
@@ -288,7 +292,7 @@ class FilteredRow {
   template <class K, class Passes>
   bool walk(const K* keys, const double* weights, int64_t n, double top, double least, double center, Passes passes,
             Item& last) {
-    Prefix prefix;
+    TokenSums prefix;
     if (n <= kFewKeys) return walk_sorted(keys, weights, nullptr, n, center, prefix, passes, last);
     int rung;
     Ladder ladder;
@@ -331,15 +335,14 @@ class FilteredRow {
   // The first rung after which the prefix passes; `prefix` grows by those before. False when there is none.
   template <class K, class Passes>
   bool climb(const K* keys, const double* weights, int64_t n, double top, double least, double center, Passes passes,
-             Prefix& prefix, Ladder& ladder, int& rung) {
+             TokenSums& prefix, Ladder& ladder, int& rung) {
     const double span = std::min(top - least, kLadderNats * temperature_);
     ladder = {top, span > 0 ? std::min(kRungs / span, 1e300) : 1};
-    std::fill(scratch_.rungs, scratch_.rungs + kRungs, Rung{});
+    std::fill(scratch_.rungs, scratch_.rungs + kRungs, TokenSums{});
     token_kernels().of(keys).tally(keys, weights, n, ladder, center, inverse(), scratch_.rungs);
     for (rung = 0; rung < kRungs; rung++) {
-      const Rung& r = scratch_.rungs[rung];
-      if (r.count == 0) continue;
-      const Prefix after{prefix.count + r.count, prefix.mass + r.mass, prefix.moment + r.moment};
+      if (scratch_.rungs[rung].count == 0) continue;
+      const TokenSums after = sum_of(prefix, scratch_.rungs[rung]);
       if (passes(after)) return true;
       prefix = after;
     }
@@ -348,7 +351,7 @@ class FilteredRow {
 
   // `last` is left at the token at which the prefix passes, else at the last of all.
   template <class K, class Passes>
-  bool walk_sorted(const K* keys, const double* weights, const int32_t* places, int64_t n, double center, Prefix prefix,
+  bool walk_sorted(const K* keys, const double* weights, const int32_t* places, int64_t n, double center, TokenSums prefix,
                    Passes passes, Item& last) {
     scratch_.items.reserve(n);
     Item* items = scratch_.items.data();
@@ -358,7 +361,8 @@ class FilteredRow {
     std::sort(items, items + n, before);
     for (int64_t i = 0; i < n; i++) {
       prefix.count += 1;
-      prefix.mass += items[i].weight;
+      if (items[i].weight < 1) prefix.rest += items[i].weight;
+      else prefix.ones += 1;
       prefix.moment += items[i].weight * std::max(-kWeightDepth, (items[i].key - center) * inverse());
       last = items[i];
       if (passes(prefix)) return true;
@@ -369,22 +373,22 @@ class FilteredRow {
   void top_k(double k) {
     if (k >= static_cast<double>(n_)) return;
     Item last;
-    if (first_prefix([=](const Prefix& p) { return p.count >= k; }, last)) keep_from(static_cast<T>(last.key));
+    if (first_prefix([=](const TokenSums& p) { return p.count >= k; }, last)) keep_from(static_cast<T>(last.key));
   }
 
   void top_p(double p) {
     if (p >= 1) return;
     Item last;
     sum();
-    const double enough = p * z_ * (1 - kSlack);
-    if (first_prefix([=](const Prefix& prefix) { return prefix.mass >= enough; }, last)) keep_until(last, true);
+    const double enough = p * mass_of(sums_) * (1 - kSlack);
+    if (first_prefix([=](const TokenSums& prefix) { return mass_of(prefix) >= enough; }, last)) keep_until(last, true);
   }
 
   void typical(double mass) {
     if (mass >= 1) return;
     const double* weights = weigh();
-    const double enough = mass * z_ * (1 - kSlack);
-    const double center = entropy() - std::log(z_);
+    const double enough = mass * mass_of(sums_) * (1 - kSlack);
+    const double center = entropy() - std::log(mass_of(sums_));
     scratch_.scores.reserve(vocabulary_);
     double* scores = scratch_.scores.data();
     double top = -kInfinity, least = kInfinity;
@@ -394,7 +398,7 @@ class FilteredRow {
       least = std::min(least, scores[i]);
     }
     Item last;
-    if (!walk(scores, weights, n_, top, least, top, [=](const Prefix& p) { return p.mass >= enough; }, last)) return;
+    if (!walk(scores, weights, n_, top, least, top, [=](const TokenSums& p) { return mass_of(p) >= enough; }, last)) return;
     scratch_.found.reserve(vocabulary_);
     keep_found(token_kernels().f64.find(scores, n_, last.key, scratch_.found.data()));
   }
@@ -409,9 +413,7 @@ class FilteredRow {
   void top_h(double alpha) {
     const double bound = alpha * entropy() * (1 + kSlack);
     // H of the prefix, d and the moments taken about the largest logit. A first token alone has entropy 0.
-    const auto passes = [=](const Prefix& p) {
-      return p.count > 1 && std::log(p.mass) - p.moment / p.mass > bound;
-    };
+    const auto passes = [=](const TokenSums& p) { return p.count > 1 && entropy_of(p) > bound; };
     Item last;
     if (first_prefix(passes, last)) keep_until(last, false);
     // Tokens of no weight add nothing to the entropy and are not kept.
@@ -424,7 +426,7 @@ class FilteredRow {
     const double wanted = static_cast<double>(count);
     const double* weights;
     if (count < n_) {
-      first_prefix([=](const Prefix& p) { return p.count >= wanted; }, last);
+      first_prefix([=](const TokenSums& p) { return p.count >= wanted; }, last);
       weights = scratch_.weights.data();
     } else {
       weights = weigh();
@@ -443,7 +445,7 @@ class FilteredRow {
     const Item* items;
     sum();
     const int64_t count = most_probable(kTopHCandidates, &items);
-    double divisor = z_;
+    double divisor = mass_of(sums_);
     if (renormalised) {
       divisor = 0;
       for (int64_t i = 0; i < count; i++) divisor += items[i].weight;
@@ -464,7 +466,7 @@ class FilteredRow {
 
   void exclude_top(double threshold) {
     sum();
-    const double least = max_ + (std::log(threshold) - kSlack + std::log(z_)) * temperature_;
+    const double least = max_ + (std::log(threshold) - kSlack + std::log(mass_of(sums_))) * temperature_;
     const int64_t above = least > max_ ? 0 : find(ceil_to<T>(least));
     const int32_t* found = scratch_.found.data();
     if (above < 2) return;
@@ -504,12 +506,12 @@ class FilteredRow {
     const double whole = std::max(1.0, std::floor(std::min(kept, static_cast<double>(vocabulary_))));
     if (whole >= static_cast<double>(n_)) return;
     Item last;
-    if (first_prefix([=](const Prefix& p) { return p.count >= whole; }, last)) keep_until(last, true);
+    if (first_prefix([=](const TokenSums& p) { return p.count >= whole; }, last)) keep_until(last, true);
   }
 
   void mirostat_v2(double mu) {
     sum();
-    if (-mu * M_LN2 + std::log(z_) - kSlack > 0) return keep_top();
+    if (-mu * M_LN2 + std::log(mass_of(sums_)) - kSlack > 0) return keep_top();
     keep_probable(-mu * M_LN2);
   }
 
@@ -528,13 +530,14 @@ class FilteredRow {
   const T* row_;
   int64_t vocabulary_;
   const TokenLoops<T>& loops_;
-  double row_max_ = 0, plain_z_ = 0, plain_a_ = 0;
+  double row_max_ = 0;
+  TokenSums plain_;  // of the whole row at temperature 1
   int64_t finite_ = 0;
   const T* x_ = nullptr;
   const int32_t* ids_ = nullptr;
   int64_t n_ = 0;
   double max_ = 0, least_ = 0, temperature_ = 1;
-  double z_ = 0, a_ = 0;
+  TokenSums sums_;  // of what is live, where `summed_`
   bool summed_ = false;
 };
 

@@ -71,9 +71,13 @@ int64_t filter_tokens(const FilterBatch<T>& batch, int threads);
 // What is below this many nats under the largest logit has no weight.
 constexpr double kWeightDepth = 700;
 
-// Sums of keys that fall in one step of a ladder.
-struct alignas(32) Rung {
-  double count, mass, moment, unused;
+// Sums over tokens of weight e^d. Those of weight 1, the largest, are counted apart, so that nothing is lost of the entropy
+// ln z - moment/z where nearly all mass is theirs.
+struct TokenSums {
+  double count = 0;   // of tokens
+  double ones = 0;    // of weight 1
+  double rest = 0;    // of the other weights
+  double moment = 0;  // of weight d
 };
 constexpr int kRungs = 1024;
 
@@ -87,10 +91,11 @@ template <class T>
 struct TokenLoops {
   // Largest and least of the finite ones, and how many they are. False when there is NaN or +inf.
   bool (*scan)(const T* x, int64_t n, double* largest, double* least, int64_t* finite);
-  // weights[i] = e^d, d = (x[i] - max) inverse (0 below kWeightDepth); z = sum e^d, a = sum d e^d. `weights` may be null.
-  void (*weigh)(const T* x, int64_t n, double max, double inverse, double* weights, double* z, double* a);
-  // Adds to the rungs: count, e^d and d e^d with d = (x[i] - max) inverse.
-  void (*tally)(const T* keys, const double* weights, int64_t n, Ladder ladder, double max, double inverse, Rung* rungs);
+  // weights[i] = e^d, d = (x[i] - max) inverse (0 below kWeightDepth), and their sums. `weights` may be null.
+  TokenSums (*weigh)(const T* x, int64_t n, double max, double inverse, double* weights);
+  // Adds every key to the sums of its rung, with d = (key - max) inverse.
+  void (*tally)(const T* keys, const double* weights, int64_t n, Ladder ladder, double max, double inverse,
+                TokenSums* rungs);
   // Positions of the x[i] >= least, ascending; how many.
   int64_t (*find)(const T* x, int64_t n, T least, int32_t* positions);
   // Sum of x - max, or of (x - max - mean)^2, over those above -inf.

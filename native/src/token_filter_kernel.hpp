@@ -49,19 +49,22 @@ struct TokenLoopsOver {
     return below == n;
   }
 
-  static void weigh(const T* x, int64_t n, double max, double inverse, double* weights, double* z, double* a) {
+  static TokenSums weigh(const T* x, int64_t n, double max, double inverse, double* weights) {
     const D low = W::set1(W::kExpLow);
     const D depth = W::set1(-kWeightDepth);
     const D shift = W::set1(max);
     const D factor = W::set1(inverse);
+    const D one = W::set1(1);
     D sums[4], moments[4];
     for (int k = 0; k < 4; k++) sums[k] = moments[k] = W::set1(0);
+    int64_t below = 0;
     double wide[kTokenChunk];
     for (int64_t at = 0; at < n; at += kTokenChunk) {
       const int64_t count = n - at < kTokenChunk ? n - at : kTokenChunk;
       const int64_t padded = (count + kStep - 1) / kStep * kStep;
       for (int64_t i = 0; i < count; i++) wide[i] = x[at + i];
       for (int64_t i = count; i < padded; i++) wide[i] = -INFINITY;
+      below -= padded - count;
       for (int64_t i = 0; i < padded; i += kStep) {
         D d[4], e[4];
         for (int k = 0; k < 4; k++) {
@@ -70,7 +73,8 @@ struct TokenLoopsOver {
         }
         for (int k = 0; k < 4; k += W::kGroup) W::template exp<W::kGroup, 11>(d + k, e + k);
         for (int k = 0; k < 4; k++) {
-          sums[k] = sums[k] + e[k];
+          below += __builtin_popcount(W::above(one, e[k]));
+          sums[k] = sums[k] + W::keep_above(one, e[k], e[k]);
           moments[k] = W::fma(e[k], d[k], moments[k]);
           if (weights != nullptr) W::store(wide + i + k * W::N, e[k]);
         }
@@ -79,12 +83,17 @@ struct TokenLoopsOver {
         for (int64_t i = 0; i < count; i++) weights[at + i] = wide[i];
       }
     }
-    *z = W::wide_total(W::widen_add(W::widen_add(W::wide_zero(), sums[0] + sums[1]), sums[2] + sums[3]));
-    *a = W::wide_total(W::widen_add(W::widen_add(W::wide_zero(), moments[0] + moments[1]), moments[2] + moments[3]));
+    TokenSums out;
+    out.count = static_cast<double>(n);
+    out.ones = static_cast<double>(n - below);
+    out.rest = W::wide_total(W::widen_add(W::widen_add(W::wide_zero(), sums[0] + sums[1]), sums[2] + sums[3]));
+    out.moment =
+        W::wide_total(W::widen_add(W::widen_add(W::wide_zero(), moments[0] + moments[1]), moments[2] + moments[3]));
+    return out;
   }
 
   static void tally(const T* keys, const double* weights, int64_t n, Ladder ladder, double max, double inverse,
-                    Rung* rungs) {
+                    TokenSums* rungs) {
     int32_t places[kTokenChunk];
     for (int64_t at = 0; at < n; at += kTokenChunk) {
       const int64_t count = n - at < kTokenChunk ? n - at : kTokenChunk;
@@ -93,11 +102,13 @@ struct TokenLoopsOver {
         places[i] = static_cast<int32_t>(step < kRungs - 1 ? step : kRungs - 1);
       }
       for (int64_t i = 0; i < count; i++) {
-        Rung& rung = rungs[places[i]];
+        TokenSums& rung = rungs[places[i]];
         const double weight = weights[at + i];
-        rung.count += 1;
-        rung.mass += weight;
         const double d = (static_cast<double>(keys[at + i]) - max) * inverse;
+        const double one = weight < 1 ? 0 : 1;
+        rung.count += 1;
+        rung.ones += one;
+        rung.rest += weight < 1 ? weight : 0;
         rung.moment += weight * (d > -kWeightDepth ? d : -kWeightDepth);
       }
     }

@@ -1,4 +1,4 @@
-import { RELATIVE_SLACK } from '../kernels/token-cuts.js';
+import { createEntropySum, RELATIVE_SLACK, WEIGHT_DEPTH } from '../kernels/token-cuts.js';
 import { filterTokens, type LogitRow } from '../kernels/token-filter.js';
 import { checkSamplingPlan, planFilters } from './sampler.js';
 import { type SamplingPlan, TOP_H_RULES, type TopHRule } from './types.js';
@@ -130,16 +130,12 @@ export function prefixEntropies(
     .sort()
     .reverse();
   const entropies: number[] = [];
-  // About the largest logit: H = ln sum e^d - sum d e^d / sum e^d does not change with the scale of the weights.
-  let mass = 0;
-  let moment = 0;
+  const sum = createEntropySum();
   for (const x of sorted.subarray(0, options.count ?? sorted.length)) {
     const d = (x - sorted[0]) / temperature;
-    const weight = Math.exp(d);
-    if (weight === 0) break;
-    mass += weight;
-    moment += weight * d;
-    entropies.push(Math.max(0, Math.log(mass) - moment / mass));
+    if (d < -WEIGHT_DEPTH) break;
+    sum.add(Math.exp(d), d);
+    entropies.push(sum.entropyNats());
   }
   return Float64Array.from(entropies);
 }

@@ -165,18 +165,38 @@ function topNSigma({ logits }: SortedDistribution, [n]: readonly number[], { dev
  * H_j = ln Gamma_j - s_j/Gamma_j stays within alpha H(p). H_j grows along the prefix (theorem 3).
  */
 function topHPaper(tokens: SortedDistribution, [alpha]: readonly number[]): KeptRange {
-  const { weights, total, entropyNats } = tokens;
+  const { logits, weights, temperature, entropyNats } = tokens;
   const bound = alpha * entropyNats * (1 + RELATIVE_SLACK);
-  let mass = 0;
-  let moment = 0;
+  const prefix = createEntropySum();
   for (let j = 0; j < weights.length; j++) {
-    const p = weights[j] / total;
-    if (p === 0) return first(j);
-    mass += p;
-    moment += p * Math.log(p);
-    if (j > 0 && Math.log(mass) - moment / mass > bound) return first(j);
+    if (weights[j] === 0) return first(j);
+    prefix.add(weights[j], (logits[j] - logits[0]) / temperature);
+    if (j > 0 && prefix.entropyNats() > bound) return first(j);
   }
   return first(weights.length);
+}
+
+/** Adds up tokens of weight e^d: weights of 1, the largest, apart, so that nothing is lost where they have nearly all mass. */
+export interface EntropySum {
+  add(weight: number, d: number): void;
+  total(): number;
+  /** ln z - sum e^d d / z. */
+  entropyNats(): number;
+}
+
+export function createEntropySum(): EntropySum {
+  let ones = 0;
+  let rest = 0;
+  let moment = 0;
+  return {
+    add(weight, d) {
+      if (weight < 1) rest += weight;
+      else ones++;
+      if (weight > 0) moment += weight * d;
+    },
+    total: () => ones + rest,
+    entropyNats: () => Math.log1p(ones - 1 + rest) - moment / (ones + rest),
+  };
 }
 
 /**

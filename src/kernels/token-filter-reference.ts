@@ -1,5 +1,6 @@
 import {
   CUTS,
+  createEntropySum,
   dynamicTemperature,
   type FilterMethod,
   type SortedDistribution,
@@ -70,16 +71,13 @@ function sortedRow(row: LogitRow): SortedRow | undefined {
 /** softmax(x/T) over logits in falling order, T > 0. */
 export function sortedDistribution(logits: Float64Array, temperature: number): SortedDistribution {
   const weights = new Float64Array(logits.length);
-  let total = 0;
-  let moment = 0;
+  const sum = createEntropySum();
   for (let i = logits.length - 1; i >= 0; i--) {
     const d = (logits[i] - logits[0]) / temperature;
-    const weight = d > -WEIGHT_DEPTH ? Math.exp(d) : 0;
-    weights[i] = weight;
-    total += weight;
-    if (weight > 0) moment += weight * d;
+    weights[i] = d > -WEIGHT_DEPTH ? Math.exp(d) : 0;
+    sum.add(weights[i], d);
   }
-  return { logits, weights, temperature, total, entropyNats: Math.max(0, Math.log(total) - moment / total) };
+  return { logits, weights, temperature, total: sum.total(), entropyNats: sum.entropyNats() };
 }
 
 function populationDeviation(logits: Float64Array): number {
