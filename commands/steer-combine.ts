@@ -33,7 +33,7 @@ interface OwnOptions extends VectorFileOptions {
 
 /** Declares `surprisal steer combine`. */
 export function configure(command: Command): void {
-  const read = attachShared(command, VECTOR_SHARED);
+  const read = attachShared(command, [...VECTOR_SHARED, 'table']);
   addVectorFileOptions(command, '1')
     .option('--operation <name>', `${OPERATIONS.join(', ')} (default add)`)
     .option('--orthogonal-to <file...>', 'vectors whose span orthogonalise takes out, block by block')

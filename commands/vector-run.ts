@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Command } from 'commander';
+import { InputError } from '../src/errors.js';
 import { createInputLedger, type InputLedger } from '../src/formats/inputs.js';
 import { buildReport, writeReport } from '../src/report/json.js';
 import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
@@ -12,6 +13,7 @@ import {
   COSINE_COLUMNS,
   cosineRecord,
   cosineRows,
+  MOST_COSINES,
   originRecord,
   sourceRecord,
   VECTORS_SCHEMA,
@@ -28,7 +30,6 @@ export const VECTOR_SHARED = [
   'model',
   'out',
   'report',
-  'table',
   'assert',
   'baseline',
   'quiet',
@@ -36,7 +37,8 @@ export const VECTOR_SHARED = [
   'force',
 ] as const satisfies readonly (keyof SharedOptions)[];
 
-export type VectorShared = Pick<SharedOptions, (typeof VECTOR_SHARED)[number] | 'config' | 'debug'>;
+export type VectorShared = Pick<SharedOptions, (typeof VECTOR_SHARED)[number] | 'config' | 'debug'> &
+  Partial<Pick<SharedOptions, 'table'>>;
 
 /** One command of this kind. */
 export interface VectorWork {
@@ -46,7 +48,7 @@ export interface VectorWork {
   readonly parameters: Readonly<Record<string, ReportValue>>;
   /** Files that are read, as the user gave them. */
   read(ledger: InputLedger, model: VectorModel | undefined): readonly VectorSource[];
-  /** The vectors that are written, and files that were read beside `read`; absent where nothing is. */
+  /** The vectors that are written; absent where nothing is. */
   combine?(sources: readonly VectorSource[]): SteeringVectors;
   /** Format and limits of `--out`. */
   encode(out: string, vectors: SteeringVectors): EncodedVectors & { readonly format: string };
@@ -93,6 +95,11 @@ export async function runVectorWork(
   try {
     const encoded = options.out !== undefined && vectors ? work.encode(options.out, vectors) : undefined;
     const cosines = cosineRecord(sources);
+    if (options.table !== undefined && !cosines) {
+      throw new InputError(
+        `--table ${options.table}: has the cosines of 2 to ${MOST_COSINES} vectors; choose by --layer`,
+      );
+    }
     const shown = vectors ?? sources[0].vectors;
     const body: VectorsBody = {
       operation: work.operation,

@@ -77,7 +77,7 @@ export function blockRecords(vectors: SteeringVectors): VectorsBody['blocks'] {
 }
 
 /** Above this many vectors the matrix says little and takes much. */
-const MOST_COSINES = 512;
+export const MOST_COSINES = 512;
 
 /** @returns null for a single vector, and for more than 512 */
 export function cosineRecord(sources: readonly NamedVectors[]): CosineRecord | null {
