@@ -148,6 +148,7 @@ export async function collect(
     }
     const layers = parseLayers(own.layer, info.layers, options.out, context.warn);
     const inputs = await readInputs(documents, options, own, plan, session, context);
+    if (inputs.kind === 'steps' && !options.shard) await refuseWithoutDirection(inputs, plan);
     const header: ActivationHeader = {
       kind: inputs.kind,
       modelType: info.modelType,
@@ -187,6 +188,13 @@ export async function collect(
   } finally {
     await session.close();
   }
+}
+
+/** What no direction follows from is said before the long work. */
+async function refuseWithoutDirection({ runs }: Inputs, { settings }: ComputePlan): Promise<void> {
+  const { checkSteps, stepTable } = await import('../src/steering/compute-vectors.js');
+  const table = stepTable(runs.flatMap(({ steps }) => steps.map(({ row }) => row)));
+  checkSteps(table, settings.method === EAST ? settings.centring : 'run');
 }
 
 async function openWriter(

@@ -84,7 +84,7 @@ export function computeSummary({ kind, by_layer }: ComputeBody): {
   header: string[];
   rows: (string | number)[][];
 } {
-  const shown: readonly (readonly [string, keyof LayerFigures])[] =
+  const all: readonly (readonly [string, keyof LayerFigures])[] =
     kind === 'steps'
       ? [
           ['held-out correlation', 'held_out_correlation'],
@@ -101,6 +101,7 @@ export function computeSummary({ kind, by_layer }: ComputeBody): {
           ['explained', 'explained_variance_ratio'],
           ['cos mean difference', 'cosine_mean_difference'],
         ];
+  const shown = all.filter(([, key]) => by_layer.some((layer) => Number.isFinite(layer[key])));
   return {
     header: ['layer', '|v|', '|v| / |z|', ...shown.map(([title]) => title)],
     rows: by_layer.map((layer) => [

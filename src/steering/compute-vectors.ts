@@ -32,7 +32,7 @@ export function stepTable(rows: readonly ActivationRow[]): StepTable {
 }
 
 /**
- * Refuses entropies from which no direction follows, before any activation is read.
+ * Refuses entropies from which no direction follows; activations need not be known.
  * @throws InputError as `checkEntropies`
  */
 export function checkSteps({ runs, entropyNats }: StepTable, centring: Centring): void {

@@ -1,4 +1,4 @@
-import { didYouMean, InputError } from '../errors.js';
+import { InputError, nearestName } from '../errors.js';
 import { type CountEntropy, countEntropy } from './action-entropy.js';
 import type { ActionPattern } from './action-pattern.js';
 import { createActionReader } from './action-pattern.js';
@@ -103,12 +103,14 @@ function loggedEntropy(record: Readonly<Record<string, unknown>>, place: string)
 
 /** What to say of a row that has no entropy, no counts, and no model was asked for them. */
 export function missingEntropy(record: Readonly<Record<string, unknown>>, place: string): InputError {
-  const near = ENTROPY_FIELDS.map((field) => didYouMean(field, Object.keys(record))).find((text) => text !== '') ?? '';
+  const others = Object.keys(record).filter((name) => !ENTROPY_FIELDS.some((field) => field === name));
+  const near = ENTROPY_FIELDS.map((field) => nearestName(field, others)).find((name) => name !== undefined);
+  const meant = near === undefined ? '' : ` (is "${near}" meant?)`;
   const completions = Array.isArray(record.completions)
     ? 'its completions need --actions (and --action-pattern) to be read'
     : 'it needs counts, completions or entropy_nats';
   return new InputError(
-    `${place}: the row does not say how its action came out${near}; ${completions}; or let the model find it with ` +
+    `${place}: the row does not say how its action came out${meant}; ${completions}; or let the model find it with ` +
       '--actions and --entropy exact (or --samples 25)',
   );
 }
