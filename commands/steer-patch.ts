@@ -2,7 +2,7 @@ import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
 import { InputError, RunError } from '../src/errors.js';
 import { createAtomicFile } from '../src/formats/atomic.js';
-import { sha256File, sha256Files } from '../src/formats/hash.js';
+import { sha256File } from '../src/formats/hash.js';
 import type { CarryMode } from '../src/formats/onnx-external.js';
 import { buildReport, writeReport } from '../src/report/json.js';
 import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
@@ -15,6 +15,7 @@ import { prepareAsserts } from './edge-asserts.js';
 import { openOutputs } from './edge-outputs.js';
 import { parseChoice, parseIndices, parseInteger, parseNumber } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
+import { modelDigests } from './model-digests.js';
 import { runInThread } from './run-in-thread.js';
 import { startRunTimings } from './run-timings.js';
 import { attachShared, requireOption } from './shared-options.js';
@@ -308,13 +309,13 @@ function failureOf(proof: PatchProof, recipe: SteeringRecipe): string | undefine
 }
 
 async function digestsOf({ arguments: { onnx }, files }: Plan) {
-  const model = (await sha256Files(onnx)).map(({ name, sha256, bytes }) => ({ path: name, sha256, bytes }));
+  const { digests } = await modelDigests(onnx, onnx);
   const vectors = await Promise.all(
     files
       .filter((file) => statSync(file).isFile())
       .map(async (path) => ({ path, sha256: await sha256File(path), bytes: statSync(path).size })),
   );
-  return [...model, ...vectors];
+  return [...digests, ...vectors];
 }
 
 function parametersOf(plan: Plan, options: Options, own: OwnOptions): Record<string, ReportValue> {

@@ -487,6 +487,7 @@ function describeOperators(graph: OnnxGraph): string {
   const counts = new Map<string, number>();
   for (const { opType } of graph.proto.node) counts.set(opType, (counts.get(opType) ?? 0) + 1);
   const list = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 12);
-  const inputs = graph.proto.input.slice(0, 8).map(({ name }) => name);
+  const fed = graph.proto.input.filter(({ name }) => graph.initializer(name) === undefined);
+  const inputs = fed.slice(0, 8).map(({ name }) => name);
   return `the graph has inputs ${inputs.join(', ')} and operators ${list.map(([op, n]) => `${op} (${n})`).join(', ')}`;
 }
