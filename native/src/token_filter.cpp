@@ -30,6 +30,8 @@ constexpr double kSlack = 1e-12;
 constexpr int64_t kTopHCandidates = 100;
 // So few keys are sorted rather than laid on a ladder.
 constexpr int64_t kFewKeys = 256;
+// Prefixes mostly end within a few nats of the top: the tokens there are tried first, while they are few.
+constexpr double kNearNats[] = {4, 8, 16};
 // Nats below the top that a ladder resolves; what lies deeper shares its last rung.
 constexpr double kLadderNats = 40;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -59,6 +61,8 @@ struct Scratch {
   AlignedBuffer<T> logits;
   AlignedBuffer<int32_t> ids;
   AlignedBuffer<int32_t> found;
+  AlignedBuffer<int32_t> near;
+  AlignedBuffer<T> near_logits;
   AlignedBuffer<double> weights;
   AlignedBuffer<double> scores;
   AlignedBuffer<Item> items;
@@ -283,8 +287,31 @@ class FilteredRow {
   // First prefix of the live tokens, in falling order of the logits, that passes: its last token. False when none does.
   template <class Passes>
   bool first_prefix(Passes passes, Item& last) {
-    const double* weights = weigh();
-    return walk(x_, weights, n_, max_, least_, max_, passes, last);
+    for (const double nats : kNearNats) {
+      scratch_.near.reserve(vocabulary_);
+      const int64_t count = loops_.find(x_, n_, ceil_to<T>(max_ - nats * temperature_), scratch_.near.data());
+      if (count > n_ / 8) break;
+      if (near_prefix(count, passes, last)) return true;
+    }
+    return walk(x_, weigh(), n_, max_, least_, max_, passes, last);
+  }
+
+  // The same over the `count` most probable tokens, whose positions are in `near`.
+  template <class Passes>
+  bool near_prefix(int64_t count, Passes passes, Item& last) {
+    const int32_t* near = scratch_.near.data();
+    scratch_.near_logits.reserve(vocabulary_);
+    scratch_.weights.reserve(vocabulary_);
+    T* logits = scratch_.near_logits.data();
+    T least = static_cast<T>(max_);
+    for (int64_t i = 0; i < count; i++) {
+      logits[i] = x_[near[i]];
+      least = std::min(least, logits[i]);
+    }
+    loops_.weigh(logits, count, max_, inverse(), scratch_.weights.data());
+    if (!walk(logits, scratch_.weights.data(), count, max_, least, max_, passes, last)) return false;
+    last.at = near[last.at];
+    return true;
   }
 
   // The same over n keys: a ladder of rungs finds the few keys among which the prefix ends, and these are sorted.
@@ -422,20 +449,22 @@ class FilteredRow {
 
   // The `count` most probable tokens in falling order, with their weights; how many there are.
   int64_t most_probable(int64_t count, const Item** out) {
-    Item last{-kInfinity, 0, 0};
+    T least = std::numeric_limits<T>::lowest();
     const double wanted = static_cast<double>(count);
-    const double* weights;
     if (count < n_) {
+      Item last;
       first_prefix([=](const TokenSums& p) { return p.count >= wanted; }, last);
-      weights = scratch_.weights.data();
-    } else {
-      weights = weigh();
+      least = static_cast<T>(last.key);
     }
-    const int64_t found = find(last.key == -kInfinity ? std::numeric_limits<T>::lowest() : static_cast<T>(last.key));
+    const int64_t found = find(least);
     const int32_t* places = scratch_.found.data();
     scratch_.items.reserve(found);
     Item* items = scratch_.items.data();
-    for (int64_t i = 0; i < found; i++) items[i] = {static_cast<double>(x_[places[i]]), places[i], weights[places[i]]};
+    for (int64_t i = 0; i < found; i++) {
+      const double logit = x_[places[i]];
+      const double d = (logit - max_) * inverse();
+      items[i] = {logit, places[i], d > -kWeightDepth ? std::exp(d) : 0};
+    }
     std::sort(items, items + found, before);
     *out = items;
     return std::min(found, count);
