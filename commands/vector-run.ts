@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { InputError } from '../src/errors.js';
 import { createInputLedger, type InputLedger } from '../src/formats/inputs.js';
 import { buildReport, writeReport } from '../src/report/json.js';
-import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
+import { type SummaryCell, shownNumber, summaryTable } from '../src/report/summary-table.js';
 import { type ReportValue, reportObject } from '../src/report/values.js';
 import type { SteeringVectors } from '../src/steering/types.js';
 import { combineVectors } from '../src/steering/vector-algebra.js';
@@ -11,6 +11,7 @@ import { type EncodedVectors, encodeSteeringVectors } from '../src/steering/vect
 import {
   blockRecords,
   COSINE_COLUMNS,
+  type CosineRecord,
   cosineRecord,
   cosineRows,
   MOST_COSINES,
@@ -161,12 +162,33 @@ function summary(body: VectorsBody, out: string | undefined): string {
   if (body.output && out !== undefined) {
     rows.push([`written: ${out}`, `${body.output.format}, blocks ${ranges(body.blocks.map(({ block }) => block))}`]);
   }
+  if (body.operation === 'compare' && body.cosines) rows.push(...cosineLines(body.cosines));
   for (const line of body.assumptions) rows.push(['assumed', line]);
   for (const line of body.notes) rows.push(['note', line]);
   return summaryTable(['vectors', `hidden size ${body.hidden_size}`], rows);
 }
 
-/** `4-7, 9` of ascending blocks. */
+/** Lines of standard output for cosines; the table has all. */
+const SHOWN_COSINES = 40;
+
+/** Vectors of different files for one block; of a single file each block with the next. */
+function cosineLines({ entries, cosines }: CosineRecord): SummaryCell[][] {
+  const alone = entries.every(({ file }) => file === entries[0].file);
+  const lines: SummaryCell[][] = [];
+  entries.forEach((a, i) => {
+    for (let j = i + 1; j < entries.length; j++) {
+      const b = entries[j];
+      if (alone ? j === i + 1 : a.file !== b.file && a.block === b.block) {
+        const what = alone ? `blocks ${a.block} and ${b.block}` : `block ${a.block}, ${a.file} and ${b.file}`;
+        lines.push([`cosine ${shownNumber(cosines[i][j])}`, what]);
+      }
+    }
+  });
+  if (lines.length <= SHOWN_COSINES) return lines;
+  return [...lines.slice(0, SHOWN_COSINES), ['', `and ${lines.length - SHOWN_COSINES} more: --table has all`]];
+}
+
+/** `4 to 7, 9` of ascending blocks. */
 function ranges(blocks: readonly number[]): string {
   const parts: [number, number][] = [];
   for (const block of blocks) {

@@ -35,7 +35,12 @@ export const GGUF_VECTORS: VectorFormat = {
       for (const info of [...store.tensors.values(), ...store.repeated]) addDirection(store, info, stored);
       const { origin, assumptions, measuredAt } = readKeys(store, stored.size);
       const back = point === 'learnt' ? measuredAt : 0;
-      if (back !== 0) assumptions.push('each direction moved one block back, to where it was measured');
+      if (measuredAt !== 0) {
+        const where = back === 0 ? 'a shift of -1 puts it there' : 'each is moved there as asked';
+        assumptions.push(
+          `written as llama.cpp's cvector-generator does, which measures the output of block N - 1 for direction.N: ${where}`,
+        );
+      }
       const placed = [...stored].map(([block, data]): [number, Float32Array] => [block + back, data]);
       return assembleVectors(path, placed, { origin, assumptions }, shift);
     } finally {
@@ -86,11 +91,6 @@ function readKeys(
   }
   // repeng writes an unsigned number here, llama.cpp's own generator a signed one.
   const byGenerator = kvTypes.get('controlvector.layer_count') === 'INT32';
-  if (byGenerator) {
-    assumptions.push(
-      "written as llama.cpp's cvector-generator does, which measures the output of block N - 1 for direction.N: a shift of -1 puts it there",
-    );
-  }
   if (!kv.has('controlvector.scale')) assumptions.push('length taken as stored');
   const entries: Record<string, unknown> = {};
   for (const [key, value] of kv) if (key.startsWith(`${ARCHITECTURE}.`)) entries[key.slice(14)] = value;

@@ -35,7 +35,7 @@ export const NPY_VECTORS: VectorFormat = {
       const last = layer + rows - 1;
       const assumptions = [
         rows === 1
-          ? `block ${layer} as asked, added at its output`
+          ? `${layer < 0 ? 'the embeddings' : `block ${layer}`} as asked, added at the output`
           : `rows taken as blocks ${layer} to ${last}, added at their outputs`,
         'length taken as stored',
       ];
