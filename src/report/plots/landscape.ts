@@ -1,7 +1,7 @@
 import type { Markish } from '@observablehq/plot';
 import { fitAxis, leftMargin } from './axis.js';
 import { schemeColours } from './colours.js';
-import { formatNumber, formatTick, linearTicks } from './numbers.js';
+import { formatTick, linearTicks } from './numbers.js';
 import type { Panel } from './panel.js';
 import { FULL_WIDTH, plotPanel } from './panel.js';
 
@@ -95,7 +95,7 @@ export async function landscapeChart(chart: LandscapeChart): Promise<Panel> {
             colours: palette,
             ticks: linearTicks(low, high, 4).map((value) => ({
               at: (value - low) / (high - low || 1),
-              label: Number.isInteger(value) ? formatTick(value) : formatNumber(value),
+              label: formatTick(value),
             })),
           },
         ],
