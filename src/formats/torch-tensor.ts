@@ -128,7 +128,6 @@ function gather(
 /** The machine of a pickle: a stack, marks in it, and a memo. */
 interface Machine {
   readonly bytes: Uint8Array;
-  readonly view: DataView;
   at: number;
   readonly stack: Item[];
   readonly marks: number[];
@@ -285,8 +284,7 @@ function isCounts(item: Item | undefined): item is readonly number[] {
 }
 
 function unpickle(bytes: Uint8Array, path: string): PickledTensor {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const machine: Machine = { bytes, view, at: 0, stack: [], marks: [], memo: new Map(), path };
+  const machine: Machine = { bytes, at: 0, stack: [], marks: [], memo: new Map(), path };
   for (;;) {
     const opcode = unsigned(machine, 1);
     if (opcode === STOP) break;

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { InputError, RunError } from '../../src/errors.js';
 import { byteLengthOf, GGML_BLOCKS } from '../../src/formats/ggml-blocks.js';
 import { type GgufEntry, openGguf } from '../../src/formats/gguf.js';
-import { createGgufWriter } from '../../src/formats/gguf-writer.js';
+import { createGgufWriter, encodeGguf } from '../../src/formats/gguf-writer.js';
 import type { DType } from '../../src/formats/tensor.js';
 import { contents, expected, fixture, temporaryDirectory } from './written-elsewhere.js';
 
@@ -41,6 +41,35 @@ function write(name: string, bytes: Uint8Array): string {
   fs.writeFileSync(file, bytes);
   return file;
 }
+
+describe('encodeGguf', () => {
+  const kv = new Map<string, GgufEntry>([['general.architecture', { type: 'STRING', value: 'test' }]]);
+  const tensors = ['a.1', 'a.2'].map((name, i) => ({
+    name,
+    dtype: 'F32' as const,
+    shape: [3],
+    data: Float32Array.of(i, -0, 2.5),
+  }));
+
+  it('gives the bytes of the writer', () => {
+    const file = path.join(directory, 'streamed.gguf');
+    const writer = createGgufWriter(file, { kv, plan: tensors });
+    for (const { name, data } of tensors) writer.write(name, new Uint8Array(data.buffer));
+    writer.commit();
+    expect(Buffer.from(encodeGguf(kv, tensors)).equals(fs.readFileSync(file))).toBe(true);
+    expect(() => encodeGguf(kv, [{ ...tensors[0], shape: [4] }])).toThrow(/12 bytes do not fill 16/);
+  });
+
+  it('may hold a name twice, which is refused unless asked for', () => {
+    const bytes = Buffer.from(encodeGguf(kv, tensors));
+    bytes[bytes.indexOf('a.2') + 2] = 0x31;
+    const file = write('twice.gguf', bytes);
+    expect(() => openGguf(file)).toThrow(/"a.1" stands twice/);
+    const store = openGguf(file, { repeatedNames: 'keep' });
+    expect([store.tensors.size, store.repeated.map(({ name }) => name)]).toEqual([1, ['a.1']]);
+    store.close();
+  });
+});
 
 describe('openGguf', () => {
   it('reads every key type and tensor type that gguf-py wrote', () => {

@@ -9,7 +9,7 @@ import { openInThread } from '../../src/models/engine-in-thread.js';
 import { createRandom } from '../../src/random.js';
 import { type BakeProof, bakeModel, checkProof, openBakeSource } from '../../src/steering/bake.js';
 import { planBake } from '../../src/steering/bake-plan.js';
-import { compareLogits, PROOF_JOB } from '../../src/steering/bake-proof.js';
+import { compareLogits, PROOF_JOB, type ProofLogits } from '../../src/steering/bake-proof.js';
 
 const FIXTURES = path.join(import.meta.dirname, '../../fixtures');
 const architecture = (name: string): string => path.join(FIXTURES, 'architectures', name);
@@ -30,7 +30,8 @@ function shiftsOf(blocks: readonly number[], width = 32): Map<number, Float32Arr
   );
 }
 
-async function logitsOf(model: string, shifts: ReadonlyMap<number, Float32Array>) {
+/** One pass a set of vectors. */
+async function passesOf(model: string, sets: readonly ReadonlyMap<number, Float32Array>[]) {
   const host = await openInThread(model, {
     threads: 1,
     maxMemoryBytes: 2 ** 32,
@@ -39,7 +40,9 @@ async function logitsOf(model: string, shifts: ReadonlyMap<number, Float32Array>
     context: 64,
   });
   try {
-    return { ...(await host.run(PROOF_JOB, { tokens, shifts: [...shifts] })), info: host.info };
+    const passes: ProofLogits[] = [];
+    for (const shifts of sets) passes.push(await host.run(PROOF_JOB, { tokens, shifts: [...shifts] }));
+    return { passes, vocabulary: host.info.vocabularySize };
   } finally {
     await host.close();
   }
@@ -48,9 +51,10 @@ async function logitsOf(model: string, shifts: ReadonlyMap<number, Float32Array>
 /** Bakes, and proves in f64. */
 async function bake(model: string, shifts: ReadonlyMap<number, Float32Array>, untie = false) {
   const out = fresh();
-  const plain = await logitsOf(model, new Map());
-  const steered = await logitsOf(model, shifts);
-  const vocabulary = plain.info.vocabularySize;
+  const {
+    passes: [plain, steered],
+    vocabulary,
+  } = await passesOf(model, [new Map(), shifts]);
   const proofs: BakeProof[] = [];
   const manifest = await bakeModel({
     model,
@@ -60,7 +64,7 @@ async function bake(model: string, shifts: ReadonlyMap<number, Float32Array>, un
     head,
     ...(untie && { untie }),
     prove: async (directory) => {
-      const baked = await logitsOf(directory, new Map());
+      const [baked] = (await passesOf(directory, [new Map()])).passes;
       const proof: BakeProof = {
         precision: 'f64',
         tokens: tokens.length,
