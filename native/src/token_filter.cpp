@@ -290,7 +290,7 @@ class FilteredRow {
     for (const double nats : kNearNats) {
       scratch_.near.reserve(vocabulary_);
       const int64_t count = loops_.find(x_, n_, ceil_to<T>(max_ - nats * temperature_), scratch_.near.data());
-      if (count > n_ / 8) break;
+      if (count > n_ / 3) break;
       if (near_prefix(count, passes, last)) return true;
     }
     return walk(x_, weigh(), n_, max_, least_, max_, passes, last);
