@@ -212,33 +212,37 @@ export interface PolishedZero {
   readonly converged: boolean;
 }
 
-/** Newton's iteration s <- s - zeta(s) / zeta'(s), to |zeta| < 1e-12 or until rounding stops it. */
+/** |zeta| that the spacing of f64 numbers at height t leaves next to a zero. */
+const roundingFloor = (t: number, slope: number): number => 2 ** -51 * Math.abs(t) * slope;
+
+/**
+ * Newton's iteration s <- s - zeta(s) / zeta'(s), to |zeta| < 1e-12 or what the spacing of numbers at this height leaves, and
+ * then on while it improves.
+ */
 export function polishZero(sigma: number, t: number, maxSteps = 50): PolishedZero {
   let s = complex(sigma, t);
-  let best: PolishedZero | undefined;
+  let best: PolishedZero = {
+    sigma,
+    t,
+    absoluteValue: Number.POSITIVE_INFINITY,
+    absoluteDerivative: Number.NaN,
+    steps: 0,
+    converged: false,
+  };
   for (let steps = 0; steps <= maxSteps; steps++) {
     const { value, derivative } = zetaWithDerivative(s.re, s.im);
     const absoluteValue = Math.hypot(value.re, value.im);
     const absoluteDerivative = Math.hypot(derivative.re, derivative.im);
-    const found = { sigma: s.re, t: s.im, absoluteValue, absoluteDerivative, steps };
-    const improved = best === undefined || absoluteValue < best.absoluteValue;
-    const converged =
-      absoluteValue < 1e-12 || (!improved && (best?.absoluteValue ?? 1) < 10 * zetaRelativeError(s.re, s.im));
-    if (improved || best === undefined) best = { ...found, converged };
-    if (converged) {
-      // One step beyond the bound costs little and takes the last digits.
-      if (absoluteValue >= 1e-12 || absoluteValue === 0 || !improved) return { ...best, converged: true };
-      const last = quotient(value, derivative);
-      const after = complex(s.re - last.re, s.im - last.im);
-      const afterValue = absoluteZeta(after.re, after.im);
-      return afterValue < absoluteValue
-        ? { sigma: after.re, t: after.im, absoluteValue: afterValue, absoluteDerivative, steps: steps + 1, converged }
-        : { ...best, converged };
+    // Where rounding begins, steps no longer improve: the best point stands.
+    if (best.converged && !(absoluteValue < best.absoluteValue)) return best;
+    const converged = absoluteValue < Math.max(1e-12, roundingFloor(s.im, absoluteDerivative));
+    if (absoluteValue < best.absoluteValue) {
+      best = { sigma: s.re, t: s.im, absoluteValue, absoluteDerivative, steps, converged };
     }
-    if (absoluteDerivative === 0) break;
+    if (absoluteValue === 0 || absoluteDerivative === 0) break;
     const step = quotient(value, derivative);
     s = complex(s.re - step.re, s.im - step.im);
-    if (!Number.isFinite(s.re) || s.re < -10 || s.re > 40 || Math.abs(s.im) > LARGEST_T) break;
+    if (!(s.re > -10 && s.re < 40 && Math.abs(s.im) <= LARGEST_T)) break;
   }
-  return best ?? { sigma, t, absoluteValue: Number.NaN, absoluteDerivative: Number.NaN, steps: 0, converged: false };
+  return best;
 }
