@@ -1,3 +1,4 @@
+import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { InputError } from '../src/errors.js';
@@ -224,9 +225,9 @@ async function openStore(
 ): Promise<GrowingStore> {
   const { fileStore, memoryStore, storeBytes } = await import('../src/steering/activation-store.js');
   if (storeBytes(layers.length, width, rows) <= mostBytes) return memoryStore(layers, width, rows);
-  const path = join(tmpdir(), `surprisal-activations-${process.pid}`);
-  const forget = removeBeforeExit(path);
-  const store = fileStore(path, layers, width, rows);
+  const folder = mkdtempSync(join(tmpdir(), 'surprisal-activations-'));
+  const forget = removeBeforeExit(folder);
+  const store = fileStore(join(folder, 'rows'), layers, width, rows);
   return {
     ...store,
     close() {

@@ -1,7 +1,7 @@
 import type { ActivationRow } from './activation-file.js';
 import type { ActivationStore } from './activation-store.js';
 import { contrastVector } from './contrast-vectors.js';
-import { type Centring, checkEntropies } from './east-sums.js';
+import { type Centring, checkEntropies, EQUAL_ENTROPIES } from './east-sums.js';
 import { contrastOfSteps, eastLayer, type StepTable } from './entropy-vectors.js';
 import type { LayerVector, VectorSettings } from './layer-figures.js';
 import type { ContrastMethod, SignRule } from './methods/contrast.js';
@@ -47,7 +47,7 @@ export function checkSteps({ runs, entropyNats }: StepTable, centring: Centring)
       entropy: entropyNats.reduce((sum, h) => sum + h, 0),
       lowest: Math.min(...ranges.map(({ low }) => low)),
       highest: Math.max(...ranges.map(({ high }) => high)),
-      changing: ranges.some(({ low, high }) => high - low > 1e-12),
+      changing: ranges.some(({ low, high }) => high - low > EQUAL_ENTROPIES),
       longest: Math.max(0, ...ranges.map(({ steps }) => steps)),
     },
     centring,

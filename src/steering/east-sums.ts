@@ -122,7 +122,7 @@ export function createEastSums(width: number): EastSums {
 }
 
 /** Entropies closer than this are one entropy: what is left of their differences is rounding. */
-const EQUAL_ENTROPIES = 1e-12;
+export const EQUAL_ENTROPIES = 1e-12;
 
 /** `sum_t h_t (z_t - zbar)` of one run `[width]`, from its four sums; zero for a run of one step. */
 export function runNumerator({ steps, entropy, activation, weighted }: RunSums): Float64Array {
@@ -200,14 +200,6 @@ export function eastDirection(sums: EastSums, centring: Centring = 'run'): Float
     );
   }
   return vector;
-}
-
-/** The vector of all runs but one; undefined where the others have no entropy. */
-export function eastDirectionWithout(sums: EastSums, run: RunSums): Float64Array | undefined {
-  const rest = sums.entropy - run.entropy;
-  if (!(rest > EQUAL_ENTROPIES)) return undefined;
-  const own = runNumerator(run);
-  return sums.numerator.map((value, i) => (value - own[i]) / rest);
 }
 
 /** {@link eastDirection} of runs that are held. */

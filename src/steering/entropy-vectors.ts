@@ -10,6 +10,7 @@ import {
   createEastSums,
   createRunSums,
   type EastSums,
+  EQUAL_ENTROPIES,
   eastDirection,
 } from './east-sums.js';
 import { entropyQuartiles } from './entropy-quartiles.js';
@@ -161,7 +162,7 @@ function heldOut(
     const entropies = entropyRows(table, run, settings);
     const entropy = entropies.subarray(0, rows.length).reduce((sum, value) => sum + value, 0);
     const rest = sums.entropy - entropy;
-    if (!(rest > 1e-12)) return;
+    if (!(rest > EQUAL_ENTROPIES)) return;
     const vectors = new Float64Array(count * width);
     weigh(entropies, centred, width, vectors, settings);
     const offset = offsetWithout(sums, { mean, steps: rows.length, entropy }, settings.centring, between);

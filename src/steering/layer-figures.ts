@@ -44,36 +44,6 @@ export interface LayerFigures {
   readonly cosine_shuffled_expected_sd: number;
 }
 
-export const LAYER_FIGURES: readonly (keyof LayerFigures)[] = [
-  'layer',
-  'vector_norm',
-  'method_norm',
-  'mean_activation_norm',
-  'mean_centred_norm',
-  'norm_ratio',
-  'effective_strength',
-  'separation_auc',
-  'separation_auc_se',
-  'pair_accuracy',
-  'pair_accuracy_se',
-  'correlation',
-  'explained_entropy_share',
-  'held_out_correlation',
-  'held_out_correlation_se',
-  'held_out_correlation_low',
-  'held_out_correlation_high',
-  'permuted_correlation_mean',
-  'permuted_correlation_sd',
-  'permutation_p',
-  'explained_variance_ratio',
-  'cosine_mean_difference',
-  'cosine_random',
-  'cosine_random_expected_sd',
-  'cosine_shuffled',
-  'cosine_shuffled_expected',
-  'cosine_shuffled_expected_sd',
-];
-
 /** The vector of one layer and what is known of it. */
 export interface LayerVector {
   readonly layer: number;

@@ -2,13 +2,9 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createRandom } from '../../src/random.js';
 import {
-  addRun,
   addStep,
   type Centring,
-  createEastSums,
   createRunSums,
-  eastDirection,
-  eastDirectionWithout,
   eastVector,
   mergeRunSums,
   type RunSums,
@@ -142,16 +138,6 @@ describe('the entropic direction', () => {
       }),
       { numRuns: 25 },
     );
-  });
-
-  it('without one run is that of the others', () => {
-    const sums = createEastSums(5);
-    const held = runs.map((run) => sumsOf(run));
-    for (const run of held) addRun(sums, run);
-    expectClose(eastDirection(sums), u, 1e-13);
-    const without = eastDirectionWithout(sums, held[2]);
-    expect(without).toBeDefined();
-    expectClose(without ?? [], east(runs.filter((_, k) => k !== 2)), 1e-11);
   });
 
   it('with other centrings is their plain sum', () => {
