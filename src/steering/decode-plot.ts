@@ -155,7 +155,7 @@ async function rowPanels(body: DecodeBody): Promise<Panel[]> {
       await heatMap({
         title: 'Tokens that two samplers share',
         note: 'Jaccard index of the kept sets on the same rows, mean over rows.',
-        rows: names.map((name, s) => `${name}   ${s + 1}`),
+        rows: names.map((name, s) => `${s + 1}: ${name}`),
         columns: names.map((_, s) => String(s + 1)),
         rowLabel: 'sampler',
         columnLabel: 'sampler',
