@@ -112,7 +112,7 @@ function refuse(own: BanditOptions, names: readonly (keyof BanditOptions)[], rea
 }
 
 function banditOf(own: BanditOptions): GaussianBandit {
-  const arms = own.arms === undefined ? undefined : parseInteger('--arms', own.arms, 2, 1000);
+  const arms = own.arms === undefined ? undefined : parseInteger('--arms', own.arms, 1, 1000);
   const named = own.means?.split(',').map((mean) => parseNumber('--means', mean));
   if (arms !== undefined && named !== undefined && arms !== named.length) {
     throw new InputError(`--arms ${arms}: --means names ${named.length}; leave --arms out`);
