@@ -1,5 +1,5 @@
-import { constants, copyFileSync, existsSync, linkSync, realpathSync } from 'node:fs';
-import { dirname, isAbsolute, join, normalize, relative } from 'node:path';
+import { constants, copyFileSync, existsSync, linkSync, realpathSync, statSync } from 'node:fs';
+import { dirname, isAbsolute, join, normalize } from 'node:path';
 import { InputError, RunError } from '../errors.js';
 import { createAtomicFile } from './atomic.js';
 import { type GraphProto, type ModelProto, type TensorProto, TensorProto_DataLocation } from './onnx_pb.js';
@@ -40,7 +40,7 @@ export function externalLocations(model: ModelProto, where: string): string[] {
 
 /**
  * Brings the weights of the graph `source` beside the graph `target`. Nothing is done where both lie in one directory. A
- * copy shares its blocks with the original on file systems that can. Files that are there are kept.
+ * copy shares its blocks with the original on file systems that can. Files of the same size that are there are kept.
  * @returns the files that were made
  * @throws InputError when a file is missing, or beyond the directory itself; RunError when it cannot be made
  */
@@ -58,9 +58,14 @@ export function carryExternalData(
     const original = join(from, location);
     if (!existsSync(original)) throw new InputError(`${original}: the weights of ${source} are missing`);
     const place = join(to, location);
-    if (existsSync(place)) continue;
+    if (existsSync(place)) {
+      if (statSync(place).size === statSync(original).size) continue;
+      throw new InputError(
+        `${place}: is there and is not the weights of ${source}; write the graph to another directory`,
+      );
+    }
     if (!existsSync(dirname(place))) {
-      throw new InputError(`${place}: its directory does not exist; make ${relative('.', dirname(place))} first`);
+      throw new InputError(`${place}: its directory does not exist; make it first`);
     }
     carry(original, place, mode);
     made.push(place);

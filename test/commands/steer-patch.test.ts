@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { parseReport } from '../../src/report/json.js';
+import { readReport } from '../../src/report/json.js';
 import { temporaryFolder } from '../formats/collect.js';
 import { surprisal } from './run-surprisal.js';
 
@@ -18,7 +18,7 @@ describe('surprisal steer patch', () => {
     expect(stderr).toBe('');
     expect(code).toBe(0);
     expect(stdout).toContain('zero steering bit-identical');
-    const read = parseReport(readFileSync(report, 'utf8'), report) as unknown as {
+    const read = readReport(report) as unknown as {
       blocks: number;
       layers: { steering: string; output: string }[];
       proof: { zero_steering: { bit_identical: boolean } };
