@@ -126,7 +126,8 @@ export async function readSteering(
   const operator = own.operator === undefined ? undefined : parseChoice('--operator', own.operator, INTERVENTION_KINDS);
   for (const name of names) {
     const request = parseVectorRequest(name);
-    const vectors = await openVectors(request.file, own, model, ledger);
+    const only = request.layers ?? layers;
+    const vectors = await openVectors(request.file, own, model, ledger, only?.length === 1 ? only[0] : undefined);
     for (const line of vectors.assumptions) assumptions.push(`${request.file}: ${line}`);
     const wanted = request.layers ?? layers ?? [...vectors.directions.keys()];
     const kind = request.operator ?? operator ?? vectors.origin.operator ?? 'add';
@@ -160,17 +161,24 @@ export async function readSteering(
 
 const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
-/** A file of vectors, checked against the model. */
+/**
+ * A file of vectors, checked against the model.
+ * @param layer where a file that names no layer (.npy, most .pt) is meant to act
+ */
 export async function openVectors(
   file: string,
   own: Pick<SteerOptions, 'cvectorShift' | 'anyModel'>,
   model: SteeredModel,
   ledger: InputLedger,
+  layer?: number,
 ) {
   const { readSteeringVectors, checkVectorsFit } = await import('../src/steering/vector-files/vector-files.js');
   const shift = own.cvectorShift === undefined ? undefined : parseInteger('--cvector-shift', own.cvectorShift, -64, 64);
   ledger.note(file);
-  const vectors = readSteeringVectors(file, shift === undefined ? {} : { shift });
+  const vectors = readSteeringVectors(file, {
+    ...(shift !== undefined && { shift }),
+    ...(layer !== undefined && { layer }),
+  });
   const { layers, hiddenSize, modelType } = model.info;
   if (layers === null || hiddenSize === null) {
     throw new InputError(`${model.spec}: the residual stream of an ONNX export is reached by steer patch`);
@@ -221,11 +229,12 @@ async function readCondition(
   const test = /^sim\s*([<>])\s*(\S+)$/.exec(own.when);
   if (!test) throw new InputError(`--when ${own.when}: a test such as sim>0.04 is needed`);
   if (own.whenVector === undefined) throw new InputError('--when needs --when-vector, the condition vector');
-  const vectors = await openVectors(own.whenVector, own, model, ledger);
+  const given = own.whenLayer === undefined ? undefined : parseInteger('--when-layer', own.whenLayer);
+  const vectors = await openVectors(own.whenVector, own, model, ledger, given);
   const held = [...vectors.directions.keys()];
-  const layer = own.whenLayer === undefined ? held[0] : parseInteger('--when-layer', own.whenLayer);
+  const layer = given ?? held[0];
   const vector = vectors.directions.get(layer);
-  if (!vector || (own.whenLayer === undefined && held.length > 1)) {
+  if (!vector || (given === undefined && held.length > 1)) {
     throw new InputError(`${own.whenVector}: holds layers ${held.join(', ')}; name one by --when-layer`);
   }
   return {

@@ -272,7 +272,9 @@ async function measure(
   try {
     const { tokenizer, host } = session;
     if (!tokenizer) throw new InputError(`${model}: has no tokenizer, which actions need`);
-    const vectors = await openVectors(vectorFile, own, { spec: model, info: host.info, sha256 }, context.ledger);
+    const only = own.layer !== undefined && /^\d+$/.test(own.layer) ? Number(own.layer) : undefined;
+    const subject = { spec: model, info: host.info, sha256 };
+    const vectors = await openVectors(vectorFile, own, subject, context.ledger, only);
     const prompts = choosePrompts(await readPrompts(options, own, tokenizer, context.ledger), own, options.seed);
     const named = namedChoice(own, prompts[0].record);
     checkTarget(settings.target, named.actions.length);

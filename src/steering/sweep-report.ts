@@ -30,7 +30,7 @@ export interface CellMeasures {
   readonly validShare: Float64Array;
   /** Mean -ln p of the replies' tokens under the unsteered model at temperature 1, nats. */
   readonly replyNats: Float64Array;
-  /** Different pairs of neighbouring words over all pairs, over the replies of a prompt. */
+  /** Different pairs of neighbouring tokens over all pairs, over the replies of a prompt. */
   readonly distinct2: Float64Array;
 }
 
