@@ -177,7 +177,8 @@ export async function openVectors(
   ledger.note(file);
   const vectors = readSteeringVectors(file, {
     ...(shift !== undefined && { shift }),
-    ...(layer !== undefined && { layer }),
+    // Other formats name their layers.
+    ...(layer !== undefined && /\.(npy|pt)$/i.test(file) && { layer }),
   });
   const { layers, hiddenSize, modelType } = model.info;
   if (layers === null || hiddenSize === null) {
