@@ -80,8 +80,8 @@ describe('steer sweep', () => {
   it('gives every cell, verdicts, the strength for a target and a search', () => {
     const ended = surprisal([
       ...['steer', 'sweep', '--model', MODEL, '--data', at('prompts.jsonl'), '--vector', at('v.safetensors')],
-      ...['--strengths=-4,4', '--random', '1', '--temperatures', '1.5', '--actions', ' people', ' nation'],
-      ...['--thought', ' the', '--samples', '2', '--max-new-tokens', '4', '--search', '--search-rounds', '1'],
+      ...['--strengths=-4,4', '--random', '1', '--temperatures', '1.5', '--actions', ' the', ' of'],
+      ...['--thought', ' all', '--samples', '2', '--max-new-tokens', '12', '--search', '--search-rounds', '1'],
       ...['--search-samples', '2', '--target-entropy', '0.4', '--out', at('sweep.csv'), '--table', at('cells.csv')],
       ...['--report', at('sweep.json'), '--plot', at('sweep.svg'), '--quiet'],
     ]);
