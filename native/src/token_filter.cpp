@@ -5,71 +5,17 @@
 #include <cmath>
 #include <limits>
 
-#include "aligned_buffer.hpp"
-#include "processor.hpp"
 #include "thread_pool.hpp"
+#include "token_prefix.hpp"
 
 namespace surprisal {
 namespace {
 
-const TokenKernels& token_kernels() {
-#if defined(__x86_64__)
-  switch (simd_level()) {
-    case Simd::Avx512:
-      return kTokenAvx512;
-    case Simd::Avx2:
-      return kTokenAvx2;
-    default:
-      break;
-  }
-#endif
-  return kTokenBaseline;
-}
-
 constexpr double kSlack = 1e-12;
 constexpr int64_t kTopHCandidates = 100;
-// So few keys are sorted rather than laid on a ladder.
-constexpr int64_t kFewKeys = 256;
 // Prefixes mostly end within a few nats of the top: the tokens there are tried first, while they are few.
 constexpr double kNearNats[] = {4, 8, 16};
-// Nats below the top that a ladder resolves; what lies deeper shares its last rung.
-constexpr double kLadderNats = 40;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-// A key of the descending order: of equal keys the lower position comes first.
-struct Item {
-  double key;
-  int32_t at;
-  double weight;
-};
-
-inline bool before(const Item& a, const Item& b) { return a.key > b.key || (a.key == b.key && a.at < b.at); }
-
-inline double mass_of(const TokenSums& sums) { return sums.ones + sums.rest; }
-
-// ln z - sum weight d / z: both terms grow from 0 where one token has nearly all mass.
-inline double entropy_of(const TokenSums& sums) {
-  return std::log1p(sums.ones - 1 + sums.rest) - sums.moment / mass_of(sums);
-}
-
-inline TokenSums sum_of(const TokenSums& a, const TokenSums& b) {
-  return {a.count + b.count, a.ones + b.ones, a.rest + b.rest, a.moment + b.moment};
-}
-
-template <class T>
-struct Scratch {
-  AlignedBuffer<T> logits;
-  AlignedBuffer<int32_t> ids;
-  AlignedBuffer<int32_t> found;
-  AlignedBuffer<int32_t> near;
-  AlignedBuffer<T> near_logits;
-  AlignedBuffer<double> weights;
-  AlignedBuffer<double> scores;
-  AlignedBuffer<Item> items;
-  AlignedBuffer<double> keys;
-  AlignedBuffer<double> key_weights;
-  TokenSums rungs[kRungs];
-};
 
 // The least T that is not below v: x >= v and x >= ceil_to(v) agree for every x of type T.
 template <class T>
@@ -189,7 +135,8 @@ class FilteredRow {
 
  private:
   int32_t id(int64_t at) const { return ids_ == nullptr ? static_cast<int32_t>(at) : ids_[at]; }
-  double inverse() const { return std::min(1 / temperature_, 1e300); }
+  double inverse() const { return inverse_of(temperature_); }
+  PrefixWalk<T> order() const { return {scratch_, vocabulary_, temperature_}; }
 
   void sum() {
     if (summed_) return;
@@ -293,7 +240,7 @@ class FilteredRow {
       if (count > n_ / 3) break;
       if (near_prefix(count, passes, last)) return true;
     }
-    return walk(x_, weigh(), n_, max_, least_, max_, passes, last);
+    return order().walk(x_, weigh(), n_, max_, least_, max_, passes, last);
   }
 
   // The same over the `count` most probable tokens, whose positions are in `near`.
@@ -309,92 +256,9 @@ class FilteredRow {
       least = std::min(least, logits[i]);
     }
     loops_.weigh(logits, count, max_, inverse(), scratch_.weights.data());
-    if (!walk(logits, scratch_.weights.data(), count, max_, least, max_, passes, last)) return false;
+    if (!order().walk(logits, scratch_.weights.data(), count, max_, least, max_, passes, last)) return false;
     last.at = near[last.at];
     return true;
-  }
-
-  // The same over n keys: a ladder of rungs finds the few keys among which the prefix ends, and these are sorted.
-  // d = (key - center) inverse.
-  template <class K, class Passes>
-  bool walk(const K* keys, const double* weights, int64_t n, double top, double least, double center, Passes passes,
-            Item& last) {
-    TokenSums prefix;
-    if (n <= kFewKeys) return walk_sorted(keys, weights, nullptr, n, center, prefix, passes, last);
-    int rung;
-    Ladder ladder;
-    if (!climb(keys, weights, n, top, least, center, passes, prefix, ladder, rung)) return false;
-    scratch_.keys.reserve(vocabulary_);
-    scratch_.key_weights.reserve(vocabulary_);
-    scratch_.found.reserve(vocabulary_);
-    double* few = scratch_.keys.data();
-    double* few_weights = scratch_.key_weights.data();
-    int32_t* places = scratch_.found.data();
-    int64_t count = 0;
-    for (int64_t i = 0; i < n; i++) {
-      if (rung_of(ladder, keys[i]) != rung) continue;
-      few[count] = keys[i];
-      few_weights[count] = weights[i];
-      places[count++] = static_cast<int32_t>(i);
-    }
-    for (int64_t before_narrowing = n; count > kFewKeys && count < before_narrowing;) {
-      const auto range = std::minmax_element(few, few + count);
-      before_narrowing = count;
-      if (!climb(few, few_weights, count, *range.second, *range.first, center, passes, prefix, ladder, rung)) break;
-      count = 0;
-      for (int64_t i = 0; i < before_narrowing; i++) {
-        if (rung_of(ladder, few[i]) != rung) continue;
-        few[count] = few[i];
-        few_weights[count] = few_weights[i];
-        places[count++] = places[i];
-      }
-    }
-    // The rung's sum passes. Added up in another order it may just miss; then the prefix ends with the rung.
-    walk_sorted(few, few_weights, places, count, center, prefix, passes, last);
-    return true;
-  }
-
-  static int rung_of(Ladder ladder, double key) {
-    const double step = (ladder.top - key) * ladder.scale;
-    return static_cast<int>(step < kRungs - 1 ? step : kRungs - 1);
-  }
-
-  // The first rung after which the prefix passes; `prefix` grows by those before. False when there is none.
-  template <class K, class Passes>
-  bool climb(const K* keys, const double* weights, int64_t n, double top, double least, double center, Passes passes,
-             TokenSums& prefix, Ladder& ladder, int& rung) {
-    const double span = std::min(top - least, kLadderNats * temperature_);
-    ladder = {top, span > 0 ? std::min(kRungs / span, 1e300) : 1};
-    std::fill(scratch_.rungs, scratch_.rungs + kRungs, TokenSums{});
-    token_kernels().of(keys).tally(keys, weights, n, ladder, center, inverse(), scratch_.rungs);
-    for (rung = 0; rung < kRungs; rung++) {
-      if (scratch_.rungs[rung].count == 0) continue;
-      const TokenSums after = sum_of(prefix, scratch_.rungs[rung]);
-      if (passes(after)) return true;
-      prefix = after;
-    }
-    return false;
-  }
-
-  // `last` is left at the token at which the prefix passes, else at the last of all.
-  template <class K, class Passes>
-  bool walk_sorted(const K* keys, const double* weights, const int32_t* places, int64_t n, double center, TokenSums prefix,
-                   Passes passes, Item& last) {
-    scratch_.items.reserve(n);
-    Item* items = scratch_.items.data();
-    for (int64_t i = 0; i < n; i++) {
-      items[i] = {static_cast<double>(keys[i]), places == nullptr ? static_cast<int32_t>(i) : places[i], weights[i]};
-    }
-    std::sort(items, items + n, before);
-    for (int64_t i = 0; i < n; i++) {
-      prefix.count += 1;
-      if (items[i].weight < 1) prefix.rest += items[i].weight;
-      else prefix.ones += 1;
-      prefix.moment += items[i].weight * std::max(-kWeightDepth, (items[i].key - center) * inverse());
-      last = items[i];
-      if (passes(prefix)) return true;
-    }
-    return false;
   }
 
   void top_k(double k) {
@@ -425,7 +289,7 @@ class FilteredRow {
       least = std::min(least, scores[i]);
     }
     Item last;
-    if (!walk(scores, weights, n_, top, least, top, [=](const TokenSums& p) { return mass_of(p) >= enough; }, last)) return;
+    if (!order().walk(scores, weights, n_, top, least, top, [=](const TokenSums& p) { return mass_of(p) >= enough; }, last)) return;
     scratch_.found.reserve(vocabulary_);
     keep_found(token_kernels().f64.find(scores, n_, last.key, scratch_.found.data()));
   }
