@@ -3,14 +3,19 @@ import type { Command } from 'commander';
 import { InputError, RunError } from '../src/errors.js';
 import { createAtomicFile } from '../src/formats/atomic.js';
 import { sha256File } from '../src/formats/hash.js';
-import type { CarryMode } from '../src/formats/onnx-external.js';
+import { CARRY_MODES, type CarryMode, carryExternalData } from '../src/formats/onnx-carry.js';
 import { buildReport, writeReport } from '../src/report/json.js';
 import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
 import { type ReportValue, reportObject } from '../src/report/values.js';
-import type { ExposedPositions } from '../src/steering/onnx/expose-residuals.js';
-import type { PatchArguments, PatchedModel, PatchMode, WeightedVectors } from '../src/steering/onnx/patch-job.js';
+import type { PatchArguments, PatchedModel, WeightedVectors } from '../src/steering/onnx/patch-job.js';
+import {
+  EXPOSED_POSITIONS,
+  PATCH_MODES,
+  type PatchMode,
+  STEERING_RECIPES,
+  type SteeringRecipe,
+} from '../src/steering/onnx/patch-options.js';
 import type { PatchProof } from '../src/steering/onnx/patch-proof.js';
-import type { SteeringRecipe } from '../src/steering/onnx/steering-inputs.js';
 import { prepareAsserts } from './edge-asserts.js';
 import { openOutputs } from './edge-outputs.js';
 import { parseChoice, parseIndices, parseInteger, parseNumber } from './edge-values.js';
@@ -54,11 +59,6 @@ interface OwnOptions {
   proof: boolean;
 }
 
-/** The words of the options; the modules that own them load the protobuf schema. */
-const MODES: readonly PatchMode[] = ['input', 'constant', 'none'];
-const RECIPES: readonly SteeringRecipe[] = ['branch', 'sum', 'bias'];
-const EXPOSED: readonly (ExposedPositions | 'none')[] = ['all', 'last', 'last-attended', 'none'];
-const CARRIED: readonly CarryMode[] = ['copy', 'link', 'leave'];
 const DEFAULT_PROOF_TOKENS = 12;
 
 /** Declares `surprisal steer patch`. */
@@ -98,9 +98,9 @@ interface Plan {
 async function readPlan(own: OwnOptions, dryRun: boolean): Promise<Plan> {
   const onnx = requireOption(own.onnx, '--onnx', 'the .onnx file of a decoder');
   checkGraphFile(onnx);
-  const mode = parseChoice('--mode', own.mode ?? 'input', MODES);
-  const expose = parseChoice('--expose', own.expose ?? 'all', EXPOSED);
-  const recipe = parseChoice('--recipe', own.recipe ?? 'branch', RECIPES);
+  const mode = parseChoice('--mode', own.mode ?? 'input', PATCH_MODES);
+  const expose = parseChoice('--expose', own.expose ?? 'all', [...EXPOSED_POSITIONS, 'none']);
+  const recipe = parseChoice('--recipe', own.recipe ?? 'branch', STEERING_RECIPES);
   refuseUnread(own, mode, expose);
   const { vectors, described, assumptions, files } = await readVectors(own, mode);
   return {
@@ -118,7 +118,7 @@ async function readPlan(own: OwnOptions, dryRun: boolean): Promise<Plan> {
     described,
     assumptions,
     files,
-    carry: parseChoice('--external-data', own.externalData ?? 'copy', CARRIED),
+    carry: parseChoice('--external-data', own.externalData ?? 'copy', CARRY_MODES),
     proofTokens: own.proof
       ? parseInteger('--proof-tokens', own.proofTokens ?? `${DEFAULT_PROOF_TOKENS}`, 2)
       : undefined,
@@ -217,7 +217,6 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
     graphFile.finish();
     if (patched.external.length > 0) {
       timings.begin('carry the weights');
-      const { carryExternalData } = await import('../src/formats/onnx-external.js');
       carried = carryExternalData(patched.external, onnx, out, plan.carry);
     }
     timings.begin('prove');

@@ -3,15 +3,9 @@ import { type ModelProto, type NodeProto, TensorProto_DataType } from '../../for
 import { integerAttribute } from '../../formats/onnx-attributes.js';
 import { graphOf, insertNodes, onnxIntegers, onnxNode, onnxValueInfo, opsetVersion } from '../../formats/onnx-edit.js';
 import type { OnnxGraph } from '../../formats/onnx-graph.js';
+import type { ExposedPositions } from './patch-options.js';
 import { isSkipNorm } from './residual-chain.js';
 import { type ResidualPoint, residualName } from './residual-points.js';
-
-/**
- * Positions of the stream that leave the graph: all; the last of the window; or the last one that `attention_mask`
- * marks, which padding does not move.
- */
-export type ExposedPositions = 'all' | 'last' | 'last-attended';
-export const EXPOSED_POSITIONS: readonly ExposedPositions[] = ['all', 'last', 'last-attended'];
 
 /**
  * Adds outputs `residual.<layer>`: [batch, sequence, hidden] for `all`, else [batch, hidden], of the stream's type. Steering that was added

@@ -2,10 +2,11 @@ import { InputError } from '../../errors.js';
 import type { ModelProto } from '../../formats/onnx_pb.js';
 import { graphOf, setMetadata } from '../../formats/onnx-edit.js';
 import { indexOnnxGraph } from '../../formats/onnx-graph.js';
-import { type ExposedPositions, exposeResiduals } from './expose-residuals.js';
+import { exposeResiduals } from './expose-residuals.js';
+import type { ExposedPositions, SteeringRecipe } from './patch-options.js';
 import { findResidualChain, type ResidualChain } from './residual-chain.js';
 import { namedPoint, type ResidualPoint, residualPoints } from './residual-points.js';
-import { addSteering, floatTypeName, type SteeringOperand, type SteeringRecipe } from './steering-inputs.js';
+import { addSteering, floatTypeName, type SteeringOperand } from './steering-inputs.js';
 
 /** What is done to a graph. */
 export interface PatchRequest {

@@ -9,15 +9,10 @@ import { readConfigBeside } from '../../models/onnx-feeds.js';
 import { createRandom } from '../../random.js';
 import type { SteeringVectors } from '../types.js';
 import { checkVectorsFit } from '../vector-files/fit.js';
-import type { ExposedPositions } from './expose-residuals.js';
 import { type GraphPatch, type PatchedLayer, type PatchRequest, patchGraph } from './patch-graph.js';
+import type { ExposedPositions, PatchMode, SteeringRecipe } from './patch-options.js';
 import { type PatchProof, type ProofLayer, type ProofRequest, provePatch } from './patch-proof.js';
 import { findResidualChain } from './residual-chain.js';
-import type { SteeringRecipe } from './steering-inputs.js';
-
-export const PATCH_MODES = ['input', 'constant', 'none'] as const;
-/** `input`: graph inputs `steer.<layer>`; `constant`: the vectors in the file; `none`: outputs only. */
-export type PatchMode = (typeof PATCH_MODES)[number];
 
 /** One file of vectors and its strength. */
 export interface WeightedVectors {

@@ -11,16 +11,9 @@ import {
 } from '../../formats/onnx-edit.js';
 import type { OnnxGraph } from '../../formats/onnx-graph.js';
 import { narrowFromF32 } from '../../kernels/dtypes.js';
+import type { SteeringRecipe } from './patch-options.js';
 import { isSkipNorm } from './residual-chain.js';
 import { type ResidualPoint, steeringName } from './residual-points.js';
-
-/**
- * How the vector enters (specification, section 7.5). `branch`: added to the branch that the sum adds to the stream; one
- * node, fused norms stay. `sum`: added after the sum; a fused skip norm becomes Add, Add and its norm. `bias`: put in the
- * bias of a SkipLayerNormalization; constant vectors only.
- */
-export type SteeringRecipe = 'branch' | 'sum' | 'bias';
-export const STEERING_RECIPES: readonly SteeringRecipe[] = ['branch', 'sum', 'bias'];
 
 /** What is added at one layer. */
 export type SteeringOperand =

@@ -12,8 +12,8 @@ import { decoderFeed, type TensorMetadata } from '../../../src/models/onnx-feeds
 import { createSession } from '../../../src/models/sessions.js';
 import { createRandom } from '../../../src/random.js';
 import { type PatchRequest, patchGraph } from '../../../src/steering/onnx/patch-graph.js';
+import type { SteeringRecipe } from '../../../src/steering/onnx/patch-options.js';
 import { provePatch } from '../../../src/steering/onnx/patch-proof.js';
-import type { SteeringRecipe } from '../../../src/steering/onnx/steering-inputs.js';
 import { copyOf, fuseSkipNorms, readFixture, scramble } from './graphs.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'surprisal-onnx-'));
