@@ -1,4 +1,3 @@
-import { bootstrapDocuments } from '../linalg/bootstrap.js';
 import type { Cell } from '../report/csv.js';
 import type { ReportObject } from '../report/values.js';
 import { countEntropy } from './action-entropy.js';
@@ -6,6 +5,7 @@ import { checkParsed } from './action-pattern.js';
 import { type GaussianBandit, runFigures } from './bandit.js';
 import type { BanditRun, BanditStep } from './bandit-job.js';
 import { type AgentPrompt, actionNames, actionPatternOf, forcedReply } from './prompts.js';
+import { ratioMean } from './ratio-mean.js';
 
 /** Name of the JSON report of `steer bandit`, without its prefix. */
 export const BANDIT_SCHEMA = 'steer-bandit';
@@ -139,6 +139,7 @@ export interface BanditSetting {
 
 const RESAMPLES = 1000;
 const LEVEL = 0.95;
+const NO_INTERVAL = { se: null, low: null, high: null };
 
 /**
  * Mean of values that lie in runs, with the run as unit: the sum over all runs over the count over all runs, and its
@@ -148,18 +149,9 @@ const LEVEL = 0.95;
 export function meanOverRuns(values: readonly (readonly number[])[], seed: number): RunMean {
   const own = values.filter((list) => list.length > 0);
   const sums = Float64Array.from(own.flatMap((list) => [list.reduce((a, b) => a + b, 0), list.length]));
-  const total = own.reduce((n, list) => n + list.length, 0);
-  if (total === 0) return { mean: null, se: null, low: null, high: null };
-  let sum = 0;
-  for (let i = 0; i < sums.length; i += 2) sum += sums[i];
-  const { intervals } = bootstrapDocuments(sums, 2, [([a, n]) => a / n], { seed, resamples: RESAMPLES, level: LEVEL });
-  const [interval] = intervals ?? [];
-  return {
-    mean: sum / total,
-    se: interval?.se ?? null,
-    low: interval?.low ?? null,
-    high: interval?.high ?? null,
-  };
+  const found = ratioMean(sums, { seed, resamples: RESAMPLES, level: LEVEL });
+  const { se, low, high } = found?.interval ?? NO_INTERVAL;
+  return { mean: found?.mean ?? null, se, low, high };
 }
 
 function keysOf<K extends string>(name: K, { mean, se, low, high }: RunMean): MeanKeys<K> {

@@ -1,6 +1,6 @@
 import { addMoment, emptyMoments, standardError } from '../decoding/row-comparison.js';
 import { distinctN, meanEditDistance, ngramVendiScore, repetition, selfBleu } from '../decoding/text-diversity.js';
-import { bootstrapDocuments } from '../linalg/bootstrap.js';
+import { NO_TOKEN_MEAN, type TokenMean, tokenMean } from './ratio-mean.js';
 
 /** One continuation. Arrays have one entry a token. */
 export interface WrittenText {
@@ -14,9 +14,6 @@ export interface WrittenText {
   readonly keptCount?: Int32Array;
   readonly unsteeredSurprisalNats?: Float64Array;
 }
-
-/** A mean over tokens with its 95 % bootstrap interval over prompts; not a number where one prompt cannot give it. */
-export type TokenMean = { readonly mean: number; readonly se: number; readonly low: number; readonly high: number };
 
 /** A mean over prompts (or continuations) with its standard error. */
 type UnitMean = { readonly mean: number; readonly se: number };
@@ -68,30 +65,6 @@ function unitMean(values: Iterable<number>): UnitMean {
   return { mean: moments.count === 0 ? Number.NaN : moments.mean, se: standardError(moments) };
 }
 
-/** Mean over all tokens of what `of` gives of a continuation; prompts are drawn anew for the interval. Null without any. */
-function tokenMean(
-  prompts: readonly (readonly WrittenText[])[],
-  seed: number,
-  of: (text: WrittenText) => ArrayLike<number> | undefined,
-): TokenMean | null {
-  const sums = new Float64Array(2 * prompts.length);
-  prompts.forEach((texts, p) => {
-    for (const text of texts) {
-      const values = of(text) ?? [];
-      for (let i = 0; i < values.length; i++) sums[2 * p] += values[i];
-      sums[2 * p + 1] += values.length;
-    }
-  });
-  const ratio = (totals: Float64Array): number => totals[0] / totals[1];
-  const totals = Float64Array.of(0, 0);
-  for (let i = 0; i < sums.length; i++) totals[i % 2] += sums[i];
-  if (totals[1] === 0) return null;
-  const { intervals } = bootstrapDocuments(sums, 2, [ratio], { seed });
-  return { mean: ratio(totals), ...(intervals?.[0] ?? { se: Number.NaN, low: Number.NaN, high: Number.NaN }) };
-}
-
-const NOTHING: TokenMean = { mean: Number.NaN, se: Number.NaN, low: Number.NaN, high: Number.NaN };
-
 /** Figures of the continuations of all prompts, [prompt][sample]. */
 export function textFigures(prompts: readonly (readonly WrittenText[])[], seed: number): TextFigures {
   const all = prompts.flat();
@@ -99,8 +72,9 @@ export function textFigures(prompts: readonly (readonly WrittenText[])[], seed: 
   const texts = all.map(plain);
   const within = prompts.every((samples) => samples.length > 1);
   const groups = within ? prompts.map((samples) => samples.map(plain)) : [texts];
-  const mean = (of: Parameters<typeof tokenMean>[2]): TokenMean | null => tokenMean(prompts, seed, of);
-  const surprisal = mean((text) => text.surprisalNats) ?? NOTHING;
+  const mean = (of: (text: WrittenText) => ArrayLike<number> | undefined): TokenMean | null =>
+    tokenMean(prompts, seed, of);
+  const surprisal = mean((text) => text.surprisalNats) ?? NO_TOKEN_MEAN;
   const edits = groups.map(meanEditDistance);
   return {
     generations: all.length,
@@ -109,7 +83,7 @@ export function textFigures(prompts: readonly (readonly WrittenText[])[], seed: 
     mean_surprisal_nats: surprisal,
     perplexity: Math.exp(surprisal.mean),
     mean_unsteered_surprisal_nats: mean((text) => text.unsteeredSurprisalNats),
-    mean_entropy_nats: mean((text) => text.entropyNats) ?? NOTHING,
+    mean_entropy_nats: mean((text) => text.entropyNats) ?? NO_TOKEN_MEAN,
     mean_entropy_after_nats: mean((text) => text.entropyAfterNats),
     mean_kept_mass: mean((text) => text.keptMass),
     mean_kept_count: mean((text) => text.keptCount),

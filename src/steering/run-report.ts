@@ -1,7 +1,7 @@
 import { distinctN } from '../decoding/text-diversity.js';
-import { bootstrapDocuments } from '../linalg/bootstrap.js';
 import type { Cell } from '../report/csv.js';
 import { escapeToken } from '../report/escape.js';
+import { NO_TOKEN_MEAN, type TokenMean, tokenMean } from './ratio-mean.js';
 import type { PromptRun } from './run-job.js';
 
 /** Name of the JSON report of `steer run`, without its prefix. */
@@ -51,7 +51,6 @@ export type SteeredLayer = {
 };
 
 /** A mean over tokens with its 95 % bootstrap interval over prompts. */
-type TokenMean = { readonly mean: number; readonly se: number; readonly low: number; readonly high: number };
 
 /** Body of the report. */
 export interface RunBody {
@@ -139,31 +138,6 @@ export function* runTokenRows(
   }
 }
 
-/** Mean over all tokens of what `of` gives of a continuation; prompts are drawn anew for the interval. */
-function tokenMean(
-  prompts: readonly PromptRun[],
-  seed: number,
-  of: (continuation: PromptRun['continuations'][number]) => ArrayLike<number> | undefined,
-): TokenMean | null {
-  const sums = new Float64Array(2 * prompts.length);
-  prompts.forEach(({ continuations }, p) => {
-    for (const continuation of continuations) {
-      const values = of(continuation);
-      if (!values) continue;
-      sums[2 * p] += sumOf(values);
-      sums[2 * p + 1] += values.length;
-    }
-  });
-  const ratio = (totals: Float64Array): number => totals[0] / totals[1];
-  const totals = Float64Array.of(0, 0);
-  for (let i = 0; i < sums.length; i++) totals[i % 2] += sums[i];
-  if (totals[1] === 0) return null;
-  const { intervals } = bootstrapDocuments(sums, 2, [ratio], { seed });
-  return { mean: ratio(totals), ...(intervals?.[0] ?? { se: Number.NaN, low: Number.NaN, high: Number.NaN }) };
-}
-
-const NOTHING: TokenMean = { mean: Number.NaN, se: Number.NaN, low: Number.NaN, high: Number.NaN };
-
 /** The report of a run. */
 export function runBody(
   prompts: readonly PromptRun[],
@@ -171,7 +145,9 @@ export function runBody(
 ): RunBody {
   const all = prompts.flatMap(({ continuations }) => continuations);
   const found = prompts.flatMap((prompt) => (prompt.found ? [prompt.found] : []));
-  const mean = (of: Parameters<typeof tokenMean>[2]): TokenMean | null => tokenMean(prompts, more.seed, of);
+  const grouped = prompts.map(({ continuations }) => continuations);
+  const mean = (of: (text: PromptRun['continuations'][number]) => ArrayLike<number> | undefined): TokenMean | null =>
+    tokenMean(grouped, more.seed, of);
   const unsteered = mean(({ drift }) => drift?.unsteeredSurprisalNats);
   return {
     prompts: prompts.length,
@@ -180,8 +156,8 @@ export function runBody(
     steered_prompts: prompts.filter(({ continuations }) => continuations.some(({ generated }) => generated.steered))
       .length,
     steering: more.steering,
-    mean_entropy_nats: mean(({ generated }) => generated.entropyNats) ?? NOTHING,
-    mean_surprisal_nats: mean(({ generated }) => generated.surprisalNats) ?? NOTHING,
+    mean_entropy_nats: mean(({ generated }) => generated.entropyNats) ?? NO_TOKEN_MEAN,
+    mean_surprisal_nats: mean(({ generated }) => generated.surprisalNats) ?? NO_TOKEN_MEAN,
     mean_unsteered_surprisal_nats: unsteered,
     unsteered_perplexity: unsteered ? Math.exp(unsteered.mean) : null,
     mean_kl_nats: mean(({ drift }) => drift?.klNats),

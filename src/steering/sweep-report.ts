@@ -1,5 +1,5 @@
-import { bootstrapDocuments } from '../linalg/bootstrap.js';
 import type { Cell } from '../report/csv.js';
+import { ratioMean } from './ratio-mean.js';
 import type { SweepCell } from './sweep-cells.js';
 import {
   type Change,
@@ -196,17 +196,8 @@ export function clusteredMean(values: Float64Array, clusters: SweepClusters): In
     sums[2 * clusters.runOf[p]] += value;
     sums[2 * clusters.runOf[p] + 1] += 1;
   });
-  let total = 0;
-  let count = 0;
-  for (let run = 0; run < clusters.runs; run++) {
-    total += sums[2 * run];
-    count += sums[2 * run + 1];
-  }
-  if (count === 0) return NO_INTERVAL;
-  const ratio = (totals: Float64Array): number => totals[0] / totals[1];
-  const { intervals } = bootstrapDocuments(sums, 2, [ratio], { seed: clusters.seed });
-  const found = intervals?.[0];
-  return found ? { mean: total / count, ...found } : { ...NO_INTERVAL, mean: total / count };
+  const found = ratioMean(sums, { seed: clusters.seed });
+  return found ? { ...NO_INTERVAL, mean: found.mean, ...found.interval } : NO_INTERVAL;
 }
 
 const difference = (a: Float64Array, b: Float64Array): Float64Array => a.map((value, i) => value - b[i]);
