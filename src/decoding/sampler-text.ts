@@ -88,26 +88,3 @@ export function formatSamplingPlan(plan: SamplingPlan): string {
   });
   return [...steps, ...(plan.greedy ? [GREEDY] : [])].join(',') || NONE;
 }
-
-/** The order of transformers' generation, and after it what transformers does not have. */
-const TRANSFORMERS_ORDER: readonly SamplerStep['kind'][] = [
-  'dynamic-temperature',
-  'temperature',
-  'top-h',
-  'top-k',
-  'top-p',
-  'min-p',
-  'typical',
-  'epsilon',
-  'eta',
-  'top-n-sigma',
-  'xtc',
-  'mirostat-v1',
-  'mirostat-v2',
-];
-
-/** The same steps in the order in which transformers applies them; those of one kind keep theirs. */
-export function inTransformersOrder(plan: SamplingPlan): SamplingPlan {
-  const place = (step: SamplerStep): number => TRANSFORMERS_ORDER.indexOf(step.kind);
-  return { ...plan, steps: [...plan.steps].sort((a, b) => place(a) - place(b)) };
-}

@@ -185,19 +185,3 @@ export function planFilters(plan: SamplingPlan, { muBits, acts = true }: Pipelin
     muBits: muBits ?? 2 * (samplerOf(step.kind).target?.(step).tauBits ?? Number.NaN),
   }));
 }
-
-/**
- * Ids that a pipeline keeps of one row [vocabulary], ascending.
- * @throws InputError for a plan out of range, or a row with NaN, +Infinity or no finite logit
- */
-export function keptTokens(plan: SamplingPlan, logits: LogitRow, state?: PipelineState): Int32Array {
-  const filtered = filterTokens({
-    logits,
-    rows: 1,
-    vocabulary: logits.length,
-    pipelines: [planFilters(plan, state)],
-    greedy: plan.greedy === true,
-    keep: true,
-  });
-  return filtered.kept[0];
-}

@@ -4,11 +4,6 @@ function codePoints(text: string): Int32Array {
   return Int32Array.from(Array.from(text), (character) => character.codePointAt(0) as number);
 }
 
-/** Levenshtein distance in code points. */
-export function levenshtein(a: string, b: string): number {
-  return editDistance(editPattern(codePoints(a)), codePoints(b));
-}
-
 /**
  * `K_ij = 1 - distance(i, j) / max(length i, length j)` `[n, n]` with Levenshtein distances in code points; two empty
  * texts have similarity 1. Not positive semidefinite in general.

@@ -97,16 +97,6 @@ function subjectOf(path: string, config: Config, tensors: ReadonlyMap<string, Te
   return { path, config, tensors, modelType, description, hiddenSize, layers: description.layers.length };
 }
 
-/** Hidden size and number of blocks of a model that can perhaps be baked. */
-export function bakedSizes(
-  path: string,
-  config: Config,
-  tensors: ReadonlyMap<string, TensorInfo>,
-): Pick<Subject, 'modelType' | 'hiddenSize' | 'layers'> {
-  const { modelType, hiddenSize, layers } = subjectOf(path, config, tensors);
-  return { modelType, hiddenSize, layers };
-}
-
 /**
  * Plans how vectors become weights: after block l as a bias of its MLP's output projection, before block 0 in the rows of
  * the embeddings. All positions are steered, prompts included.

@@ -64,21 +64,6 @@ export function addStep(sums: RunSums, z: ArrayLike<number>, entropyNats: number
   sums.highest = Math.max(sums.highest, entropyNats);
 }
 
-/** Adds what another part of the same run summed, about its own origin. */
-export function mergeRunSums(into: RunSums, other: RunSums): void {
-  if (other.steps === 0) return;
-  if (into.steps === 0) into.origin.set(other.origin);
-  for (let i = 0; i < into.origin.length; i++) {
-    const apart = other.origin[i] - into.origin[i];
-    into.activation[i] += other.activation[i] + other.steps * apart;
-    into.weighted[i] += other.weighted[i] + other.entropy * apart;
-  }
-  into.steps += other.steps;
-  into.entropy += other.entropy;
-  into.lowest = Math.min(into.lowest, other.lowest);
-  into.highest = Math.max(into.highest, other.highest);
-}
-
 /** What activations are taken relative to: the mean of their run (the paper), the mean of all, or nothing. */
 export type Centring = 'run' | 'global' | 'none';
 

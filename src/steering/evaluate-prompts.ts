@@ -126,17 +126,6 @@ async function meanSurprisal(cache: PromptCache, replies: readonly Int32Array[])
   return sum / tokens;
 }
 
-/** {@link evaluateCells} for one cell. @returns one a prompt */
-export async function evaluatePrompts(
-  model: LanguageModel,
-  tokenizer: Tokenizer,
-  request: EvaluationRequest,
-  cell: EvaluationCell,
-  progress?: (done: number) => void,
-): Promise<PromptEvaluation[]> {
-  return (await evaluateCells(model, tokenizer, request, [cell], progress))[0];
-}
-
 /** The plan for one prompt alone: its own mask comes first. */
 function planOfPrompt(plan: SteeringPlan, prompt: number): SteeringPlan {
   const { positions } = plan;

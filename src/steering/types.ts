@@ -26,15 +26,3 @@ export interface SteeringVectors {
   readonly origin: VectorOrigin;
   readonly assumptions: readonly string[];
 }
-
-/** One step of a run of an agent: its prompt, and what it chose. */
-export interface LoggedStep {
-  readonly run: string;
-  readonly step: number;
-  readonly prompt: string;
-  /** Parsed completions by action, in the order of the task's actions; absent where entropy alone is known. */
-  readonly counts?: readonly number[];
-  readonly completions?: readonly string[];
-  /** Entropy of the action in nats, where it is known without counts (forced choice). */
-  readonly entropyNats?: number;
-}

@@ -2,9 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { entropyConstrainedMass } from '../../src/decoding/entropy-constrained-mass.js';
 import { logSoftmax } from '../../src/decoding/log-softmax.js';
 import { compareRows, createRowComparison, jaccard, topHStep } from '../../src/decoding/row-comparison.js';
-import { keptTokens } from '../../src/decoding/sampler.js';
 import { parseSamplingPlan } from '../../src/decoding/sampler-text.js';
 import { createRandom } from '../../src/random.js';
+import { keptTokens } from './kept-tokens.js';
 
 const ROWS = 12;
 const VOCABULARY = 60;

@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { createDrivenSampler, createSequenceSampler, keptTokens, sampleRows } from '../../src/decoding/sampler.js';
-import { formatSamplingPlan, inTransformersOrder, parseSamplingPlan } from '../../src/decoding/sampler-text.js';
+import { createDrivenSampler, createSequenceSampler, sampleRows } from '../../src/decoding/sampler.js';
+import { formatSamplingPlan, parseSamplingPlan } from '../../src/decoding/sampler-text.js';
 import { SAMPLER_NAMES } from '../../src/decoding/samplers/registry.js';
 import type { SamplingPlan } from '../../src/decoding/types.js';
 import { createRandom } from '../../src/random.js';
+import { keptTokens } from './kept-tokens.js';
 
 function normalRows(rows: number, vocabulary: number, deviation = 2): Float32Array {
   const random = createRandom(rows * 7919 + vocabulary);
@@ -60,20 +61,6 @@ describe('sampling plans as text', () => {
     ['mirostat-v1,mirostat-v2', /must be the last step/],
   ])('refuses %s', (text, message) => {
     expect(() => parseSamplingPlan(text)).toThrow(message);
-  });
-
-  it("puts steps into transformers' order", () => {
-    const plan = parseSamplingPlan('eta,min-p,top-p,top-k=5,top-h,temperature=2,typical=0.5,epsilon');
-    expect(inTransformersOrder(plan).steps.map(({ kind }) => kind)).toEqual([
-      'temperature',
-      'top-h',
-      'top-k',
-      'top-p',
-      'min-p',
-      'typical',
-      'epsilon',
-      'eta',
-    ]);
   });
 });
 

@@ -1,14 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createRandom } from '../../src/random.js';
-import {
-  addStep,
-  type Centring,
-  createRunSums,
-  eastVector,
-  mergeRunSums,
-  type RunSums,
-} from '../../src/steering/east-sums.js';
+import { addStep, type Centring, createRunSums, eastVector, type RunSums } from '../../src/steering/east-sums.js';
 import { norm } from '../../src/steering/vector-measures.js';
 
 interface Run {
@@ -116,21 +109,11 @@ describe('the entropic direction', () => {
     );
   });
 
-  it.each([0, 1e4])('in one pass over shards equals two passes, with an offset of %d', (offset) => {
+  it.each([0, 1e4])('in one pass equals two passes, with an offset of %d', (offset) => {
     fc.assert(
-      fc.property(fc.integer({ min: 0, max: 1e6 }), fc.integer({ min: 1, max: 8 }), (seed, cut) => {
+      fc.property(fc.integer({ min: 0, max: 1e6 }), (seed) => {
         const given = randomRuns(seed, [9, 4, 6], 5, offset);
-        const parts = given.map(({ z, h }) => {
-          const at = Math.min(cut, z.length - 1);
-          const first = createRunSums('a', 5);
-          const second = createRunSums('a', 5);
-          z.forEach((row, t) => {
-            addStep(t < at ? first : second, row, h[t]);
-          });
-          mergeRunSums(first, second);
-          return first;
-        });
-        const { vector } = eastVector(parts);
+        const { vector } = eastVector(given.map((run) => sumsOf(run)));
         // 1e4 + x rounds x: the exact vector is that of the activations as they are stored.
         const exact = twoPasses(given.map(({ z, h }) => ({ h, z: z.map((row) => row.map((x) => x - offset)) })));
         expectClose(vector, exact, 1e-10);

@@ -5,7 +5,7 @@ import { gatherRows } from '../../src/models/gather-rows.js';
 import { type LanguageModel, openLanguageModel, type PositionRange } from '../../src/models/language-model.js';
 import { openModelTokenizer } from '../../src/models/model-tokenizer.js';
 import { createRandom } from '../../src/random.js';
-import { type EvaluationRequest, evaluateCells, evaluatePrompts } from '../../src/steering/evaluate-prompts.js';
+import { type EvaluationRequest, evaluateCells } from '../../src/steering/evaluate-prompts.js';
 import { choiceOf, encodeForcedChoice, exactActionEntropy } from '../../src/steering/forced-choice.js';
 
 const MODEL = 'fixtures/models/llama-sotu';
@@ -117,7 +117,7 @@ describe('cells of a sweep', () => {
     const cells = [{}, { steering: steering(3) }, { temperature: 1.5 }, { steering: steering(0) }];
     const together = await evaluateCells(model, tokenizer, REQUEST, cells);
     for (const [c, cell] of cells.entries()) {
-      const alone = await evaluatePrompts(model, tokenizer, REQUEST, cell);
+      const [alone] = await evaluateCells(model, tokenizer, REQUEST, [cell]);
       alone.forEach((one, p) => {
         expect(one.sampled).toEqual(together[c][p].sampled);
         expect(Math.abs((one.exact?.entropyNats ?? 0) - (together[c][p].exact?.entropyNats ?? 1))).toBeLessThan(1e-5);
@@ -138,7 +138,7 @@ describe('cells of a sweep', () => {
   });
 
   it('counts what completions say', async () => {
-    const [{ sampled }] = await evaluatePrompts(model, tokenizer, { ...REQUEST, prompts: [PROMPTS[1]] }, {});
+    const [[{ sampled }]] = await evaluateCells(model, tokenizer, { ...REQUEST, prompts: [PROMPTS[1]] }, [{}]);
     if (!sampled) throw new Error('nothing was sampled');
     expect(sampled.completions).toHaveLength(6);
     const said = sampled.completions.map((text) => /\b(the|and)\b/i.exec(text)?.[1]?.toLowerCase() ?? null);
@@ -151,8 +151,8 @@ describe('cells of a sweep', () => {
     const first = Uint8Array.from(PROMPTS[0], () => 0);
     const second = Uint8Array.from(PROMPTS[1], () => 1);
     const masked: SteeringPlan = { ...steering(3), positions: { kind: 'mask', masks: [first, second] } };
-    const plain = await evaluatePrompts(model, tokenizer, { prompts: PROMPTS, choice: CHOICE }, {});
-    const cell = await evaluatePrompts(model, tokenizer, { prompts: PROMPTS, choice: CHOICE }, { steering: masked });
+    const [plain] = await evaluateCells(model, tokenizer, { prompts: PROMPTS, choice: CHOICE }, [{}]);
+    const [cell] = await evaluateCells(model, tokenizer, { prompts: PROMPTS, choice: CHOICE }, [{ steering: masked }]);
     expect(Math.abs((cell[0].exact?.entropyNats ?? 0) - (plain[0].exact?.entropyNats ?? 1))).toBeLessThan(1e-5);
     expect(Math.abs((cell[1].exact?.entropyNats ?? 0) - (plain[1].exact?.entropyNats ?? 0))).toBeGreaterThan(1e-4);
   });
