@@ -10,7 +10,7 @@ import {
 import { encodeForcedChoice, type ForcedChoice } from '../src/steering/forced-choice.js';
 import type { ActionSampling } from '../src/steering/sampled-choice.js';
 import type { Tokenizer } from '../src/tokenizers/tokenizer.js';
-import { parseInteger } from './edge-values.js';
+import { flagOf, parseInteger, unescaped } from './edge-values.js';
 
 /** Own options of a command that measures the entropy of an action. */
 export interface ActionOptions {
@@ -44,9 +44,6 @@ export function addActionOptions(command: Command): Command {
     )
     .option('--max-new-tokens <n>', `tokens of a sampled reply at most (default ${DEFAULT_NEW_TOKENS})`);
 }
-
-/** `\n` and `\t` of a shell's argument. */
-const unescaped = (text: string): string => text.replace(/\\n/g, '\n').replace(/\\t/g, '\t');
 
 /** What the model may say, and what stands before it. */
 export interface NamedChoice {
@@ -108,7 +105,7 @@ export function readSampling(
   if (samples === 0) {
     const stray = (['actionPattern', 'sampler', 'maxNewTokens'] as const).find((name) => own[name] !== undefined);
     if (stray) {
-      const flag = `--${stray.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+      const flag = flagOf(stray);
       throw new InputError(`${flag} has no meaning without --samples`);
     }
     return undefined;

@@ -19,7 +19,7 @@ import { perceptronParts } from '../src/koopman/perceptron.js';
 import type { SummaryCell } from '../src/report/summary-table.js';
 import type { ReportValue } from '../src/report/values.js';
 import { type AnalysisOutcome, runAnalysis } from './analysis-run.js';
-import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger, parseNumber } from './edge-values.js';
 import { ANALYSIS_OPTIONS, attachShared, requireOption, type SharedOptions } from './shared-options.js';
 
 const SHARED = [...ANALYSIS_OPTIONS.filter((name) => name !== 'shard'), 'data', 'table', 'variant'] as const;
@@ -151,7 +151,7 @@ function argumentsOf(options: Options, own: OwnOptions): KoopmanArguments {
   ];
   const stray = fitting.find((name) => own[name] !== undefined);
   if (!own.fit && stray !== undefined) {
-    throw new InputError(`--${stray.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} needs --fit`);
+    throw new InputError(`${flagOf(stray)} needs --fit`);
   }
   const columns = own.columns
     ?.split(',')

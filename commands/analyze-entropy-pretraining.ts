@@ -32,7 +32,7 @@ import { RUN_STUDY } from '../src/pretraining/study-job.js';
 import type { SummaryCell } from '../src/report/summary-table.js';
 import type { ReportValue } from '../src/report/values.js';
 import { type AnalysisContext, type AnalysisOutcome, runAnalysis } from './analysis-run.js';
-import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger, parseNumber } from './edge-values.js';
 import { ANALYSIS_OPTIONS, attachShared } from './shared-options.js';
 
 /** A study is one unit of work: rates are fitted to all of its seeds. */
@@ -137,8 +137,6 @@ export function configure(command: Command): void {
       process.exitCode = await run(await read(), command.opts<OwnOptions>());
     });
 }
-
-const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 const count = (flag: string, text: string | undefined, fallback: number, least = 1): number =>
   text === undefined ? fallback : parseInteger(flag, text, least);

@@ -22,7 +22,7 @@ import {
 } from '../src/probes/settings.js';
 import type { SummaryCell } from '../src/report/summary-table.js';
 import { type AnalysisContext, type AnalysisOutcome, type AnalysisView, runAnalysis } from './analysis-run.js';
-import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger, parseNumber } from './edge-values.js';
 import { addFeatureOptions, FEATURE_OPTIONS, type FeatureOwnOptions, featureParameters } from './feature-inputs.js';
 import { openProbeSplits, type SplitFiles } from './probe-splits.js';
 import { ANALYSIS_OPTIONS, attachShared, requireOption } from './shared-options.js';
@@ -164,9 +164,7 @@ function settingsOf(options: Options, own: OwnOptions, amounts: boolean, members
   const stochastic = probe === 'sgd' || probe === 'two-stage';
   const unused = (['batchNorm', 'epochs', 'learningRate', 'batch'] as const).find((name) => own[name] !== undefined);
   if (!stochastic && unused !== undefined) {
-    throw new InputError(
-      `--${unused.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)} is for --probe sgd and two-stage`,
-    );
+    throw new InputError(`${flagOf(unused)} is for --probe sgd and two-stage`);
   }
   if (probe === 'two-stage' && own.heads === undefined) throw new InputError('--probe two-stage needs --heads');
   if (probe !== 'two-stage' && own.heads !== undefined) throw new InputError('--heads is for --probe two-stage');

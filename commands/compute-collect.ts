@@ -26,7 +26,7 @@ import {
   stepRuns,
 } from './compute-inputs.js';
 import { removeBeforeExit } from './edge-run.js';
-import { parseIndices } from './edge-values.js';
+import { flagOf, parseIndices } from './edge-values.js';
 import { modelDigests } from './model-digests.js';
 import { type ModelSession, openModelSession, parsePrecision } from './model-session.js';
 import { type ANALYSIS_OPTIONS, requireOption, type SharedOptions } from './shared-options.js';
@@ -75,8 +75,6 @@ export interface ComputePlan {
 
 /** Activations beyond this lie in a working file. */
 const MOST_HELD_BYTES = 2 ** 29;
-
-export const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 /** Layers of `--layer`, in a model of `depth` blocks. */
 export function parseLayers(

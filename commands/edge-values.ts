@@ -4,6 +4,12 @@ import type { Shard } from '../src/formats/rows.js';
 /** The environment variables that the edge may read; tests give their own. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
+/** The option that a property of the parsed options holds: `--max-new-tokens` of `maxNewTokens`. */
+export const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+
+/** `\n` and `\t` of a shell's argument as the characters that they mean. */
+export const unescaped = (text: string): string => text.replace(/\\n/g, '\n').replace(/\\t/g, '\t');
+
 /** An integer of `min` to `max`. Throws InputError that names the option. */
 export function parseInteger(option: string, text: string, min = 0, max = Number.MAX_SAFE_INTEGER): number {
   const value = /^[+-]?\d+$/.test(text.trim()) ? Number(text) : Number.NaN;

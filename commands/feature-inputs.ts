@@ -8,7 +8,7 @@ import { type LabelKind, type Labels, readLabels } from '../src/formats/labels.j
 import { isTensorFile } from '../src/formats/tensor-file.js';
 import type { ReportValue } from '../src/report/values.js';
 import type { AnalysisContext } from './analysis-run.js';
-import { parseChoice, parseInteger } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger } from './edge-values.js';
 import { PRECISION_OPTION } from './model-session.js';
 import type { SharedOptions } from './shared-options.js';
 
@@ -146,7 +146,7 @@ function checkOptions(options: FeatureSharedOptions, own: FeatureOwnOptions): vo
   const unused = options.model === undefined ? ['layer', 'pool', 'chatTemplate', 'precision'] : ['tensor', 'columns'];
   for (const name of unused) {
     if (own[name as keyof FeatureOwnOptions] === undefined) continue;
-    const flag = `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+    const flag = flagOf(name);
     throw new InputError(
       options.model === undefined
         ? `${flag} needs --model and a text`

@@ -24,7 +24,7 @@ import { type ReportObject, reportObject } from '../src/report/values.js';
 import { MOST_CALIBRATION_TOKENS, readCalibrationWindows } from './calibration-text.js';
 import { prepareAsserts } from './edge-asserts.js';
 import { openOutputs } from './edge-outputs.js';
-import { parseChoice, parseInteger } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
 import { noticeSlowKernels } from './kernel-notice.js';
 import { modelDigests } from './model-digests.js';
@@ -132,7 +132,7 @@ const TEXT_ONLY = [
 function refuseOthers(command: Command, names: readonly string[], { hiddenStates }: CalibrateOptions): void {
   const given = names.find((name) => command.getOptionValueSource(name) !== undefined);
   if (given === undefined) return;
-  const flag = `--${given.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  const flag = flagOf(given);
   const source = hiddenStates === undefined ? 'text; it belongs to --hidden-states' : '--hidden-states; leave it out';
   throw new InputError(`${flag} has no meaning with ${source}`);
 }

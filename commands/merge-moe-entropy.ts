@@ -45,7 +45,7 @@ import type { SummaryCell } from '../src/report/summary-table.js';
 import { tableFormatOf } from '../src/report/table-format.js';
 import type { ReportValue } from '../src/report/values.js';
 import { type AnalysisOptions, type AnalysisOutcome, type AnalysisView, runAnalysis } from './analysis-run.js';
-import { parseChoice, parseInteger } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger } from './edge-values.js';
 import { modelDigests } from './model-digests.js';
 import {
   configureWindowView,
@@ -120,7 +120,7 @@ const TEXT_ONLY = [
 function refuse(command: Command, names: readonly string[], source: string): void {
   const given = names.find((name) => command.getOptionValueSource(name) !== undefined);
   if (given === undefined) return;
-  const flag = `--${given.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  const flag = flagOf(given);
   throw new InputError(`${flag} has no meaning with ${source}; leave it out`);
 }
 

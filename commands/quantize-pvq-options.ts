@@ -11,7 +11,7 @@ import {
   type QuantizeSettings,
   type RateSetting,
 } from '../src/quantization/settings.js';
-import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger, parseNumber } from './edge-values.js';
 
 /** Options that decide how weights are quantised, as commander gives them. */
 export interface CodeOptions {
@@ -157,8 +157,7 @@ export function parseSettings(
     (name) => own[name] !== undefined,
   );
   if (onlyCalibrated && !run.calibrated) {
-    const flag = onlyCalibrated.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-    throw new InputError(`--${flag} needs a Hessian: give text with --data, or --hessians`);
+    throw new InputError(`${flagOf(onlyCalibrated)} needs a Hessian: give text with --data, or --hessians`);
   }
   if (own.actOrder && rotation !== 'none') {
     throw new InputError('--act-order needs --rotation none: after a rotation all groups matter alike');

@@ -9,7 +9,7 @@ import type { BanditSetting } from '../src/steering/bandit-report.js';
 import { AGENT_TASKS, type AgentPrompt, PROMPT_STYLES, type PromptStyle } from '../src/steering/prompts.js';
 import { type AnalysisContext, type AnalysisOutcome, runAnalysis } from './analysis-run.js';
 import { type Checkpoint, openCheckpoint } from './edge-checkpoint.js';
-import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger, parseNumber } from './edge-values.js';
 import { type ModelSession, openModelSession, PRECISION_OPTION, parsePrecision } from './model-session.js';
 import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
 import { addSteerOptions, readSteering, type Steering, type SteerOptions } from './steer-options.js';
@@ -107,7 +107,7 @@ interface Plan {
 function refuse(own: BanditOptions, names: readonly (keyof BanditOptions)[], reason: string): void {
   const given = names.find((name) => own[name] !== undefined);
   if (given === undefined) return;
-  const flag = `--${given.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  const flag = flagOf(given);
   throw new InputError(`${flag} has no meaning with ${reason}; leave it out`);
 }
 

@@ -27,11 +27,10 @@ import {
   type ComputeShared,
   collect,
   ENTROPIES,
-  flagOf,
   parseLayers,
 } from './compute-collect.js';
 import { arePairs, readRows } from './compute-inputs.js';
-import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger, parseNumber } from './edge-values.js';
 import { PRECISION_OPTION, parsePrecision } from './model-session.js';
 import { addPromptOptions, promptParameters } from './prompt-inputs.js';
 import { ANALYSIS_OPTIONS, attachShared, requireOption } from './shared-options.js';

@@ -12,7 +12,7 @@ import type { InputLedger } from '../src/formats/inputs.js';
 import { INTERVENTION_KINDS, type InterventionKind } from '../src/models/interventions.js';
 import type { ModelInfo } from '../src/models/language-model.js';
 import type { ReportValue } from '../src/report/values.js';
-import { parseChoice, parseIndices, parseInteger, parseNumber } from './edge-values.js';
+import { flagOf, parseChoice, parseIndices, parseInteger, parseNumber } from './edge-values.js';
 
 /** Own options of a command that steers. */
 export interface SteerOptions {
@@ -158,8 +158,6 @@ export async function readSteering(
     },
   };
 }
-
-const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 /**
  * A file of vectors, checked against the model.

@@ -18,7 +18,7 @@ import {
   type SteeredLayer,
 } from '../src/steering/run-report.js';
 import { type AnalysisContext, type AnalysisOutcome, type AnalysisView, runAnalysis } from './analysis-run.js';
-import { parseInteger, parseNumber } from './edge-values.js';
+import { parseInteger, parseNumber, unescaped } from './edge-values.js';
 import { modelDigests } from './model-digests.js';
 import { openModelSession, PRECISION_OPTION, parsePrecision } from './model-session.js';
 import { addPromptOptions, type PromptOptions, promptParameters, readPrompts } from './prompt-inputs.js';
@@ -96,8 +96,6 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
 const samplesOf = (own: OwnOptions): number => parseInteger('--samples', own.samples ?? '1', 1);
 const newTokens = (own: OwnOptions): number =>
   parseInteger('--max-new-tokens', own.maxNewTokens ?? String(DEFAULT_NEW_TOKENS), 1);
-const unescaped = (text: string): string => text.replace(/\\n/g, '\n').replace(/\\t/g, '\t');
-
 function checkTarget(own: OwnOptions): void {
   if (own.targetEntropy === undefined) {
     const stray = (['actions', 'thought'] as const).find((name) => own[name] !== undefined);

@@ -36,7 +36,7 @@ import {
   zetaWarnings,
 } from '../src/zeta/zeta-report.js';
 import { type AnalysisContext, type AnalysisOutcome, runAnalysis } from './analysis-run.js';
-import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger, parseNumber } from './edge-values.js';
 import { openScore, SCORE_NAMES, type ScoreSource } from './score-source.js';
 import { ANALYSIS_OPTIONS, attachShared, requireOption, type SharedOptions } from './shared-options.js';
 
@@ -160,12 +160,12 @@ function refuseStrays(own: OwnOptions, mode: Mode, isZeta: boolean): void {
   const rareOnly = ['eps', 'region', 'proposal', 'level', 'finalSamples', 'defensive'] as const;
   // A probability without a search before it reads nothing that steers one.
   const searchOnly = !isZeta && mode === 'rare-event' ? (['tolerance', 'floor', 'restarts'] as const) : [];
-  const flag = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   for (const name of isZeta ? otherOnly : zetaOnly) {
-    if (own[name] !== undefined) throw new InputError(`${flag(name)} is not read with --score ${own.score ?? 'zeta'}`);
+    if (own[name] !== undefined)
+      throw new InputError(`${flagOf(name)} is not read with --score ${own.score ?? 'zeta'}`);
   }
   for (const name of [...(mode === 'rare-event' ? [] : rareOnly), ...searchOnly]) {
-    if (own[name] !== undefined) throw new InputError(`${flag(name)} is not read with --mode ${mode}`);
+    if (own[name] !== undefined) throw new InputError(`${flagOf(name)} is not read with --mode ${mode}`);
   }
 }
 
