@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import type { Command } from 'commander';
 import type { SteeringPositions } from '../src/decoding/steering-plan.js';
 import { InputError } from '../src/errors.js';
@@ -190,7 +191,7 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
     unit: 'cells',
     inputs: [...options.data, vector],
     parameters: parametersOf(model, vector, options, own, settings),
-    subtitle: `${model}, ${vector}`,
+    subtitle: `${model}, ${basename(vector)}`,
   };
   return runAnalysis(
     view,

@@ -57,12 +57,21 @@ function controlsChart(body: SweepBody, layer: number, of: Measure): LineChart {
 
 function layersChart(body: SweepBody): LineChart {
   const layers = body.layers.map(({ layer }) => layer);
+  const series = layers.map((layer): LineSeries => {
+    const rows = [...body.rows.filter(isVector(layer)), body.unsteered].sort(signed);
+    return {
+      name: `layer ${layer}`,
+      x: rows.map(({ strength, effective_strength }) => Math.sign(strength) * (effective_strength ?? 0)),
+      y: rows.map((row) => row.action_entropy_nats),
+      standardError: rows.map((row) => row.action_entropy_nats_se),
+    };
+  });
   return {
     title: 'Action entropy by layer',
-    note: 'One line a layer that is steered.',
-    xLabel: 'strength',
+    note: 'Against the effective strength: the length of what is added over that of the residual stream.',
+    xLabel: 'strength x |v| / |x|',
     yLabel: 'action entropy, nats',
-    series: layers.map((layer) => curve(body, `layer ${layer}`, 'action_entropy_nats', isVector(layer))),
+    series,
     ...(layers.length > 3 && { ordered: { label: 'layer', values: layers } }),
   };
 }
