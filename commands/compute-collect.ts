@@ -289,6 +289,7 @@ function refuseActions(own: ComputeOptions, what: string): void {
     'maxNewTokens',
     'entropy',
     'runField',
+    'stepField',
   ] as const;
   const given = names.find((name) => own[name] !== undefined);
   if (given) throw new InputError(`${flagOf(given)} has no meaning with ${what}`);

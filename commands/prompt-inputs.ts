@@ -5,7 +5,7 @@ import type { InputLedger } from '../src/formats/inputs.js';
 import { placeOf } from '../src/formats/rows.js';
 import { type ChatMessage, renderChat } from '../src/tokenizers/chat-template.js';
 import type { Tokenizer } from '../src/tokenizers/tokenizer.js';
-import { requireOption, type SharedOptions } from './shared-options.js';
+import { requireOption, type SharedOptions, TEXT_OPTIONS } from './shared-options.js';
 
 /** A prompt as the model takes it. */
 export interface Prompt {
@@ -19,6 +19,17 @@ export interface Prompt {
   /** The whole row, for other fields (run, step). */
   readonly record: Readonly<Record<string, unknown>>;
 }
+
+type PromptSharedName = Exclude<(typeof TEXT_OPTIONS)[number], 'shard' | 'textField'> | 'model';
+
+/** Shared options of a command that gives prompts to a model. */
+export const PROMPT_SHARED: readonly PromptSharedName[] = [
+  'model',
+  ...TEXT_OPTIONS.filter((name) => name !== 'shard' && name !== 'textField'),
+];
+
+/** Values of {@link PROMPT_SHARED}. */
+export type PromptShared = Pick<SharedOptions, PromptSharedName | 'config' | 'debug'>;
 
 /** Own options of a command that reads prompts. */
 export interface PromptOptions {

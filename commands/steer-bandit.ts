@@ -12,7 +12,14 @@ import { type Checkpoint, openCheckpoint } from './edge-checkpoint.js';
 import { flagOf, parseChoice, parseInteger, parseNumber } from './edge-values.js';
 import { type ModelSession, openModelSession, PRECISION_OPTION, parsePrecision } from './model-session.js';
 import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
-import { addSteerOptions, readSteering, type Steering, type SteerOptions } from './steer-options.js';
+import {
+  addSteerOptions,
+  readSteering,
+  type Steering,
+  type SteerOptions,
+  steerFiles,
+  steerParameters,
+} from './steer-options.js';
 
 const SHARED = [
   'model',
@@ -186,6 +193,7 @@ async function run(options: Shared, own: BanditOptions): Promise<number> {
     samples: sampling?.samples ?? null,
     sampler: sampling ? formatSamplingPlan(sampling.plan) : null,
     max_new_tokens: sampling?.maxNewTokens ?? null,
+    action_pattern: own.actionPattern ?? null,
     temperature: plan.exact ? (plan.temperature ?? 1) : null,
     prompt_style: own.promptStyle ?? null,
     precision: parsePrecision(own.precision),
@@ -199,7 +207,7 @@ async function run(options: Shared, own: BanditOptions): Promise<number> {
     tableColumns: RUN_COLUMNS,
     files: new Map(out === undefined ? [] : [['--out', out] as const]),
     unit: 'steps',
-    inputs: [],
+    inputs: steerFiles(own),
     parameters,
     subtitle: `${spec}, means ${bandit.means.join(', ')}, ${plan.runs} runs of ${bandit.horizon} steps`,
   };
@@ -216,16 +224,6 @@ async function run(options: Shared, own: BanditOptions): Promise<number> {
     ],
   });
 }
-
-/** Options of steering as they were given; what became of them stands in the body. */
-const steerParameters = (own: SteerOptions) => ({
-  vector: own.vector ?? null,
-  strength: own.strength ?? null,
-  layer: own.layer ?? null,
-  operator: own.operator ?? null,
-  positions: own.vector ? (own.positions ?? 'last') : null,
-  when: own.when ?? null,
-});
 
 interface Work {
   readonly spec: string;

@@ -109,6 +109,12 @@ function planOf(options: ComputeShared, own: ComputeOptions): ComputePlan {
   if (own.sign !== undefined && (method === EAST || !/^pca|^lat/.test(method.name))) {
     throw new InputError(`--sign has no meaning with --method ${own.method ?? EAST}: its sign is its own`);
   }
+  const sampled = own.entropy === 'sampled' || (own.samples !== undefined && own.samples !== '0');
+  if (sampled && own.thought !== undefined) {
+    throw new InputError(
+      '--thought has no meaning with sampled replies, which bring their own; --entropy exact reads it',
+    );
+  }
   return {
     read: parseReadToken(own.readToken),
     entropy: own.entropy === undefined ? undefined : parseChoice('--entropy', own.entropy, ENTROPIES),
@@ -153,6 +159,9 @@ const COLLECTING = [
   'precision',
 ] as const;
 
+/** Options of what is made of activations, which a part of `--shard` leaves to others. */
+const VECTOR_OPTIONS = ['scale', 'sign', 'centre', 'multiplier', 'permutations'] as const;
+
 function checkOptions(options: ComputeShared, own: ComputeOptions, command: Command): void {
   if (own.activations) {
     const given = COLLECTING.find((name) => command.getOptionValueSource(name) !== undefined);
@@ -173,6 +182,9 @@ function checkOptions(options: ComputeShared, own: ComputeOptions, command: Comm
         `--${given}: a part of --shard has no vector of its own; unite the parts with --activations`,
       );
     }
+    const stray = VECTOR_OPTIONS.find((name) => own[name] !== undefined);
+    if (stray)
+      throw new InputError(`${flagOf(stray)} has no meaning with --shard; give it where --activations unite the parts`);
   }
   if (options.out !== undefined) vectorFormat(options.out);
 }

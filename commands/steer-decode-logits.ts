@@ -12,13 +12,14 @@ import { InputError } from '../src/errors.js';
 import { comparisonBody, type DecodeBody, samplerBodies } from '../src/steering/decode-report.js';
 import { samplerRows, stepCells } from '../src/steering/decode-rows.js';
 import type { AnalysisContext, AnalysisOutcome, AnalysisWork } from './analysis-run.js';
-import type { DecodeOptions, DecodeShared } from './steer-decode.js';
+import type { PromptShared } from './prompt-inputs.js';
+import type { DecodeOptions } from './steer-decode.js';
 
 /** Logits of one block stay below this. */
 const BLOCK_BYTES = 16 << 20;
 
 /** `steer decode --logits`: every sampler on every row of stored logits, in blocks. */
-export function logitsWork(options: DecodeShared, own: DecodeOptions, settings: ComparisonSettings): AnalysisWork {
+export function logitsWork(options: PromptShared, own: DecodeOptions, settings: ComparisonSettings): AnalysisWork {
   const opened = <T>(work: (sources: readonly LogitSource[]) => T): T => work(openAll(own));
   return {
     measure: (context) => opened((sources) => measure(context, sources, options, settings)),
@@ -54,7 +55,7 @@ function openAll({ logits = [], tensor }: DecodeOptions): LogitSource[] {
 async function measure(
   context: AnalysisContext,
   sources: readonly LogitSource[],
-  options: DecodeShared,
+  options: PromptShared,
   settings: ComparisonSettings,
 ): Promise<AnalysisOutcome> {
   const comparison = createRowComparison(settings);
@@ -93,7 +94,7 @@ async function measureSource(
   source: LogitSource,
   file: number,
   comparison: RowComparison,
-  { limit, seed, threads }: DecodeShared,
+  { limit, seed, threads }: PromptShared,
 ): Promise<void> {
   const { samplers } = comparison.settings;
   const { vocabulary, sequenceRows, name } = source;

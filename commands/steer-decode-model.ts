@@ -25,13 +25,13 @@ import type { Tokenizer } from '../src/tokenizers/tokenizer.js';
 import type { AnalysisContext, AnalysisOutcome, AnalysisWork } from './analysis-run.js';
 import { modelDigests } from './model-digests.js';
 import { openModelSession, parsePrecision } from './model-session.js';
-import { type Prompt, readPrompts } from './prompt-inputs.js';
+import { type Prompt, type PromptShared, readPrompts } from './prompt-inputs.js';
 import { requireOption } from './shared-options.js';
-import { type DecodeOptions, type DecodeShared, newTokensOf, samplesOf } from './steer-decode.js';
+import { type DecodeOptions, newTokensOf, samplesOf } from './steer-decode.js';
 import { readSteering } from './steer-options.js';
 
 /** `steer decode --model`: texts of every sampler on the same prompts. */
-export function modelWork(options: DecodeShared, own: DecodeOptions, settings: ComparisonSettings): AnalysisWork {
+export function modelWork(options: PromptShared, own: DecodeOptions, settings: ComparisonSettings): AnalysisWork {
   const paths = own.pathNucleus === undefined ? undefined : parsePathNucleus(own.pathNucleus);
   const answers = own.answerPattern === undefined ? undefined : answerPattern(own.answerPattern);
   return {
@@ -67,7 +67,7 @@ function answerPattern(text: string): RegExp {
 
 async function measure(
   context: AnalysisContext,
-  options: DecodeShared,
+  options: PromptShared,
   own: DecodeOptions,
   { settings, paths, answers }: DecodeWork,
 ): Promise<AnalysisOutcome> {

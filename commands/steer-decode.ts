@@ -3,11 +3,17 @@ import type { ComparisonSettings, NamedPlan } from '../src/decoding/row-comparis
 import { InputError } from '../src/errors.js';
 import type { ReportValue } from '../src/report/values.js';
 import { type AnalysisView, runAnalysis } from './analysis-run.js';
-import { parseInteger, parseNumber } from './edge-values.js';
+import { flagOf, parseInteger, parseNumber } from './edge-values.js';
 import { PRECISION_OPTION, parsePrecision } from './model-session.js';
-import { addPromptOptions, type PromptOptions, promptParameters } from './prompt-inputs.js';
-import { attachShared, requireOption, type SharedOptions, TEXT_OPTIONS } from './shared-options.js';
-import { addSteerOptions, type SteerOptions } from './steer-options.js';
+import {
+  addPromptOptions,
+  PROMPT_SHARED,
+  type PromptOptions,
+  type PromptShared,
+  promptParameters,
+} from './prompt-inputs.js';
+import { attachShared, requireOption } from './shared-options.js';
+import { addSteerOptions, STEER_OPTIONS, type SteerOptions, steerFiles, steerParameters } from './steer-options.js';
 
 /** Own options of `steer decode`. */
 export interface DecodeOptions extends SteerOptions, PromptOptions {
@@ -27,14 +33,6 @@ export interface DecodeOptions extends SteerOptions, PromptOptions {
   precision?: string;
 }
 
-const SHARED = TEXT_OPTIONS.filter((name) => name !== 'shard' && name !== 'textField');
-
-/** Shared options of `steer decode`. */
-export type DecodeShared = Pick<
-  SharedOptions,
-  Exclude<(typeof TEXT_OPTIONS)[number], 'shard' | 'textField'> | 'model' | 'config' | 'debug'
->;
-
 /** Most candidates of the exact search: `MOST_CANDIDATES` of `entropy-constrained-mass.ts`. */
 const MOST_EXACT = 24;
 const DEFAULT_NEW_TOKENS = 64;
@@ -42,7 +40,7 @@ const DEFAULT_ALPHA = 0.4;
 
 /** Declares `surprisal steer decode`. */
 export function configure(command: Command): void {
-  const read = attachShared(command, ['model', ...SHARED]);
+  const read = attachShared(command, PROMPT_SHARED);
   command
     .option(
       '--sampler <steps...>',
@@ -69,11 +67,11 @@ export function configure(command: Command): void {
   addPromptOptions(command)
     .option(...PRECISION_OPTION)
     .action(async () => {
-      process.exitCode = await run((await read()) as DecodeShared, command.opts<DecodeOptions>());
+      process.exitCode = await run(await read(), command.opts<DecodeOptions>());
     });
 }
 
-async function run(options: DecodeShared, own: DecodeOptions): Promise<number> {
+async function run(options: PromptShared, own: DecodeOptions): Promise<number> {
   const dumps = own.logits !== undefined;
   refuseForeign(options, own, dumps);
   const { DECODE_COLUMNS, DECODE_SCHEMA, DECODE_STEP_COLUMNS } = await import('../src/steering/decode-report.js');
@@ -90,7 +88,7 @@ async function run(options: DecodeShared, own: DecodeOptions): Promise<number> {
     tableColumns: DECODE_STEP_COLUMNS,
     files,
     unit: dumps ? 'rows' : 'tokens',
-    inputs: [...options.data, ...(own.logits ?? []), ...(own.vector ?? []).map((text) => text.replace(/:[^:/]*$/, ''))],
+    inputs: [...options.data, ...(own.logits ?? []), ...steerFiles(own)],
     parameters: parametersOf(options, own, settings),
     subtitle: subject,
   };
@@ -100,27 +98,33 @@ async function run(options: DecodeShared, own: DecodeOptions): Promise<number> {
   return runAnalysis(view, { ...options, shard: undefined }, work);
 }
 
+/** Options that act where a model generates. */
+const GENERATING = [
+  'samples',
+  'maxNewTokens',
+  'pathNucleus',
+  'pathSteps',
+  'answerPattern',
+  'generations',
+  'vector',
+  ...STEER_OPTIONS,
+  'promptField',
+  'chatTemplate',
+  'idField',
+  'precision',
+] as const satisfies readonly (keyof DecodeOptions)[];
+
 /** What one of the two kinds of input has no use for is refused. */
-function refuseForeign(options: DecodeShared, own: DecodeOptions, dumps: boolean): void {
+function refuseForeign(options: PromptShared, own: DecodeOptions, dumps: boolean): void {
   const refuse = (given: unknown, flag: string, why: string): void => {
     if (given !== undefined && given !== false) throw new InputError(`${flag}: ${why}; drop it`);
   };
-  const generation: readonly (readonly [keyof DecodeOptions, string])[] = [
-    ['samples', '--samples'],
-    ['maxNewTokens', '--max-new-tokens'],
-    ['pathNucleus', '--path-nucleus'],
-    ['pathSteps', '--path-steps'],
-    ['generations', '--generations'],
-    ['vector', '--vector'],
-    ['promptField', '--prompt-field'],
-    ['chatTemplate', '--chat-template'],
-    ['idField', '--id-field'],
-    ['precision', '--precision'],
-  ];
   if (dumps) {
-    for (const [name, flag] of generation) refuse(own[name], flag, 'a dump of logits is not generated from');
+    for (const name of GENERATING) refuse(own[name], flagOf(name), 'a dump of logits is not generated from');
     refuse(options.model, '--model', 'a dump of logits needs no model');
     refuse(options.data[0], '--data', 'a dump of logits has no prompts');
+    refuse(options.dataFormat, '--data-format', 'a dump of logits has no prompts');
+    refuse(options.context, '--context', 'a dump of logits needs no model');
     refuse(own.secondPass === false ? true : undefined, '--no-second-pass', 'a dump of logits is read once');
     return;
   }
@@ -129,13 +133,17 @@ function refuseForeign(options: DecodeShared, own: DecodeOptions, dumps: boolean
     refuse(own.exact, '--exact', 'it needs the second pass');
     refuse(own.alphas, '--alphas', 'it needs the second pass');
   }
+  if (own.sampler === undefined && own.pathNucleus !== undefined) {
+    for (const name of ['samples', 'alphas'] as const)
+      refuse(own[name], flagOf(name), 'it has no meaning without --sampler');
+  }
   if (own.pathNucleus !== undefined) return;
   refuse(own.pathSteps, '--path-steps', 'it has no meaning without --path-nucleus');
   refuse(own.answerPattern, '--answer-pattern', 'it has no meaning without --path-nucleus');
 }
 
 /** The samplers and what stands beside them. */
-async function comparisonOf(options: DecodeShared, own: DecodeOptions): Promise<ComparisonSettings> {
+async function comparisonOf(options: PromptShared, own: DecodeOptions): Promise<ComparisonSettings> {
   const { parseSamplingPlan } = await import('../src/decoding/sampler-text.js');
   if (own.sampler === undefined && own.pathNucleus === undefined) {
     throw new InputError('--sampler is missing; name one or several, such as temperature=1.5,top-h=0.4 or greedy');
@@ -158,6 +166,9 @@ async function comparisonOf(options: DecodeShared, own: DecodeOptions): Promise<
         ? [DEFAULT_ALPHA]
         : []
       : own.alphas.split(',').map((text) => parseNumber('--alphas', text, Number.MIN_VALUE, 1));
+  if (own.rulesTemperature !== undefined && alphas.length === 0) {
+    throw new InputError('--rules-temperature has no meaning without --alphas or a sampler with top-h');
+  }
   const exact = own.exact === undefined ? undefined : parseInteger('--exact', own.exact, 1, MOST_EXACT);
   if (exact !== undefined) {
     const { topHStep } = await import('../src/decoding/row-comparison.js');
@@ -182,7 +193,7 @@ export const newTokensOf = (own: DecodeOptions): number =>
   parseInteger('--max-new-tokens', own.maxNewTokens ?? String(DEFAULT_NEW_TOKENS), 1);
 
 function parametersOf(
-  options: DecodeShared,
+  options: PromptShared,
   own: DecodeOptions,
   { samplers, alphas, temperature, exactCandidates }: ComparisonSettings,
 ): Record<string, ReportValue> {
@@ -202,16 +213,7 @@ function parametersOf(
     second_pass: model ? own.secondPass !== false : null,
     path_nucleus: own.pathNucleus ?? null,
     answer_pattern: own.answerPattern ?? null,
-    vector: [...(own.vector ?? [])],
-    strength: own.strength ?? null,
-    layer: own.layer ?? null,
-    operator: own.operator ?? null,
-    positions: own.positions ?? null,
-    when: own.when ?? null,
-    when_vector: own.whenVector ?? null,
-    when_layer: own.whenLayer ?? null,
-    when_read: own.whenRead ?? null,
-    cvector_shift: own.cvectorShift ?? null,
+    ...steerParameters(own),
     ...promptParameters(own),
     precision: model ? parsePrecision(own.precision) : null,
     seed: options.seed,

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { InputError } from '../src/errors.js';
 import { vectorFormat } from '../src/steering/vector-files/vector-files.js';
 import { attachShared, requireOption } from './shared-options.js';
 import { addVectorFileOptions, readVectorSources, type VectorFileOptions } from './vector-files.js';
@@ -24,6 +25,9 @@ export function configure(command: Command): void {
     const own = command.opts<OwnOptions>();
     const out = requireOption(options.out, '--out', 'the file to write');
     const format = vectorFormat(out);
+    if (own.moveBlockZero && format !== 'gguf') {
+      throw new InputError(`--move-block-zero has no meaning with --out ${out}: only .gguf cannot hold block 0`);
+    }
     process.exitCode = await runVectorWork({ ...options, out }, own, {
       command: 'steer export',
       operation: 'convert',

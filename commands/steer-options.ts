@@ -29,6 +29,20 @@ export interface SteerOptions {
   anyModel?: boolean;
 }
 
+/** Names of {@link SteerOptions} beside the vectors; without vectors they have no meaning. */
+export const STEER_OPTIONS = [
+  'strength',
+  'layer',
+  'operator',
+  'positions',
+  'when',
+  'whenVector',
+  'whenLayer',
+  'whenRead',
+  'cvectorShift',
+  'anyModel',
+] as const satisfies readonly (keyof SteerOptions)[];
+
 /** EAST's multiplier (specification section 1.4). */
 export const DEFAULT_STRENGTH = 2;
 /** Where EAST steers (section 1.3). */
@@ -57,6 +71,26 @@ export function addSteerOptions(command: Command): Command {
     .option('--cvector-shift <n>', 'added to the layer numbers of .gguf files; -1 for those of cvector-generator')
     .option('--any-model', 'use vectors whose model has another hash, if hidden size and layers fit');
 }
+
+/** The options as they were given, for the parameters of a report. */
+export const steerParameters = (own: SteerOptions): Record<string, ReportValue> => ({
+  vector: [...(own.vector ?? [])],
+  strength: own.strength ?? null,
+  layer: own.layer ?? null,
+  operator: own.operator ?? null,
+  positions: own.positions ?? null,
+  when: own.when ?? null,
+  when_vector: own.whenVector ?? null,
+  when_layer: own.whenLayer ?? null,
+  when_read: own.whenRead ?? null,
+  cvector_shift: own.cvectorShift ?? null,
+});
+
+/** Files that the options name, so that no output replaces one. */
+export const steerFiles = (own: SteerOptions): string[] => [
+  ...(own.vector ?? []).map((text) => parseVectorRequest(text).file),
+  ...(own.whenVector === undefined ? [] : [own.whenVector]),
+];
 
 /** A plan and what a report says of it. */
 export interface Steering {
@@ -112,9 +146,7 @@ export async function readSteering(
 ): Promise<Steering | undefined> {
   const names = own.vector ?? [];
   if (names.length === 0) {
-    const stray = (['strength', 'layer', 'operator', 'positions', 'when', 'whenVector', 'cvectorShift'] as const).find(
-      (name) => own[name] !== undefined,
-    );
+    const stray = STEER_OPTIONS.find((name) => own[name] !== undefined);
     if (stray) throw new InputError(`${flagOf(stray)} has no meaning without --vector`);
     return undefined;
   }

@@ -21,9 +21,16 @@ import { type AnalysisContext, type AnalysisOutcome, type AnalysisView, runAnaly
 import { parseInteger, parseNumber, unescaped } from './edge-values.js';
 import { modelDigests } from './model-digests.js';
 import { openModelSession, PRECISION_OPTION, parsePrecision } from './model-session.js';
-import { addPromptOptions, type PromptOptions, promptParameters, readPrompts } from './prompt-inputs.js';
-import { attachShared, requireOption, type SharedOptions, TEXT_OPTIONS } from './shared-options.js';
-import { addSteerOptions, readSteering, type SteerOptions } from './steer-options.js';
+import {
+  addPromptOptions,
+  PROMPT_SHARED,
+  type PromptOptions,
+  type PromptShared,
+  promptParameters,
+  readPrompts,
+} from './prompt-inputs.js';
+import { attachShared, requireOption } from './shared-options.js';
+import { addSteerOptions, readSteering, type SteerOptions, steerFiles, steerParameters } from './steer-options.js';
 
 interface OwnOptions extends SteerOptions, PromptOptions {
   samples?: string;
@@ -37,18 +44,12 @@ interface OwnOptions extends SteerOptions, PromptOptions {
   precision?: string;
 }
 
-const SHARED = TEXT_OPTIONS.filter((name) => name !== 'shard' && name !== 'textField');
-type Shared = Pick<
-  SharedOptions,
-  Exclude<(typeof TEXT_OPTIONS)[number], 'shard' | 'textField'> | 'model' | 'config' | 'debug'
->;
-
 const COMMAND = 'steer run';
 const DEFAULT_NEW_TOKENS = 100;
 
 /** Declares `surprisal steer run`. */
 export function configure(command: Command): void {
-  const read = attachShared(command, ['model', ...SHARED]);
+  const read = attachShared(command, PROMPT_SHARED);
   addSteerOptions(command)
     .option('--samples <n>', 'continuations of each prompt (default 1)')
     .option('--sampler <steps>', 'such as temperature=0.8,top-p=0.9, or greedy (default: as the model says)')
@@ -61,11 +62,11 @@ export function configure(command: Command): void {
   addPromptOptions(command)
     .option(...PRECISION_OPTION)
     .action(async () => {
-      process.exitCode = await run((await read()) as Shared, command.opts<OwnOptions>());
+      process.exitCode = await run(await read(), command.opts<OwnOptions>());
     });
 }
 
-async function run(options: Shared, own: OwnOptions): Promise<number> {
+async function run(options: PromptShared, own: OwnOptions): Promise<number> {
   const model = requireOption(options.model, '--model', 'the model that generates');
   requireOption(options.data, '--data', 'the prompts');
   checkTarget(own);
@@ -75,7 +76,7 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
     columns: RUN_COLUMNS,
     tableColumns: RUN_TOKEN_COLUMNS,
     unit: 'tokens',
-    inputs: [...options.data, ...(own.vector ?? []).map((text) => text.replace(/:[^:/]*$/, ''))],
+    inputs: [...options.data, ...steerFiles(own)],
     parameters: parametersOf(model, options, own),
     subtitle: model,
   };
@@ -111,20 +112,11 @@ function checkTarget(own: OwnOptions): void {
   }
 }
 
-function parametersOf(model: string, options: Shared, own: OwnOptions): Record<string, ReportValue> {
+function parametersOf(model: string, options: PromptShared, own: OwnOptions): Record<string, ReportValue> {
   return {
     model,
     data: [...options.data],
-    vector: [...(own.vector ?? [])],
-    strength: own.strength ?? null,
-    layer: own.layer ?? null,
-    operator: own.operator ?? null,
-    positions: own.positions ?? null,
-    when: own.when ?? null,
-    when_vector: own.whenVector ?? null,
-    when_layer: own.whenLayer ?? null,
-    when_read: own.whenRead ?? null,
-    cvector_shift: own.cvectorShift ?? null,
+    ...steerParameters(own),
     samples: samplesOf(own),
     sampler: own.sampler ?? null,
     max_new_tokens: newTokens(own),
@@ -143,7 +135,7 @@ function parametersOf(model: string, options: Shared, own: OwnOptions): Record<s
 async function measure(
   context: AnalysisContext,
   model: string,
-  options: Shared,
+  options: PromptShared,
   own: OwnOptions,
 ): Promise<AnalysisOutcome> {
   context.timings.begin('hash the model');

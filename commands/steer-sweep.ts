@@ -41,8 +41,16 @@ import { type AnalysisContext, type AnalysisOutcome, type AnalysisView, runAnaly
 import { parseChoice, parseIndices, parseInteger, parseNumber } from './edge-values.js';
 import { modelDigests } from './model-digests.js';
 import { type ModelSession, openModelSession, PRECISION_OPTION, parsePrecision } from './model-session.js';
-import { addPromptOptions, type Prompt, type PromptOptions, promptParameters, readPrompts } from './prompt-inputs.js';
-import { attachShared, requireOption, type SharedOptions, TEXT_OPTIONS } from './shared-options.js';
+import {
+  addPromptOptions,
+  PROMPT_SHARED,
+  type Prompt,
+  type PromptOptions,
+  type PromptShared,
+  promptParameters,
+  readPrompts,
+} from './prompt-inputs.js';
+import { attachShared, requireOption } from './shared-options.js';
 import { DEFAULT_POSITIONS, openVectors, readPositions } from './steer-options.js';
 
 interface OwnOptions extends ActionOptions, PromptOptions {
@@ -66,12 +74,6 @@ interface OwnOptions extends ActionOptions, PromptOptions {
   anyModel?: boolean;
   precision?: string;
 }
-
-const SHARED = TEXT_OPTIONS.filter((name) => name !== 'shard' && name !== 'textField');
-type Shared = Pick<
-  SharedOptions,
-  Exclude<(typeof TEXT_OPTIONS)[number], 'shard' | 'textField'> | 'model' | 'config' | 'debug'
->;
 
 const COMMAND = 'steer sweep';
 const DEFAULT_STRENGTHS = '-2,-1,0,1,2,4';
@@ -101,7 +103,7 @@ const TABLE_COLUMNS = [
 
 /** Declares `surprisal steer sweep`. */
 export function configure(command: Command): void {
-  const read = attachShared(command, ['model', ...SHARED]);
+  const read = attachShared(command, PROMPT_SHARED);
   command
     .option('--vector <file>', 'steering vectors; one layer at a time is steered')
     .option('--layer <list>', 'decoder blocks, from 0, such as 8 or 4-12 (default: all that the file holds)')
@@ -131,7 +133,7 @@ export function configure(command: Command): void {
   addPromptOptions(command)
     .option(...PRECISION_OPTION)
     .action(async () => {
-      process.exitCode = await run((await read()) as Shared, command.opts<OwnOptions>());
+      process.exitCode = await run(await read(), command.opts<OwnOptions>());
     });
 }
 
@@ -178,7 +180,7 @@ function settingsOf(own: OwnOptions): Settings {
   };
 }
 
-async function run(options: Shared, own: OwnOptions): Promise<number> {
+async function run(options: PromptShared, own: OwnOptions): Promise<number> {
   const model = requireOption(options.model, '--model', 'the model that is steered');
   const vector = requireOption(own.vector, '--vector', 'the file of steering vectors');
   requireOption(options.data, '--data', 'the prompts, such as the log of steer bandit');
@@ -211,7 +213,7 @@ async function run(options: Shared, own: OwnOptions): Promise<number> {
 function parametersOf(
   model: string,
   vector: string,
-  options: Shared,
+  options: PromptShared,
   own: OwnOptions,
   settings: Settings,
 ): Record<string, ReportValue> {
@@ -260,7 +262,7 @@ async function measure(
   context: AnalysisContext,
   model: string,
   vectorFile: string,
-  options: Shared,
+  options: PromptShared,
   own: OwnOptions,
   settings: Settings,
 ): Promise<AnalysisOutcome> {
