@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../formats/collect.js';
-import { interrupted, surprisal } from './run-surprisal.js';
+import { type Ended, interrupted, severally, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const out = (name: string): string => join(folder, name);
@@ -13,20 +13,22 @@ const MODELS = readdirSync('fixtures/models').filter((name) =>
 const MODEL = 'fixtures/models/llama-sotu';
 const TEXT = 'fixtures/text/heldout_text.jsonl';
 
-/** Many short documents, of which some have a single word: 400 characters of the held-out text and more each. */
-const PIECES = (() => {
-  const path = join(folder, 'pieces.jsonl');
+/** Documents, of which some have a single word: `least` characters of the held-out text and more each. */
+const piecesOf = (name: string, count: number, least: number, more: number): string => {
+  const path = join(folder, name);
   const whole = text(TEXT)
     .trimEnd()
     .split('\n')
     .map((line) => (JSON.parse(line) as { text: string }).text)
     .join(' ');
-  const pieces = Array.from({ length: 26 }, (_, i) =>
-    i % 9 === 4 ? 'We' : whole.slice(1700 * i, 1700 * i + 400 + 20 * i),
+  const pieces = Array.from({ length: count }, (_, i) =>
+    i % 9 === 4 ? 'We' : whole.slice(1700 * i, 1700 * i + least + more * i),
   );
   writeFileSync(path, pieces.map((piece, i) => JSON.stringify({ id: `piece-${i}`, text: piece })).join('\n'));
   return path;
-})();
+};
+const DOCUMENTS = 14;
+const PIECES = piecesOf('pieces.jsonl', DOCUMENTS, 250, 10);
 
 interface AttentionReport {
   queries: number;
@@ -68,14 +70,25 @@ describe('figures of an independent program', () => {
     return { golden: golden.first_64, path };
   };
   const mean = (values: number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+  const VIEWS = ['attention', 'layers'];
+  let ended: Ended[];
+  beforeAll(() => {
+    const line = (name: string, view: string): string[] => [
+      ...['analyze-entropy', view, '--model', join('fixtures/models', name), '--data', first64(name).path],
+      ...['--prefix-token', '0', '--report', out(`${name}-${view}.json`)],
+    ];
+    ended = severally(VIEWS.flatMap((view) => MODELS.map((name) => line(name, view))));
+  });
+  /** What a view says of a model. */
+  const said = <T>(view: string, name: string): T => {
+    const one = ended[VIEWS.indexOf(view) * MODELS.length + MODELS.indexOf(name)];
+    expect(one).toMatchObject({ code: 0, stderr: '' });
+    return reportOf<T>(out(`${name}-${view}.json`));
+  };
 
   it.each(MODELS)('%s: attention entropy of every head', (name) => {
-    const { golden, path } = first64(name);
-    const report = out(`${name}-attention.json`);
-    const model = join('fixtures/models', name);
-    const ended = run('attention', '--model', model, '--data', path, '--prefix-token', '0', '--report', report);
-    expect(ended).toMatchObject({ code: 0, stderr: '' });
-    const found = reportOf<AttentionReport>(report);
+    const { golden } = first64(name);
+    const found = said<AttentionReport>('attention', name);
     expect(found.queries).toBe(64);
     const expected = golden.attention_entropy_mean_nats_layer_head.flat();
     expect(found.by_head).toHaveLength(expected.length);
@@ -85,12 +98,8 @@ describe('figures of an independent program', () => {
   });
 
   it.each(MODELS)('%s: residual norms, and the final surprisal and entropy', (name) => {
-    const { golden, path } = first64(name);
-    const report = out(`${name}-layers.json`);
-    const model = join('fixtures/models', name);
-    const ended = run('layers', '--model', model, '--data', path, '--prefix-token', '0', '--report', report);
-    expect(ended).toMatchObject({ code: 0, stderr: '' });
-    const found = reportOf<LayersReport>(report);
+    const { golden } = first64(name);
+    const found = said<LayersReport>('layers', name);
     expect(found.by_layer).toHaveLength(golden.resid_norm_mean_by_layer.length);
     found.by_layer.forEach(({ residual_norm }, layer) => {
       expect(Math.abs(residual_norm - golden.resid_norm_mean_by_layer[layer])).toBeLessThan(1e-5);
@@ -103,31 +112,62 @@ describe('figures of an independent program', () => {
 describe.each(['attention', 'layers'])('%s', (view) => {
   const base = ['--model', MODEL, '--data', PIECES, '--context', '128'];
 
-  const some = ['--model', MODEL, '--data', PIECES, '--limit', '9'];
-  /** The bytes of report and table of a run over the first pieces. */
+  const some = [view, '--model', MODEL, '--data', PIECES, '--limit', '9', '--context', '48', '--quiet'];
+  const filesOf = (name: string): string[] => ['json', 'csv'].map((kind) => out(`${view}-${name}.${kind}`));
+  /** A run over the first pieces that writes a report and a table. */
   const bytes = (name: string, ...more: string[]): string[] => {
-    const files = ['json', 'csv'].map((kind) => out(`${view}-${name}.${kind}`));
-    const ended = run(view, ...some, '--report', files[0], '--out', files[1], '--quiet', ...more);
-    expect(ended).toEqual({ code: 0, stdout: '', stderr: '' });
-    return files.map(text);
+    const [report, table] = filesOf(name);
+    return ['analyze-entropy', ...some, '--report', report, '--out', table, ...more];
   };
+  const done = { code: 0, stdout: '', stderr: '' };
+  const file = (name: string, content: string): string => {
+    const path = out(`${view}-${name}`);
+    writeFileSync(path, content);
+    return path;
+  };
+  const unknownToken = file('ids.jsonl', '{"input_ids": [1, 2]}\n{"input_ids": [3, 4000]}\n');
+  const wrong: [string[], RegExp][] = [
+    [['--data', PIECES], /^error: --model is missing; .*\n$/],
+    [['--model', MODEL], /^error: --data is missing; .*\n$/],
+    [['--model', MODEL, '--data', 'none.txt'], /^error: none\.txt: .*\n$/],
+    [['--model', 'LICENSE', '--data', PIECES], /^error: .*LICENSE.*\n$/],
+    [[...base, '--context', '512'], /^error: --context 512 is longer than the 256 positions .*\n$/],
+    [[...base, '--context-len', '129'], /^error: context length c must satisfy .*\n$/],
+    [[...base, '--prefix-token', '5000'], /^error: --prefix-token 5000 is outside the vocabulary of 1024\n$/],
+    [[...base, '--max-memory', '10MB'], /^error: --max-memory 10MiB is too small .*\n$/],
+    [[...base, '--plot', 'x.pdf'], /^error: --plot x\.pdf: .*\n$/],
+    [[...base, '--out', PIECES], /^error: --out .* is already an input; .*\n$/],
+    [[...base, '--precision', 'f16'], /^error: --precision f16: .*\n$/],
+    [[...base, '--assert', 'nothing > 1'], /^error: --assert 'nothing > 1': the report has no "nothing".*\n$/],
+    // The layers inside an ONNX export are not within reach.
+    [['--model', file('empty.onnx', ''), '--data', PIECES], /^error: .*not reachable.*\n$/],
+    [['--model', MODEL, '--data', unknownToken], /^error: .*position 1: token id 4000 .*\n$/],
+    [['--model', MODEL, '--data', file('nothing.jsonl', '{"text": ""}\n')], /^error: .*no token was read.*\n$/],
+  ];
   let whole: string[];
+  let refusals: Ended[];
   beforeAll(() => {
-    whole = bytes('whole', '--threads', '1');
+    expect(surprisal(bytes('whole', '--threads', '1'))).toEqual(done);
+    whole = filesOf('whole').map(text);
+    refusals = severally(wrong.map(([argv]) => ['analyze-entropy', view, ...argv, '--quiet']));
   });
 
   it('writes the same bytes for 1, 2 and 4 threads', () => {
-    for (const threads of ['2', '4']) expect(bytes(`threads-${threads}`, '--threads', threads)).toEqual(whole);
+    const counts = ['2', '4'];
+    const ended = severally(counts.map((threads) => bytes(`threads-${threads}`, '--threads', threads)));
+    expect(ended).toEqual([done, done]);
+    for (const threads of counts) expect(filesOf(`threads-${threads}`).map(text)).toEqual(whole);
   });
 
   it('unites shards to the bytes of a run without', () => {
-    const parts = [0, 1, 2].map((shard) => {
-      const report = out(`${view}-shard-${shard}.json`);
-      expect(run(view, ...some, '--shard', `${shard}/3`, '--report', report, '--quiet').code).toBe(0);
-      return report;
-    });
+    const shards = [0, 1, 2];
+    const parts = shards.map((shard) => out(`${view}-shard-${shard}.json`));
     const united = out(`${view}-united.json`);
-    expect(surprisal(['merge-reports', parts[2], parts[0], parts[1], '--out', united])).toMatchObject({ code: 0 });
+    const ended = severally([
+      ...shards.map((i) => ['analyze-entropy', ...some, '--shard', `${i}/3`, '--report', parts[i]]),
+      ['merge-reports', parts[2], parts[0], parts[1], '--out', united],
+    ]);
+    expect(ended.map(({ code }) => code)).toEqual([0, 0, 0, 0]);
     expect(text(united)).toBe(whole[0]);
   });
 
@@ -152,39 +192,12 @@ describe.each(['attention', 'layers'])('%s', (view) => {
     expect(existsSync(out(`${view}-dry.csv`))).toBe(false);
   });
 
-  it.each([
-    [['--data', PIECES], /^error: --model is missing; .*\n$/],
-    [['--model', MODEL], /^error: --data is missing; .*\n$/],
-    [['--model', MODEL, '--data', 'none.txt'], /^error: none\.txt: .*\n$/],
-    [['--model', 'LICENSE', '--data', PIECES], /^error: .*LICENSE.*\n$/],
-    [[...base, '--context', '512'], /^error: --context 512 is longer than the 256 positions .*\n$/],
-    [[...base, '--context-len', '129'], /^error: context length c must satisfy .*\n$/],
-    [[...base, '--prefix-token', '5000'], /^error: --prefix-token 5000 is outside the vocabulary of 1024\n$/],
-    [[...base, '--max-memory', '10MB'], /^error: --max-memory 10MiB is too small .*\n$/],
-    [[...base, '--plot', 'x.pdf'], /^error: --plot x\.pdf: .*\n$/],
-    [[...base, '--out', PIECES], /^error: --out .* is already an input; .*\n$/],
-    [[...base, '--precision', 'f16'], /^error: --precision f16: .*\n$/],
-    [[...base, '--assert', 'nothing > 1'], /^error: --assert 'nothing > 1': the report has no "nothing".*\n$/],
-  ])('%j: one line and exit 2', (argv, stderr) => {
-    const ended = run(view, ...argv, '--quiet');
-    expect(ended).toEqual({ code: 2, stdout: '', stderr: expect.stringMatching(stderr) });
+  it.each(wrong.map(([argv, stderr], i) => [argv, stderr, i] as const))('%j: one line and exit 2', (_, stderr, i) => {
+    expect(refusals[i]).toEqual({ code: 2, stdout: '', stderr: expect.stringMatching(stderr) });
   });
 
-  it('says that an ONNX export has no layers within reach', () => {
-    const path = out(`${view}.onnx`);
-    writeFileSync(path, '');
-    const ended = run(view, '--model', path, '--data', PIECES);
-    expect(ended).toMatchObject({ code: 2, stderr: expect.stringContaining('not reachable') });
-  });
-
-  it('names the document of token ids that the model does not have, and empty input', () => {
-    const path = out(`${view}-ids.jsonl`);
-    writeFileSync(path, '{"input_ids": [1, 2]}\n{"input_ids": [3, 4000]}\n');
-    const wrong = run(view, '--model', MODEL, '--data', path);
-    expect(wrong).toMatchObject({ code: 2, stderr: expect.stringMatching(/position 1: token id 4000 .*\n$/) });
-    writeFileSync(path, '{"text": ""}\n');
-    const empty = run(view, '--model', MODEL, '--data', path, '--quiet');
-    expect(empty).toMatchObject({ code: 2, stderr: expect.stringContaining('no token was read') });
+  it('ends its process with exit 2, and one line, also while a model is open', () => {
+    expect(run(view, '--model', MODEL, '--data', unknownToken, '--quiet')).toEqual(refusals[wrong.length - 2]);
   });
 
   it('ends with 130 and without outputs when it is interrupted', async () => {
@@ -230,14 +243,20 @@ describe('attention', () => {
   });
 
   it('stops once every head is known well enough', () => {
-    const argv = ['--model', MODEL, '--data', PIECES, TEXT, '--quiet', '--force', '--report', out('enough.json')];
+    const data = [piecesOf('many.jsonl', 26, 400, 20), TEXT];
+    const argv = ['--model', MODEL, '--data', ...data, '--quiet', '--force', '--report', out('enough.json')];
     expect(run('attention', ...argv, '--target-se', '0.12').code).toBe(0);
     const stopped = reportOf<AttentionReport>(out('enough.json'));
     expect(stopped.largest_standard_error_nats).toBeLessThan(0.12);
     // The held-out text alone has 31,112 tokens.
     expect(stopped.queries).toBeLessThan(31_112);
-    expect(run('attention', ...argv, '--target-se', '0.1', '--shard', '0/2')).toMatchObject({ code: 2 });
-    expect(run('attention', ...argv, '--target-se', '0')).toMatchObject({ code: 2 });
+    const wrong = [
+      ['--target-se', '0.1', '--shard', '0/2'],
+      ['--target-se', '0'],
+    ];
+    for (const ended of severally(wrong.map((more) => ['analyze-entropy', 'attention', ...argv, ...more]))) {
+      expect(ended).toMatchObject({ code: 2 });
+    }
   });
 });
 
@@ -250,7 +269,7 @@ describe('layers', () => {
     expect(run('layers', ...argv, '--table', table, '--report', report).code).toBe(0);
     expect(run('tokens', ...argv, '--report', tokens).code).toBe(0);
     const rows = text(table).trimEnd().split('\n');
-    expect(rows).toHaveLength(1 + 26 * 5);
+    expect(rows).toHaveLength(1 + DOCUMENTS * 5);
     expect(rows[6]).toMatch(/^1,piece-1,0,/);
     const found = reportOf<LayersReport>(report);
     const scored = reportOf<{ scored_tokens: number; mean_nll_nats: number; mean_entropy_nats: number }>(tokens);

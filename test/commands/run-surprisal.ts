@@ -18,6 +18,17 @@ export function surprisal(argv: readonly string[], env: Readonly<Record<string, 
   return { code: status, stdout, stderr };
 }
 
+/** Runs command lines one after another in one process, which loads the program once, and says how each ended. */
+export function severally(lines: readonly (readonly string[])[]): Ended[] {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['test/commands/run-several.mjs'], {
+    encoding: 'utf8',
+    input: JSON.stringify(lines),
+    maxBuffer: 1 << 28,
+  });
+  if (status !== 0) throw new Error(`run-several.mjs ended with ${status}: ${stderr}`);
+  return JSON.parse(stdout) as Ended[];
+}
+
 /** Starts `surprisal`, sends `signal` when `ready` says so, and waits for its end. */
 export function interrupted(
   argv: readonly string[],
