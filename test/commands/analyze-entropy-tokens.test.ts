@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../formats/collect.js';
-import { type Ended, interrupted, surprisal } from './run-surprisal.js';
+import { type Ended, interrupted, severally, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const MODELS = readdirSync('fixtures/models').filter((name) =>
@@ -20,7 +20,7 @@ writeFileSync(
     .trimEnd()
     .split('\n')
     .map((line) => JSON.parse(line) as { text: string })
-    .map((row) => `${JSON.stringify({ ...row, text: row.text.slice(0, 1500) })}\n`)
+    .map((row) => `${JSON.stringify({ ...row, text: row.text.slice(0, 900) })}\n`)
     .join(''),
 );
 const tokens = (...argv: string[]): string[] => ['analyze-entropy', 'tokens', ...argv];
@@ -40,40 +40,29 @@ const reportOf = (path: string): TokensReport => JSON.parse(text(path)) as Token
 const rows = (path: string): string[] => text(path).trimEnd().split('\n');
 
 describe('figures of independent programs', () => {
+  let ended: Ended[];
+  beforeAll(() => {
+    const how = ['--data', TEXT, '--convention', 'lm-eval', '--context', '256', '--prefix-token', '0'];
+    const line = (name: string): string[] => {
+      const outputs = ['--report', out(`${name}.json`), '--out', out(`${name}.jsonl`)];
+      return tokens('--model', join('fixtures/models', name), ...how, ...outputs);
+    };
+    ended = severally(MODELS.map(line));
+  });
+
   it.each(MODELS)('%s: perplexity, bits per byte and entropy of its golden file', (name) => {
     const golden = JSON.parse(text(join('fixtures/models', name, 'golden.json'))) as {
       total: { perplexity: number; bits_per_byte: number; mean_entropy_nats: number; tokens: number };
       first_64: { nll_nats: number[]; entropy_nats: number[]; varentropy_nats2: number[]; rank: number[] };
     };
-    const report = out(`${name}.json`);
-    const table = out(`${name}.jsonl`);
-    const ended = surprisal(
-      tokens(
-        '--model',
-        join('fixtures/models', name),
-        '--data',
-        TEXT,
-        '--convention',
-        'lm-eval',
-        '--context',
-        '256',
-        '--prefix-token',
-        '0',
-        '--report',
-        report,
-        '--out',
-        table,
-      ),
-    );
-    expect(ended.stderr).toBe('');
-    expect(ended.code).toBe(0);
-    const found = reportOf(report);
+    expect(ended[MODELS.indexOf(name)]).toMatchObject({ code: 0, stderr: '' });
+    const found = reportOf(out(`${name}.json`));
     expect(found.scored_tokens).toBe(golden.total.tokens);
     expect(Math.abs(found.perplexity / golden.total.perplexity - 1)).toBeLessThan(1e-6);
     expect(Math.abs(found.bits_per_byte / golden.total.bits_per_byte - 1)).toBeLessThan(1e-6);
     expect(Math.abs(found.mean_entropy_nats / golden.total.mean_entropy_nats - 1)).toBeLessThan(1e-6);
 
-    const first = rows(table)
+    const first = rows(out(`${name}.jsonl`))
       .slice(0, golden.first_64.nll_nats.length)
       .map((line) => JSON.parse(line) as Record<string, number>);
     first.forEach((row, i) => {
@@ -85,51 +74,31 @@ describe('figures of independent programs', () => {
   });
 
   it('a smaller stride of the Hugging Face convention never raises the perplexity', () => {
-    const perplexity = (stride: number): number => {
-      const report = out(`stride-${stride}.json`);
-      surprisal(
-        tokens(
-          '--model',
-          MODEL,
-          '--data',
-          SHORT,
-          '--limit',
-          '1',
-          '--convention',
-          'hf',
-          '--context',
-          '64',
-          '--stride',
-          String(stride),
-          '--report',
-          report,
-          '--quiet',
-        ),
-      );
-      return reportOf(report).perplexity;
-    };
-    const [fine, half, disjoint] = [8, 32, 64].map(perplexity);
+    const strides = [8, 32, 64];
+    const one = ['--model', MODEL, '--data', SHORT, '--limit', '1', '--convention', 'hf', '--context', '64', '--quiet'];
+    severally(strides.map((n) => tokens(...one, '--stride', String(n), '--report', out(`stride-${n}.json`))));
+    const [fine, half, disjoint] = strides.map((stride) => reportOf(out(`stride-${stride}.json`)).perplexity);
     expect(fine).toBeLessThan(half);
     expect(half).toBeLessThan(disjoint);
   });
 });
 
 describe('the same bytes', () => {
-  const two = ['--model', MODEL, '--data', SHORT, '--limit', '2', '--context', '128', '--quiet'];
-  const run = (name: string, ...argv: string[]): string => {
-    const paths = ['csv', 'json', 'svg'].map((kind) => out(`${name}.${kind}`));
-    const ended = surprisal(tokens(...two, '--out', paths[0], '--report', paths[1], '--plot', paths[2], ...argv));
-    expect(ended).toEqual({ code: 0, stdout: '', stderr: '' });
-    return paths.map(text).join('\n');
+  const two = ['--model', MODEL, '--data', SHORT, '--limit', '2', '--context', '64', '--quiet'];
+  const filesOf = (name: string): string[] => ['csv', 'json', 'svg'].map((kind) => out(`${name}.${kind}`));
+  const line = (name: string, ...argv: string[]): string[] => {
+    const [table, report, plot] = filesOf(name);
+    return tokens(...two, '--out', table, '--report', report, '--plot', plot, ...argv);
   };
-  let one: string;
+  const done = { code: 0, stdout: '', stderr: '' };
   beforeAll(() => {
-    one = run('whole', '--threads', '1');
+    expect(surprisal(line('whole', '--threads', '1'))).toEqual(done);
   });
 
   it('for 1, 2 and 4 threads', () => {
-    expect(run('threads-2', '--threads', '2')).toBe(one);
-    expect(run('threads-4', '--threads', '4')).toBe(one);
+    const counts = ['2', '4'];
+    expect(severally(counts.map((n) => line(`threads-${n}`, '--threads', n)))).toEqual([done, done]);
+    for (const n of counts) expect(filesOf(`threads-${n}`).map(text)).toEqual(filesOf('whole').map(text));
   });
 
   it('for gzipped text under the same name and from standard input, but for the name', () => {
@@ -146,23 +115,17 @@ describe('the same bytes', () => {
 
   it('from shards united, also when a shard has no document', () => {
     const parts = [0, 1, 2];
-    for (const i of parts) {
-      const ended = surprisal(
-        tokens(...two, '--shard', `${i}/3`, '--out', out(`part-${i}.csv`), '--report', out(`part-${i}.json`)),
-      );
-      expect(ended).toEqual({ code: 0, stdout: '', stderr: '' });
-    }
-    const merged = surprisal([
-      'merge-reports',
-      ...parts.map((i) => out(`part-${i}.json`)),
-      '--out',
-      out('merged.json'),
-      '--table-parts',
-      ...parts.map((i) => out(`part-${i}.csv`)),
-      '--table-out',
-      out('merged.csv'),
+    const reports = parts.map((i) => out(`part-${i}.json`));
+    const tables = parts.map((i) => out(`part-${i}.csv`));
+    const ended = severally([
+      ...parts.map((i) => tokens(...two, '--shard', `${i}/3`, '--out', tables[i], '--report', reports[i])),
+      ['merge-reports', ...reports, '--out', out('merged.json'), '--table-parts', ...tables].concat(
+        '--table-out',
+        out('merged.csv'),
+      ),
     ]);
-    expect(merged.stderr).toBe('');
+    expect(ended.slice(0, 3)).toEqual([done, done, done]);
+    expect(ended[3]).toMatchObject({ code: 0, stderr: '' });
     expect(text(out('merged.json'))).toBe(text(out('whole.json')));
     expect(text(out('merged.csv'))).toBe(text(out('whole.csv')));
   });
@@ -182,17 +145,19 @@ describe('without the native addon', () => {
 });
 
 describe('asserts', () => {
-  const base = ['--model', MODEL, '--data', SHORT, '--limit', '2', '--context', '256', '--quiet'];
+  const base = ['--model', MODEL, '--data', SHORT, '--limit', '2', '--context', '64', '--quiet'];
   let failed: Ended;
   beforeAll(() => {
     failed = surprisal(tokens(...base, '--report', out('assert.json'), '--assert', 'perplexity < 2'));
   });
 
   it('exit 0, 3 or 2, after the outputs were written', () => {
-    expect(surprisal(tokens(...base, '--assert', 'perplexity < 40')).code).toBe(0);
     expect(failed.code).toBe(3);
     expect(existsSync(out('assert.json'))).toBe(true);
-    const unknown = surprisal(tokens(...base, '--assert', 'perplexty < 2'));
+    const [holds, unknown] = severally(
+      ['perplexity < 40', 'perplexty < 2'].map((assert) => tokens(...base, '--assert', assert)),
+    );
+    expect(holds.code).toBe(0);
     expect(unknown).toMatchObject({ code: 2, stderr: expect.stringContaining('did you mean "perplexity"?') });
   });
 
@@ -204,8 +169,10 @@ describe('asserts', () => {
       '--baseline',
       out('assert.json'),
     ];
-    expect(surprisal(tokens(...tuned, '--assert', 'perplexity <= 9 * baseline.perplexity')).code).toBe(0);
-    expect(surprisal(tokens(...tuned, '--assert', 'perplexity <= 0.1 * baseline.perplexity')).code).toBe(3);
+    const ended = severally(
+      [9, 0.1].map((factor) => tokens(...tuned, '--assert', `perplexity <= ${factor} * baseline.perplexity`)),
+    );
+    expect(ended.map(({ code }) => code)).toEqual([0, 3]);
   });
 });
 
@@ -213,7 +180,7 @@ describe('memory', () => {
   it.each(['fixtures/models/llama-sotu', 'fixtures/models/mixtral-sotu-moby'])(
     '%s: the peak of the process stays below the least limit that is accepted',
     (model) => {
-      const argv = tokens('--model', model, '--data', TEXT, '--limit', '2', '--context', '256', '--quiet');
+      const argv = tokens('--model', model, '--data', TEXT, '--limit', '1', '--context', '256', '--quiet');
       const refused = surprisal([...argv, '--max-memory', '1MB']);
       expect(refused.code).toBe(2);
       const least = Number(/at least (\d+)MiB is needed/.exec(refused.stderr)?.[1]);
@@ -380,11 +347,15 @@ describe('bad input', () => {
     return out(name);
   };
 
-  it.each(cases)('%s: one line, exit 2', (_, argv, message) => {
-    const ended = surprisal(tokens(...argv(), '--quiet'));
-    expect(ended.stderr).toMatch(message);
-    expect(ended.stderr.trimEnd().split('\n')).toHaveLength(1);
-    expect(ended.code).toBe(2);
+  let ended: Ended[];
+  beforeAll(() => {
+    ended = severally(cases.map(([, argv]) => tokens(...argv(), '--quiet')));
+  });
+
+  it.each(cases.map(([name, , message], i) => [name, message, i] as const))('%s: one line, exit 2', (_, message, i) => {
+    expect(ended[i].stderr).toMatch(message);
+    expect(ended[i].stderr.trimEnd().split('\n')).toHaveLength(1);
+    expect(ended[i].code).toBe(2);
   });
 
   it('NaN weights: names document and position', () => {

@@ -138,7 +138,7 @@ describe.each(['attention', 'layers'])('%s', (view) => {
     [[...base, '--plot', 'x.pdf'], /^error: --plot x\.pdf: .*\n$/],
     [[...base, '--out', PIECES], /^error: --out .* is already an input; .*\n$/],
     [[...base, '--precision', 'f16'], /^error: --precision f16: .*\n$/],
-    [[...base, '--assert', 'nothing > 1'], /^error: --assert 'nothing > 1': the report has no "nothing".*\n$/],
+    [[...base, '--limit', '1', '--assert', 'nothing > 1'], /^error: --assert 'nothing > 1': the report has no "nothing".*\n$/],
     // The layers inside an ONNX export are not within reach.
     [['--model', file('empty.onnx', ''), '--data', PIECES], /^error: .*not reachable.*\n$/],
     [['--model', MODEL, '--data', unknownToken], /^error: .*position 1: token id 4000 .*\n$/],
