@@ -1,11 +1,22 @@
-// Runs command lines one after another in one process, each to the exit code and the output that `surprisal` gives:
-// node run-several.mjs < LINES, a JSON array of arrays of arguments; the answer is a JSON array on standard output.
-import { readFileSync } from 'node:fs';
+// Runs one command line after another in one process, each to the exit code and the output that `surprisal` gives. A
+// line of standard input is a JSON array of arguments; the answer is a line of JSON on standard output.
+import { createRequire, syncBuiltinESMExports } from 'node:module';
+import { createInterface } from 'node:readline';
 import { Command } from 'commander';
-import { describeFailure, EXIT, runCommand } from '../../dist/commands/edge-run.js';
-import { abortPendingWrites } from '../../dist/src/formats/atomic.js';
 
-const lines = JSON.parse(readFileSync(0, 'utf8'));
+const threads = createRequire(import.meta.url)('node:worker_threads');
+const workers = new Set();
+threads.Worker = class extends threads.Worker {
+  constructor(...args) {
+    super(...args);
+    workers.add(this);
+    this.once('exit', () => workers.delete(this));
+  }
+};
+syncBuiltinESMExports();
+const { describeFailure, EXIT, runCommand } = await import('../../dist/commands/edge-run.js');
+const { abortPendingWrites } = await import('../../dist/src/formats/atomic.js');
+
 const written = { stdout: '', stderr: '' };
 const answer = process.stdout.write.bind(process.stdout);
 for (const name of ['stdout', 'stderr']) {
@@ -29,17 +40,17 @@ async function ended(argv) {
     abortPendingWrites();
     const { code, message } = describeFailure(error);
     process.stderr.write(`error: ${message}\n`);
+    // A process would end here, and with it the engines that are open.
+    await Promise.all(Array.from(workers, (worker) => worker.terminate()));
     return code;
   }
 }
 
 await runCommand(async () => {
-  const answers = [];
-  for (const argv of lines) {
+  for await (const line of createInterface({ input: process.stdin })) {
     Object.assign(written, { stdout: '', stderr: '' });
-    const code = await ended(argv);
-    answers.push({ code, ...written });
+    const code = await ended(JSON.parse(line));
+    answer(`${JSON.stringify({ code, ...written })}\n`);
   }
-  await new Promise((resolve) => answer(JSON.stringify(answers), resolve));
   return EXIT.done;
 }, false);
