@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { createRandom } from '../../src/random.js';
 import { temporaryFolder } from '../formats/collect.js';
-import { surprisal } from './run-surprisal.js';
+import { resident, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const out = (name: string): string => join(folder, name);
 const text = (path: string): string => readFileSync(path, 'utf8');
-const run = (...argv: string[]) => surprisal(['analyze-entropy', 'diversity', ...argv]);
+const run = (...argv: string[]) => resident(['analyze-entropy', 'diversity', ...argv]);
 const QUICK = ['--resamples', '0', '--curve', 'none'];
 
 interface Report {
@@ -103,7 +103,7 @@ describe('analyze-entropy diversity', () => {
     expect(first.sets[0].spectrum?.rank).toBe(3);
     expect(first.sets[0].method).toBe('exact');
     const failing = ['--assert', 'scores.vendi_q1 > 2.2', '--quiet', '--report', out('three.json')];
-    expect(run('--similarity', three, ...QUICK, ...failing).code).toBe(3);
+    expect(surprisal(['analyze-entropy', 'diversity', '--similarity', three, ...QUICK, ...failing]).code).toBe(3);
     expect((JSON.parse(text(out('three.json'))) as Report).scores.vendi_q1).toBeCloseTo(2.1573, 4);
   });
 
@@ -304,5 +304,7 @@ describe('bad input of analyze-entropy diversity', () => {
     expect(failure('--data', POINTS, '--method', 'slq', '--truncate', '3')).toMatch(/--truncate needs a spectrum/);
     expect(failure('--data', POINTS, '--method', 'exact', '--max-memory', '20000')).toMatch(/--max-memory/);
     expect(failure('--data', POINTS, '--against', TEXTS)).toMatch(/texts.jsonl/);
+    const mixed = ['--data', POINTS, '--against', TEXTS];
+    expect(surprisal(['analyze-entropy', 'diversity', ...mixed])).toEqual(run(...mixed));
   });
 });
