@@ -5,7 +5,7 @@ import { encodeNpy } from '../../src/formats/npy.js';
 import { openSafetensors } from '../../src/formats/safetensors.js';
 import { readReport } from '../../src/report/json.js';
 import { temporaryFolder } from '../formats/collect.js';
-import { surprisal } from './run-surprisal.js';
+import { resident, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const out = (name: string): string => join(folder, name);
@@ -19,7 +19,7 @@ const TEXT = (() => {
   writeFileSync(path, rows.join('\n'));
   return path;
 })();
-const attention = (...argv: string[]) => surprisal(['analyze-entropy', 'attention', ...argv]);
+const attention = (...argv: string[]) => resident(['analyze-entropy', 'attention', ...argv]);
 const base = ['--model', MODEL, '--data', TEXT, '--limit', '2', '--context', '64', '--quiet'];
 
 interface Report {
@@ -160,7 +160,7 @@ describe('the regulariser of a model', () => {
       return out(`part-${shard}.json`);
     });
     const united = out('united.json');
-    expect(surprisal(['merge-reports', ...parts, '--out', united])).toMatchObject({ code: 0 });
+    expect(resident(['merge-reports', ...parts, '--out', united])).toMatchObject({ code: 0 });
     expect(readFileSync(united, 'utf8')).toBe(readFileSync(out('whole.json'), 'utf8'));
   });
 
@@ -249,5 +249,8 @@ describe('a fit of temperatures', () => {
     expect(refused('--from-scores')).toMatch('--from-scores needs --attention');
     const short = npy('short.npy', [4, 4, 32], new Float64Array(512).fill(1));
     expect(refused('--temperatures', short)).toMatch(/covers 32 positions, a window has 64; lower --context/);
+    const zero = [...base, '--temperatures', '0'];
+    const ended = surprisal(['analyze-entropy', 'attention', ...zero]);
+    expect(ended).toEqual({ ...attention(...zero), code: 2 });
   });
 });
