@@ -2,11 +2,11 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../formats/collect.js';
-import { surprisal } from './run-surprisal.js';
+import { resident, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const at = (name: string): string => join(folder, name);
-const choices = (...argv: string[]) => surprisal(['analyze-entropy', 'choices', ...argv]);
+const choices = (...argv: string[]) => resident(['analyze-entropy', 'choices', ...argv]);
 const DATA = 'fixtures/choices/continuations.jsonl';
 const MODEL = 'fixtures/models/llama-sotu';
 const ON = ['--model', MODEL, '--data', DATA];
@@ -62,7 +62,7 @@ describe('one run', { timeout: 60_000 }, () => {
     for (const i of [0, 1, 2]) run(`s${i}`, '--shard', `${i}/3`);
     const parts = (kind: string): string[] => [2, 0, 1].map((i) => at(`s${i}.${kind}`));
     expect(
-      surprisal([
+      resident([
         ...['merge-reports', ...parts('json'), '--out', at('united.json')],
         ...['--table-parts', ...parts('csv'), '--table-out', at('united.csv')],
       ]).code,
@@ -77,13 +77,23 @@ describe('one run', { timeout: 60_000 }, () => {
   it('lets a shard be without questions', () => {
     expect(choices(...ON, '--limit', '1', '--shard', '1/2', '--report', at('empty.json'), '--quiet').code).toBe(0);
     choices(...ON, '--limit', '1', '--shard', '0/2', '--report', at('full.json'));
-    const merged = surprisal(['merge-reports', at('empty.json'), at('full.json'), '--out', at('both.json')]);
+    const merged = resident(['merge-reports', at('empty.json'), at('full.json'), '--out', at('both.json')]);
     expect(merged.code).toBe(0);
     expect(reportOf(at('both.json')).questions).toBe(1);
   });
 
   it('weighs choices by the normalisation, draws, and holds asserts', () => {
-    const plain = choices(...ON, '--report', at('plain.json'), '--plot', at('plain.svg'), '--assert', 'acc > 0.9');
+    const plain = surprisal([
+      'analyze-entropy',
+      'choices',
+      ...ON,
+      '--report',
+      at('plain.json'),
+      '--plot',
+      at('plain.svg'),
+      '--assert',
+      'acc > 0.9',
+    ]);
     expect(plain.code).toBe(3);
     choices(...ON, '--normalisation', 'tokens', '--report', at('tokens.json'));
     const [none, tokens] = [reportOf(at('plain.json')), reportOf(at('tokens.json'))];
@@ -148,6 +158,8 @@ describe('bad input', { timeout: 60_000 }, () => {
 
   it('refuses unknown normalisations and prefixes', () => {
     expect(choices(...ON, '--normalisation', 'character').stderr).toMatch(/did you mean "characters"/);
-    expect(choices(...ON, '--prefix-token', '99999').stderr).toMatch(/outside the vocabulary of 1024/);
+    const outside = [...ON, '--prefix-token', '99999'];
+    expect(choices(...outside).stderr).toMatch(/outside the vocabulary of 1024/);
+    expect(surprisal(['analyze-entropy', 'choices', ...outside])).toEqual({ ...choices(...outside), code: 2 });
   });
 });
