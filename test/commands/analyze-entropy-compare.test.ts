@@ -2,11 +2,11 @@ import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../formats/collect.js';
-import { type Ended, surprisal } from './run-surprisal.js';
+import { type Ended, resident, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const at = (name: string): string => join(folder, name);
-const compare = (...argv: string[]) => surprisal(['analyze-entropy', 'compare', ...argv]);
+const compare = (...argv: string[]) => resident(['analyze-entropy', 'compare', ...argv]);
 const BASE = 'fixtures/models/llama-sotu';
 const MOBY = 'fixtures/models/llama-sotu-ft-moby';
 const RECENT = 'fixtures/models/llama-sotu-ft-recent';
@@ -37,10 +37,10 @@ beforeAll(() => {
     return JSON.stringify({ id, text: text.slice(0, 500) });
   });
   writeFileSync(TEXT, `${short.join('\n')}\n`);
-  both = compare(
-    ...['--base', BASE, '--against', MOBY, RECENT, ...ON_TEXT],
+  both = surprisal([
+    ...['analyze-entropy', 'compare', '--base', BASE, '--against', MOBY, RECENT, ...ON_TEXT],
     ...['--out', at('t.jsonl'), '--table', at('d.jsonl'), '--report', at('r.json'), '--plot', at('p.svg')],
-  );
+  ]);
 });
 
 describe('two models', { timeout: 60_000 }, () => {
@@ -53,7 +53,7 @@ describe('two models', { timeout: 60_000 }, () => {
       .map((line) => JSON.parse(line) as Record<string, number | string | boolean>);
     expect(table).toHaveLength(2 * scored_tokens);
     for (const [c, model] of [MOBY, RECENT].entries()) {
-      surprisal(['analyze-entropy', 'tokens', '--model', model, ...ON_TEXT, '--report', at('alone.json'), '--force']);
+      resident(['analyze-entropy', 'tokens', '--model', model, ...ON_TEXT, '--report', at('alone.json'), '--force']);
       const alone = JSON.parse(readFileSync(at('alone.json'), 'utf8')) as Record<string, number>;
       const candidate = candidates[c];
       expect(numberOf(candidate, 'candidate_perplexity') / alone.perplexity).toBeCloseTo(1, 7);
@@ -97,7 +97,7 @@ describe('two models', { timeout: 60_000 }, () => {
     run('s0', '--shard', '0/2');
     run('s1', '--shard', '1/2');
     expect(
-      surprisal([
+      resident([
         ...['merge-reports', at('s0.json'), at('s1.json'), '--out', at('united.json')],
         ...['--table-parts', at('s0.csv'), at('s1.csv'), '--table-out', at('united.csv')],
       ]).code,
@@ -115,6 +115,8 @@ describe('two models', { timeout: 60_000 }, () => {
     expect(holds('candidates[0].mean_kl_nats < 1')).toBe(0);
     expect(holds('candidates[0].top1_agreement > 0.99')).toBe(3);
     expect(holds('candidates[1].mean_kl_nats < 1')).toBe(2);
+    const missed = ['--assert', 'candidates[0].top1_agreement > 0.99'];
+    expect(surprisal(['analyze-entropy', 'compare', ...short, ...missed])).toEqual(compare(...short, ...missed));
   });
 });
 
