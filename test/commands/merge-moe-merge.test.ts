@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { readReport } from '../../src/report/json.js';
 import { temporaryFolder } from '../formats/collect.js';
 import { readCheckpoint, readConfig, writeCheckpoint } from '../models/rewritten-checkpoint.js';
-import { type Ended, interrupted, surprisal } from './run-surprisal.js';
+import { type Ended, interrupted, resident, surprisal } from './run-surprisal.js';
 
 const directory = temporaryFolder();
 const MIXTRAL = 'fixtures/models/mixtral-sotu-moby';
@@ -16,11 +16,11 @@ const TEXT = (() => {
   writeFileSync(at('text.jsonl'), `${short.join('\n')}\n`);
   return at('text.jsonl');
 })();
-const few = ['--data', TEXT, '--calib-tokens', '600', '--calib-length', '64', '--context', '64'] as const;
-const judged = ['--eval-data', TEXT, '--eval-tokens', '200'] as const;
+const few = ['--data', TEXT, '--calib-tokens', '300', '--calib-length', '64', '--context', '64'] as const;
+const judged = ['--eval-data', TEXT, '--eval-tokens', '100'] as const;
 
 const merge = (out: string, ...more: readonly string[]): Ended =>
-  surprisal(['merge-moe', '--model', MIXTRAL, '--out', at(out), ...more]);
+  resident(['merge-moe', '--model', MIXTRAL, '--out', at(out), ...more]);
 
 const filesOf = (name: string): Record<string, string> =>
   Object.fromEntries(readdirSync(at(name)).map((file) => [file, readFileSync(join(at(name), file), 'latin1')]));
@@ -55,7 +55,7 @@ describe('merge-moe merge', { timeout: 180_000 }, () => {
     expect(report).toMatchObject({
       schema: 'surprisal/merge-moe-merge',
       model: { family: 'mixtral', experts: 8, experts_per_token: 2 },
-      statistics: { tokens: 600, outputs: 'none' },
+      statistics: { tokens: 300, outputs: 'none' },
       result: { config_form: 'standard', expert_parameters_before: 2 * 884736, expert_parameters_after: 884736 },
     });
     const { errors, evaluation } = report as unknown as {
@@ -73,7 +73,7 @@ describe('merge-moe merge', { timeout: 180_000 }, () => {
     expect(lines.length).toBe(25);
     expect(readdirSync(at('a'))).toContain('manifest.json');
     expect(JSON.parse(readFileSync(at('a/config.json'), 'utf8')).num_local_experts).toBe(4);
-    const scored = surprisal([
+    const scored = resident([
       ...['analyze-entropy', '--model', at('a'), '--data', TEXT, '--context', '64', '--limit', '1'],
       ...['--report', at('scored.json'), '--quiet'],
     ]);
@@ -82,7 +82,7 @@ describe('merge-moe merge', { timeout: 180_000 }, () => {
   });
 
   it('gives the same from statistics on disk, and after a kill', async () => {
-    const calibrated = surprisal([
+    const calibrated = resident([
       'merge-moe',
       'calibrate',
       '--model',
@@ -156,11 +156,13 @@ describe('merge-moe merge', { timeout: 180_000 }, () => {
     ];
     const before = readdirSync(directory).sort();
     for (const [argv, message] of cases) {
-      const ended = surprisal(['merge-moe', 'merge', ...argv, '--out', at('never'), '--quiet']);
+      const ended = resident(['merge-moe', 'merge', ...argv, '--out', at('never'), '--quiet']);
       expect(ended.stderr).toMatch(message);
       expect(ended.stderr.trim().split('\n').length).toBe(1);
       expect(ended.code).toBe(2);
     }
+    const dense = surprisal(['merge-moe', 'merge', ...cases[0][0], '--out', at('never'), '--quiet']);
+    expect(dense).toMatchObject({ code: 2, stderr: expect.stringMatching(/^error: .*dense model.*\n$/) });
     expect(readdirSync(directory).sort()).toEqual(before);
   });
 });
@@ -172,7 +174,7 @@ describe('merge-moe compare', { timeout: 180_000 }, () => {
       ...['--methods', 'm-smoe:align=none reap'],
     ];
     const outputs = (name: string): string[] => ['--out', at(`${name}.csv`), '--report', at(`${name}.json`)];
-    expect(surprisal([...argv, ...outputs('x'), '--plot', at('x.svg')])).toMatchObject({ code: 0, stderr: '' });
+    expect(resident([...argv, ...outputs('x'), '--plot', at('x.svg')])).toMatchObject({ code: 0, stderr: '' });
     const report = readReport(at('x.json'));
     const rows = report.rows as {
       name: string;
@@ -195,7 +197,7 @@ describe('merge-moe compare', { timeout: 180_000 }, () => {
       expect(readFileSync(at(`y.${kind}`), 'utf8')).toBe(readFileSync(at(`x.${kind}`), 'utf8'));
     }
     expect(readdirSync(directory).filter((name) => /^\.[xy]\./.test(name))).toEqual([]);
-    const wrong = surprisal([...argv.slice(0, -1), 'm-smoe:lign=none', ...outputs('z')]);
+    const wrong = resident([...argv.slice(0, -1), 'm-smoe:lign=none', ...outputs('z')]);
     expect(wrong.stderr).toMatch(/--methods m-smoe:lign=none: unknown option/);
     expect(wrong.code).toBe(2);
   });
