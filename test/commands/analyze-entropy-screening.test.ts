@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { createNpyWriter } from '../../src/formats/npy.js';
 import { createRandom } from '../../src/random.js';
 import { temporaryFolder } from '../formats/collect.js';
-import { surprisal } from './run-surprisal.js';
+import { resident, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const out = (name: string): string => join(folder, name);
@@ -12,7 +12,7 @@ const text = (path: string): string => readFileSync(path, 'utf8');
 const reportOf = <T>(path: string): T => JSON.parse(text(path)) as T;
 const DIABETES = 'fixtures/tables/diabetes.csv';
 const ORTHODONT = 'fixtures/tables/orthodont.csv';
-const run = (view: string, ...argv: string[]) => surprisal(['analyze-entropy', view, ...argv]);
+const run = (view: string, ...argv: string[]) => resident(['analyze-entropy', view, ...argv]);
 
 /** y = 2 x1 + 3 |x2| + noise among eight columns, a genotype and two classes. */
 const LINKS = (() => {
@@ -76,7 +76,7 @@ describe('screen', () => {
     parts.forEach((path, index) => {
       expect(run('screen', ...base, '--threads', '2', '--shard', `${index}/3`, '--report', path).code).toBe(0);
     });
-    const merged = surprisal(['merge-reports', ...parts, '--out', out('merged.json')]);
+    const merged = resident(['merge-reports', ...parts, '--out', out('merged.json')]);
     expect([merged.code, merged.stderr]).toEqual([0, '']);
     expect(text(out('merged.json'))).toBe(text(out('whole.json')));
   });
@@ -180,6 +180,8 @@ describe('screen', () => {
     const one = changed(LINKS, 'one.csv', (lines) => lines.map((line) => line.replace(/high|low/, 'same')));
     refuse(['--data', one, '--outcome', 'group'], 'fewer than 2 classes');
     refuse([...base, '--clump', '0.1', '--shard', '0/2'], 'need all columns; run them without --shard');
+    const argv = ['--data', LINKS, '--outcome', 'groups'];
+    expect(surprisal(['analyze-entropy', 'screen', ...argv])).toEqual(run('screen', ...argv));
   });
 });
 
@@ -314,6 +316,8 @@ describe('regress', () => {
     refuse([...base, '--penalty', 'scad', '--a', '1.5'], 'a=1.5: SCAD needs a > 2');
     refuse([...base, '--family', 'logistic'], 'logistic regression needs 2');
     refuse([...base, '--max-memory', '100KB'], 'raise --max-memory');
+    const argv = [...base, '--penalty', 'scad', '--a', '1.5'];
+    expect(surprisal(['analyze-entropy', 'regress', ...argv])).toEqual(run('regress', ...argv));
   });
 });
 
@@ -400,5 +404,7 @@ describe('mixed-effects', () => {
       lines.map((line, i) => `${line},${i === 0 ? 'months' : 12 * Number(line.split(',')[1])}`),
     );
     refuse(['--data', doubled, ...base.slice(2)], 'linearly dependent');
+    const argv = [...base, '--q', '1.6'];
+    expect(surprisal(['analyze-entropy', 'mixed-effects', ...argv])).toEqual(run('mixed-effects', ...argv));
   });
 });
