@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../formats/collect.js';
 import { blobs } from '../representations/clouds.js';
-import { surprisal } from './run-surprisal.js';
+import { resident, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const out = (name: string): string => join(folder, name);
 const text = (path: string): string => readFileSync(path, 'utf8');
-const run = (...argv: string[]) => surprisal(['analyze-entropy', 'representations', ...argv]);
+const run = (...argv: string[]) => resident(['analyze-entropy', 'representations', ...argv]);
 
 interface SetReport {
   name: string;
@@ -150,8 +150,10 @@ describe('files of features', () => {
   });
 
   it('hold asserts', () => {
-    const ended = run('--data', POINTS, '--curve', 'none', '--assert', 'sets[0].entropies[0].dse_bits > 99');
+    const line = ['--data', POINTS, '--curve', 'none', '--assert', 'sets[0].entropies[0].dse_bits > 99'];
+    const ended = run(...line);
     expect(ended.code).toBe(3);
+    expect(surprisal(['analyze-entropy', 'representations', ...line])).toEqual(ended);
   });
 });
 
