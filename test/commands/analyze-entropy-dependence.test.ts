@@ -5,11 +5,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createNpyWriter } from '../../src/formats/npy.js';
 import { createRandom } from '../../src/random.js';
 import { readReport } from '../../src/report/json.js';
-import { type Ended, surprisal } from './run-surprisal.js';
+import { type Ended, resident, surprisal } from './run-surprisal.js';
 
 let folder: string;
 const at = (name: string): string => join(folder, name);
-const run = (...argv: string[]): Ended => surprisal(['analyze-entropy', 'dependence', ...argv]);
+const run = (...argv: string[]): Ended => resident(['analyze-entropy', 'dependence', ...argv]);
 
 interface MeasureBody {
   measure: string;
@@ -241,6 +241,11 @@ describe('analyze-entropy dependence', () => {
     expect(ended.stderr).toMatch(message);
     expect(ended.stderr.trim().split('\n')).toHaveLength(1);
     expect(ended.code).toBe(2);
+  });
+
+  it('ends its process as it does', () => {
+    const argv = ['--data', at('rows.csv'), '--columns', 'a,a'];
+    expect(surprisal(['analyze-entropy', 'dependence', ...argv])).toEqual(run(...argv));
   });
 
   it('refuses missing values with their number and first row, constant numbers and lone rows', () => {
