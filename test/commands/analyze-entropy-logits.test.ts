@@ -8,11 +8,11 @@ import type { DType } from '../../src/formats/tensor.js';
 import { narrowFromF32 } from '../../src/kernels/dtypes.js';
 import { createRandom } from '../../src/random.js';
 import { sha256, temporaryFolder } from '../formats/collect.js';
-import { surprisal } from './run-surprisal.js';
+import { resident, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const at = (name: string): string => join(folder, name);
-const logits = (...argv: string[]) => surprisal(['analyze-entropy', 'logits', ...argv]);
+const logits = (...argv: string[]) => resident(['analyze-entropy', 'logits', ...argv]);
 
 const bytesOf = (view: ArrayBufferView): Uint8Array => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
@@ -148,7 +148,7 @@ describe('dumps', { timeout: 60_000 }, () => {
       }
       const parts = (kind: string): string[] => ['0-2', '1-2'].map((part) => at(`${name}-${part}.${kind}`));
       expect(
-        surprisal([
+        resident([
           ...['merge-reports', ...parts('json'), '--out', at(`${name}-united.json`)],
           ...['--table-parts', ...parts('csv'), '--table-out', at(`${name}-united.csv`)],
         ]),
@@ -294,7 +294,7 @@ describe('top log-probabilities', { timeout: 60_000 }, () => {
     for (const shard of ['0/2', '1/2']) {
       logits(...argv, '--shard', shard, '--report', at(`top-${shard[0]}.json`));
     }
-    surprisal(['merge-reports', at('top-0.json'), at('top-1.json'), '--out', at('top-united.json')]);
+    resident(['merge-reports', at('top-0.json'), at('top-1.json'), '--out', at('top-united.json')]);
     expect(readFileSync(at('top-united.json'), 'utf8')).toBe(readFileSync(at('top.json'), 'utf8'));
   });
 
@@ -311,5 +311,6 @@ describe('top log-probabilities', { timeout: 60_000 }, () => {
       expect(ended.code).toBe(2);
       expect(ended.stderr).toMatch(message);
     }
+    expect(surprisal(['analyze-entropy', 'logits', ...small])).toEqual(logits(...small));
   });
 });
