@@ -7,7 +7,7 @@ import { readStatistics } from '../../src/moe/statistics-file.js';
 import { readReport } from '../../src/report/json.js';
 import { writeCheckpoint } from '../models/rewritten-checkpoint.js';
 import { deepseekV3 } from '../moe/expert-checkpoint.js';
-import { type Ended, interrupted, surprisal } from './run-surprisal.js';
+import { type Ended, interrupted, resident, surprisal } from './run-surprisal.js';
 
 let directory: string;
 beforeAll(() => {
@@ -21,7 +21,7 @@ const at = (name: string): string => join(directory, name);
 const few = ['--calib-tokens', '600', '--calib-length', '64'] as const;
 
 function calibrate(model: string, out: string, ...more: readonly string[]): Ended {
-  return surprisal(['merge-moe', 'calibrate', '--model', model, '--data', TEXT, '--out', at(out), ...more]);
+  return resident(['merge-moe', 'calibrate', '--model', model, '--data', TEXT, '--out', at(out), ...more]);
 }
 
 describe('merge-moe calibrate', { timeout: 120_000 }, () => {
@@ -131,14 +131,14 @@ describe('merge-moe calibrate', { timeout: 120_000 }, () => {
     writeFileSync(at('states.safetensors'), encodeSafetensors(tensors));
     const argv = ['merge-moe', 'calibrate', '--model', model, '--out', at('deep')];
     const stored = [...argv, '--hidden-states', at('states.safetensors')];
-    const text = surprisal([...argv, '--data', TEXT]);
+    const text = resident([...argv, '--data', TEXT]);
     expect(text.stderr).toMatch(/the forward pass of deepseek_v3 is not there; .*--hidden-states/);
     expect(text.code).toBe(2);
-    const both = surprisal([...stored, '--data', TEXT]);
+    const both = resident([...stored, '--data', TEXT]);
     expect(both.stderr).toMatch(/--data has no meaning with --hidden-states/);
-    expect(surprisal([...argv, '--mask', 'x']).stderr).toMatch(/--mask has no meaning with text/);
-    expect(surprisal([...stored, '--dry-run']).stdout).toMatch(/hidden states +.*states\.safetensors/);
-    expect(surprisal([...stored, '--report', at('deep.json'), '--quiet'])).toMatchObject({ code: 0, stderr: '' });
+    expect(resident([...argv, '--mask', 'x']).stderr).toMatch(/--mask has no meaning with text/);
+    expect(resident([...stored, '--dry-run']).stdout).toMatch(/hidden states +.*states\.safetensors/);
+    expect(resident([...stored, '--report', at('deep.json'), '--quiet'])).toMatchObject({ code: 0, stderr: '' });
     const { header, layers } = readStatistics([at('deep')]);
     expect(header).toMatchObject({ modelType: 'deepseek_v3', tokens: 40, outputs: 'routed' });
     expect(layers.map(({ routing }) => routing.layer)).toEqual([1, 2]);
