@@ -5,11 +5,11 @@ import { describe, expect, it } from 'vitest';
 import type { ProbesBody } from '../../src/probes/probes-report.js';
 import { createRandom } from '../../src/random.js';
 import { temporaryFolder } from '../formats/collect.js';
-import { surprisal } from './run-surprisal.js';
+import { resident, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const out = (name: string): string => join(folder, name);
-const run = (...argv: string[]) => surprisal(['analyze-entropy', 'probes', '--threads', '1', ...argv]);
+const run = (...argv: string[]) => resident(['analyze-entropy', 'probes', '--threads', '1', ...argv]);
 const schema = (name: string): object => JSON.parse(readFileSync(`src/report/schemas/${name}.schema.json`, 'utf8'));
 const ajv = new Ajv2020({ strict: true, allowUnionTypes: true });
 ajv.addSchema(schema('envelope'));
@@ -173,6 +173,7 @@ describe('bad input', () => {
     });
     const ended = run('--data', train[0], permuted, ...COLUMNS);
     expect(ended.code).toBe(2);
+    expect(surprisal(['analyze-entropy', 'probes', '--data', train[0], permuted, ...COLUMNS])).toEqual(ended);
     expect(ended.stderr).toContain(`row 0: id "1-0" in ${train[0]}, but "1-119" in ${permuted}`);
   });
 
