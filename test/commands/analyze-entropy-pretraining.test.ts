@@ -4,11 +4,11 @@ import { Ajv2020 } from 'ajv/dist/2020.js';
 import { describe, expect, it } from 'vitest';
 import { createRandom } from '../../src/random.js';
 import { temporaryFolder } from '../formats/collect.js';
-import { surprisal } from './run-surprisal.js';
+import { resident, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const out = (name: string): string => join(folder, name);
-const run = (...argv: string[]) => surprisal(['analyze-entropy', 'pretraining', '--threads', '1', ...argv]);
+const run = (...argv: string[]) => resident(['analyze-entropy', 'pretraining', '--threads', '1', ...argv]);
 const schema = (name: string): object => JSON.parse(readFileSync(`src/report/schemas/${name}.schema.json`, 'utf8'));
 const ajv = new Ajv2020({ strict: true, allowUnionTypes: true, strictRequired: false });
 ajv.addSchema(schema('envelope'));
@@ -74,6 +74,8 @@ describe('studies', () => {
       code: 2,
       stderr: expect.stringContaining('needs --unlabelled'),
     });
+    const wide = ['--latent-dim', '50'];
+    expect(surprisal(['analyze-entropy', 'pretraining', ...wide])).toEqual(run(...wide));
     expect(run('--case', 'facto')).toMatchObject({ code: 2, stderr: expect.stringContaining('factor') });
   });
 });
