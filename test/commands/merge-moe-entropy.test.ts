@@ -5,13 +5,13 @@ import { encodeNpy } from '../../src/formats/npy.js';
 import { createRandom } from '../../src/random.js';
 import { readReport } from '../../src/report/json.js';
 import { temporaryFolder } from '../formats/collect.js';
-import { surprisal } from './run-surprisal.js';
+import { resident, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const out = (name: string): string => join(folder, name);
 const text = (path: string): string => readFileSync(path, 'utf8');
 const MODEL = 'fixtures/models/mixtral-sotu-moby';
-const run = (...argv: string[]) => surprisal(['merge-moe', 'entropy', ...argv]);
+const run = (...argv: string[]) => resident(['merge-moe', 'entropy', ...argv]);
 
 interface LayerReport {
   tokens: number;
@@ -106,7 +106,7 @@ describe('merge-moe entropy of a model', () => {
   it('unites from shards to the same bytes', () => {
     for (const i of [0, 1])
       expect(run(...TEXT, ...outputs(`part-${i}`), '--shard', `${i}/2`, '--threads', '1').code).toBe(0);
-    const merged = surprisal([
+    const merged = resident([
       'merge-reports',
       ...[out('part-1.json'), out('part-0.json'), '--out', out('merged.json')],
       ...['--table-parts', out('part-0-tokens.csv'), out('part-1-tokens.csv'), '--table-out', out('merged-tokens.csv')],
@@ -143,7 +143,7 @@ describe('merge-moe entropy of a model', () => {
 
 describe('merge-moe entropy without a model', () => {
   it('reads the statistics of calibration', () => {
-    const calibrated = surprisal([
+    const calibrated = resident([
       ...['merge-moe', 'calibrate', '--model', MODEL, '--data', DATA, '--outputs', 'none', '--calib-tokens', '300'],
       ...['--calib-length', '100', '--out', out('stats'), '--quiet'],
     ]);
@@ -154,7 +154,7 @@ describe('merge-moe entropy without a model', () => {
     const [{ measures }] = report.by_layer;
     expect(measures.mean_token_entropy_nats_se).toBeGreaterThan(0);
     expect(measures.mean_token_entropy_nats_document_se).toBeUndefined();
-    const refused = run('--stats', out('stats'), '--top-k', '1');
+    const refused = surprisal(['merge-moe', 'entropy', '--stats', out('stats'), '--top-k', '1']);
     expect(refused).toMatchObject({ code: 2, stderr: 'error: --top-k has no meaning with --stats; leave it out\n' });
   });
 
