@@ -5,7 +5,7 @@ import { type CodeOptions, parseSettings } from '../../commands/quantize-pvq-opt
 import { openSafetensors } from '../../src/formats/safetensors.js';
 import { readReport } from '../../src/report/json.js';
 import { temporaryFolder } from '../formats/collect.js';
-import { interrupted, surprisal } from './run-surprisal.js';
+import { interrupted, resident, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const at = (name: string): string => join(folder, name);
@@ -13,7 +13,7 @@ const MODEL = 'fixtures/models/llama-sotu';
 const ONE_LAYER = ['--tensors', '*layers.1.*proj*'];
 const FEW = ['--tensors', '*layers.1.self_attn*'];
 const TEXT = at('text.jsonl');
-const quantize = (...argv: string[]) => surprisal(['quantize-pvq', '--model', MODEL, ...argv]);
+const quantize = (...argv: string[]) => resident(['quantize-pvq', '--model', MODEL, ...argv]);
 const bytesOf = (directory: string): string => readFileSync(join(directory, 'model.safetensors')).toString('base64');
 
 interface TensorOfReport {
@@ -67,7 +67,8 @@ describe('quantize-pvq', { timeout: 120_000 }, () => {
       '--timings',
       at('a-t.json'),
     ];
-    const ended = quantize('--tensors', '*proj*', '--bpw', '3.25', '--out', at('a'), ...outputs);
+    const all = ['--tensors', '*proj*', '--bpw', '3.25'];
+    const ended = surprisal(['quantize-pvq', '--model', MODEL, ...all, '--out', at('a'), ...outputs]);
     expect(ended.stderr).toBe('');
     expect(ended.code).toBe(0);
     const report = reportOf(at('a.json'));
@@ -97,13 +98,13 @@ describe('quantize-pvq', { timeout: 120_000 }, () => {
       '--context',
       '128',
     ];
-    expect(surprisal([...tokens, '--assert', 'perplexity < 60', '--quiet'])).toMatchObject({ code: 0, stderr: '' });
-    expect(surprisal(['quantize-pvq', 'verify', at('a'), '--source', MODEL, '--quiet']).code).toBe(0);
+    expect(resident([...tokens, '--assert', 'perplexity < 60', '--quiet'])).toMatchObject({ code: 0, stderr: '' });
+    expect(resident(['quantize-pvq', 'verify', at('a'), '--source', MODEL, '--quiet']).code).toBe(0);
   });
 
   it('writes the same bytes for any number of threads, without native kernels, and when an assert fails', () => {
     const own = [...FEW, '--bpw', '3.2', '--data', TEXT, '--calib-tokens', '256', '--calib-length', '128'];
-    const run = (name: string, threads: string, env: Record<string, string> = {}): QuantizeReport => {
+    const run = (name: string, threads: string): QuantizeReport => {
       const argv = [
         'quantize-pvq',
         '--model',
@@ -115,7 +116,7 @@ describe('quantize-pvq', { timeout: 120_000 }, () => {
         '--allocation',
         'uniform',
       ];
-      const ended = surprisal([...argv, '--out', at(name), '--report', at(`${name}.json`)], env);
+      const ended = resident([...argv, '--out', at(name), '--report', at(`${name}.json`)]);
       expect(ended.code).toBe(0);
       return reportOf(at(`${name}.json`));
     };
@@ -137,7 +138,7 @@ describe('quantize-pvq', { timeout: 120_000 }, () => {
   });
 
   it('evaluates against the original, with quantised activations too', () => {
-    const evaluation = ['--eval-data', TEXT, '--eval-tokens', '200', '--context', '128'];
+    const evaluation = ['--eval-data', TEXT, '--eval-tokens', '100', '--context', '128'];
     const run = (name: string, ...own: string[]): QuantizeReport => {
       const argv = [...FEW, '--bpw', '4', ...evaluation, ...own, '--quiet'];
       expect(quantize(...argv, '--out', at(name), '--report', at(`${name}.json`))).toMatchObject({
@@ -173,7 +174,7 @@ describe('quantize-pvq', { timeout: 120_000 }, () => {
       '--report',
       join(where, `${name}.json`),
     ];
-    expect(surprisal(argv('whole')).code).toBe(0);
+    expect(resident(argv('whole')).code).toBe(0);
     const finished = (): boolean =>
       readdirSync(where).some((name) => {
         const work = join(where, name, '.pvq');
@@ -188,7 +189,7 @@ describe('quantize-pvq', { timeout: 120_000 }, () => {
   });
 
   it('fuses rotations, dequantises, and exports to blocks that hold the codes', () => {
-    const evaluation = ['--eval-data', TEXT, '--eval-tokens', '200', '--context', '128'];
+    const evaluation = ['--eval-data', TEXT, '--eval-tokens', '100', '--context', '128'];
     const run = (name: string, ...own: string[]): QuantizeReport => {
       const argv = [
         ...ONE_LAYER,
@@ -291,10 +292,10 @@ describe('what quantize-pvq refuses', { timeout: 60_000 }, () => {
     const broken = surprisal(['quantize-pvq', '--model', at('nan'), ...ONE_LAYER, '--out', at('never'), '--quiet']);
     expect(broken.code).toBe(2);
     expect(broken.stderr).toMatch(/down_proj.weight": 1 of 49152 weights are not finite.*row 5, column 7/);
-    const again = surprisal(['quantize-pvq', '--model', at('made'), ...FEW, '--out', at('never')]);
+    const again = resident(['quantize-pvq', '--model', at('made'), ...FEW, '--out', at('never')]);
     expect(again.stderr).toMatch(/is quantised already \(PVQ, .*--allow-requantize/);
     const below = ['--allow-requantize', '--bpw', '3.9', '--out', at('never')];
-    const above = surprisal(['quantize-pvq', '--model', at('made'), ...FEW, ...below]);
+    const above = resident(['quantize-pvq', '--model', at('made'), ...FEW, ...below]);
     expect(above).toMatchObject({ code: 2, stderr: expect.stringMatching(/3\.9 bits are not below that/) });
     expect(quantize(...FEW, '--out', at('made'))).toMatchObject({
       code: 2,
