@@ -3,14 +3,14 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { readReport } from '../../src/report/json.js';
 import { temporaryFolder } from '../formats/collect.js';
-import { interrupted, surprisal } from './run-surprisal.js';
+import { interrupted, resident, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const at = (name: string): string => join(folder, name);
 const MODEL = 'fixtures/models/qwen2-moby';
 const TEXT = at('text.jsonl');
 const CALIBRATED = ['--data', TEXT, '--calib-tokens', '256', '--calib-length', '128', '--sensitivity-tokens', '200'];
-const quantize = (...argv: string[]) => surprisal(['quantize-pvq', '--model', MODEL, '--quiet', ...argv]);
+const quantize = (...argv: string[]) => resident(['quantize-pvq', '--model', MODEL, '--quiet', ...argv]);
 
 interface AllocationReport {
   readonly parameters: { readonly allocation: string; readonly sensitivity_tokens: number | null };
@@ -55,7 +55,7 @@ describe('quantize-pvq --allocation kl', { timeout: 120_000 }, () => {
       ],
       ...['--passes', '0', '--out', at(name), '--report', at(`${name}.json`)],
     ];
-    expect(surprisal([...argv('whole'), '--table', at('whole.csv')])).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(resident([...argv('whole'), '--table', at('whole.csv')])).toEqual({ code: 0, stdout: '', stderr: '' });
     const { allocation, parameters, quantized, tensors } = reportOf('whole.json');
     expect(parameters).toMatchObject({ allocation: 'kl', sensitivity_tokens: 200 });
     expect(allocation).toMatchObject({ mode: 'kl', sensitivity_tokens: 200 });
