@@ -5,14 +5,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openModelFiles } from '../../src/models/model-files.js';
 import { readReport } from '../../src/report/json.js';
 import { choose, quantise } from '../quantization/pvq-cases.js';
-import { surprisal } from './run-surprisal.js';
+import { resident, surprisal } from './run-surprisal.js';
 
 const SOURCE = 'fixtures/models/qwen2-moby';
 const GGUF = 'fixtures/gguf/llama-llama3.f16.gguf';
 const folder = mkdtempSync(join(tmpdir(), 'pvq-storage-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const at = (name: string): string => join(folder, name);
-const run = (...argv: string[]): ReturnType<typeof surprisal> => surprisal(['quantize-pvq', ...argv]);
+const run = (...argv: string[]): ReturnType<typeof surprisal> => resident(['quantize-pvq', ...argv]);
 
 describe('quantised model directories', () => {
   beforeAll(() => {
@@ -44,7 +44,8 @@ describe('quantised model directories', () => {
     expect(again).toEqual({ code: 0, stdout: '', stderr: '' });
     expect(readFileSync(at('v2.json'), 'utf8')).toBe(readFileSync(at('v.json'), 'utf8'));
     expect(run('verify', at('gguf'), '--source', GGUF).code).toBe(0);
-    expect(run('verify', join(at('gguf'), 'model.gguf'), '--assert', 'bits_per_weight < 1').code).toBe(3);
+    const failed = ['quantize-pvq', 'verify', join(at('gguf'), 'model.gguf'), '--assert', 'bits_per_weight < 1'];
+    expect(surprisal(failed).code).toBe(3);
   });
 
   it('that are damaged end with exit 2, naming the tensor and the row, and a report', () => {
@@ -57,7 +58,7 @@ describe('quantised model directories', () => {
     // The first part of the tensor is its index; row 2 of it holds nothing that is a point.
     bytes.fill(0xff, (info?.offset ?? 0) + 2 * 35, (info?.offset ?? 0) + 3 * 35);
     writeFileSync(file, bytes);
-    const ended = run('verify', at('bad'), '--report', at('bad.json'));
+    const ended = surprisal(['quantize-pvq', 'verify', at('bad'), '--report', at('bad.json')]);
     expect(ended.code).toBe(2);
     expect(ended.stderr).toMatch(
       /^error: .*bad: tensor "model.layers.0.mlp.up_proj.weight": its parts have CRC-32 .*; 2 more problems/,
@@ -96,7 +97,7 @@ describe('quantised model directories', () => {
     writeFileSync(at('text.txt'), 'Call me Ishmael. Some years ago, never mind how long precisely.');
     const tokens = (model: string, n: string): string => {
       const argv = ['analyze-entropy', 'tokens', '--model', model, '--data', at('text.txt'), '--out', at(`${n}.csv`)];
-      expect(surprisal(argv)).toMatchObject({ code: 0, stderr: '' });
+      expect(resident(argv)).toMatchObject({ code: 0, stderr: '' });
       return readFileSync(at(`${n}.csv`), 'utf8');
     };
     const quantised = tokens(at('model'), 'a');
