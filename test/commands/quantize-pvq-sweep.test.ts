@@ -3,14 +3,14 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { readReport } from '../../src/report/json.js';
 import { temporaryFolder } from '../formats/collect.js';
-import { surprisal } from './run-surprisal.js';
+import { resident, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const at = (name: string): string => join(folder, name);
 const MODEL = 'fixtures/models/llama-sotu';
 const TEXT = at('text.jsonl');
 const sweep = (...argv: string[]) =>
-  surprisal(['quantize-pvq', 'sweep', '--model', MODEL, '--work-dir', folder, ...argv]);
+  resident(['quantize-pvq', 'sweep', '--model', MODEL, '--work-dir', folder, ...argv]);
 
 interface SweepReport {
   base: { perplexity: number };
@@ -73,6 +73,8 @@ describe('quantize-pvq sweep', { timeout: 120_000 }, () => {
     };
     expect(wrong('--methods', 'rtn-feedback')).toMatch(/needs calibration text/);
     expect(wrong('--methods', 'rnt')).toMatch(/did you mean "rtn"/);
+    const real = surprisal(['quantize-pvq', 'sweep', '--model', MODEL, '--tensors', '*proj*', '--methods', 'rnt']);
+    expect(real).toMatchObject({ code: 2, stderr: expect.stringMatching(/did you mean "rtn"/) });
     expect(wrong('--eval-tokens', '5')).toMatch(/--eval-tokens needs --eval-data/);
   });
 });
