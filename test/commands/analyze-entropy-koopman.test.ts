@@ -6,12 +6,12 @@ import { createNpyWriter } from '../../src/formats/npy.js';
 import { openSafetensors } from '../../src/formats/safetensors.js';
 import { createRandom } from '../../src/random.js';
 import { readReport } from '../../src/report/json.js';
-import { surprisal } from './run-surprisal.js';
+import { resident, type surprisal } from './run-surprisal.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'koopman-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 const at = (name: string): string => join(folder, name);
-const run = (...argv: string[]): ReturnType<typeof surprisal> => surprisal(['analyze-entropy', 'koopman', ...argv]);
+const run = (...argv: string[]): ReturnType<typeof surprisal> => resident(['analyze-entropy', 'koopman', ...argv]);
 
 function writeArray(name: string, shape: number[], data: Float64Array): string {
   const writer = createNpyWriter(at(name), { dtype: 'F64', shape }, { force: true });
