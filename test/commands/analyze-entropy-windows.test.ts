@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../formats/collect.js';
-import { type Ended, interrupted, severally, surprisal } from './run-surprisal.js';
+import { type Ended, interrupted, resident, severally, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const out = (name: string): string => join(folder, name);
@@ -49,7 +49,7 @@ interface LayersReport {
   by_layer: { residual_norm: number; effective_rank: number; lens_kl_to_final_nats: number }[];
 }
 
-const run = (view: string, ...argv: string[]) => surprisal(['analyze-entropy', view, ...argv]);
+const run = (view: string, ...argv: string[]) => resident(['analyze-entropy', view, ...argv]);
 const reportOf = <T>(path: string): T => JSON.parse(text(path)) as T;
 
 describe('figures of an independent program', () => {
@@ -138,7 +138,10 @@ describe.each(['attention', 'layers'])('%s', (view) => {
     [[...base, '--plot', 'x.pdf'], /^error: --plot x\.pdf: .*\n$/],
     [[...base, '--out', PIECES], /^error: --out .* is already an input; .*\n$/],
     [[...base, '--precision', 'f16'], /^error: --precision f16: .*\n$/],
-    [[...base, '--limit', '1', '--assert', 'nothing > 1'], /^error: --assert 'nothing > 1': the report has no "nothing".*\n$/],
+    [
+      [...base, '--limit', '1', '--assert', 'nothing > 1'],
+      /^error: --assert 'nothing > 1': the report has no "nothing".*\n$/,
+    ],
     // The layers inside an ONNX export are not within reach.
     [['--model', file('empty.onnx', ''), '--data', PIECES], /^error: .*not reachable.*\n$/],
     [['--model', MODEL, '--data', unknownToken], /^error: .*position 1: token id 4000 .*\n$/],
@@ -176,7 +179,8 @@ describe.each(['attention', 'layers'])('%s', (view) => {
     const timings = out(`${view}-timings.json`);
     const four = [...base, '--limit', '4'];
     expect(run(view, ...four, '--plot', plots[0], '--quiet').code).toBe(0);
-    const failed = run(view, ...four, '--plot', plots[1], '--timings', timings, '--assert', 'documents > 4');
+    const asserting = ['--timings', timings, '--assert', 'documents > 4'];
+    const failed = surprisal(['analyze-entropy', view, ...four, '--plot', plots[1], ...asserting]);
     expect(text(plots[0])).toContain('<svg');
     expect(text(plots[1])).toBe(text(plots[0]));
     expect(failed).toMatchObject({ code: 3, stderr: 'assert does not hold: documents > 4 (4 > 4)\n' });
@@ -197,7 +201,9 @@ describe.each(['attention', 'layers'])('%s', (view) => {
   });
 
   it('ends its process with exit 2, and one line, also while a model is open', () => {
-    expect(run(view, '--model', MODEL, '--data', unknownToken, '--quiet')).toEqual(refusals[wrong.length - 2]);
+    expect(surprisal(['analyze-entropy', view, '--model', MODEL, '--data', unknownToken, '--quiet'])).toEqual(
+      refusals[wrong.length - 2],
+    );
   });
 
   it('ends with 130 and without outputs when it is interrupted', async () => {
