@@ -15,7 +15,6 @@ threads.Worker = class extends threads.Worker {
 };
 syncBuiltinESMExports();
 const { describeFailure, EXIT, runCommand } = await import('../../dist/commands/edge-run.js');
-const { abortPendingWrites } = await import('../../dist/src/formats/atomic.js');
 
 const written = { stdout: '', stderr: '' };
 const answer = process.stdout.write.bind(process.stdout);
@@ -25,6 +24,9 @@ for (const name of ['stdout', 'stderr']) {
     return true;
   };
 }
+
+/** What the program does at the end of its process: it removes unfinished outputs and temporary folders. */
+let removeLeftovers;
 
 async function ended(argv) {
   const program = new Command('surprisal').exitOverride();
@@ -37,7 +39,7 @@ async function ended(argv) {
     return Number(process.exitCode ?? EXIT.done);
   } catch (error) {
     if (String(error?.code).startsWith('commander.')) return error.exitCode === 0 ? EXIT.done : EXIT.wrongInput;
-    abortPendingWrites();
+    removeLeftovers();
     const { code, message } = describeFailure(error);
     process.stderr.write(`error: ${message}\n`);
     // A process would end here, and with it the engines that are open.
@@ -47,6 +49,7 @@ async function ended(argv) {
 }
 
 await runCommand(async () => {
+  removeLeftovers = process.listeners('exit').at(-1);
   for await (const line of createInterface({ input: process.stdin })) {
     Object.assign(written, { stdout: '', stderr: '' });
     const code = await ended(JSON.parse(line));
