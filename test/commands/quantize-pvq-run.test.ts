@@ -165,7 +165,7 @@ describe('quantize-pvq', { timeout: 120_000 }, () => {
       '--model',
       MODEL,
       '--tensors',
-      '*layers.1.*proj*,*layers.2.*proj*',
+      '*layers.1.*proj*',
       '--search',
       'exact',
       '--quiet',
