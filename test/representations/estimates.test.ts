@@ -16,7 +16,7 @@ const estimate = (
   );
 
 describe('methods of the entropy', () => {
-  const cloud = blobs(1000, 4, 5, 2);
+  const cloud = blobs(500, 4, 5, 2);
 
   it.each(['K', 'P'] as const)(
     'quadrature lies within 3 standard errors of the spectrum, operator %s',
