@@ -16,14 +16,22 @@ if (process.env.TMPDIR === undefined && existsSync(MEMORY)) {
   }
 }
 
+/** Folders whose tests change nothing that outlives them: their files share a process, which loads the modules once. */
+const SHARED = ['decoding', 'formats', 'moe', 'optimization', 'report', 'steering', 'zeta'].map(
+  (folder) => `test/${folder}/**/*.test.ts`,
+);
+
 export default {
   root: fileURLToPath(new URL('..', import.meta.url)),
   test: {
-    include: ['test/**/*.test.ts'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 120_000,
     hookTimeout: 120_000,
     reporters: ['default', fileURLToPath(new URL('./plain-summary.mjs', import.meta.url))],
+    projects: [
+      { extends: true, test: { name: 'own process', include: ['test/**/*.test.ts'], exclude: SHARED } },
+      { extends: true, test: { name: 'shared process', include: SHARED, isolate: false } },
+    ],
   },
 };
