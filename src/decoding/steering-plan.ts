@@ -68,6 +68,13 @@ export function isSteered(
   }
 }
 
+/** The plan for one prompt alone: its own mask comes first. */
+export function planOfPrompt(plan: SteeringPlan, prompt: number): SteeringPlan {
+  const { positions } = plan;
+  if (positions.kind !== 'mask') return plan;
+  return { ...plan, positions: { kind: 'mask', masks: [positions.masks[prompt] ?? new Uint8Array(0)] } };
+}
+
 /** First position that may be steered: what lies before is as without a plan, whatever the strength. */
 export function firstSteered(positions: SteeringPositions, prompt: number, promptLength: number): number {
   switch (positions.kind) {

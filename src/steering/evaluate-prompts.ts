@@ -1,5 +1,5 @@
 import { openPromptCache, type PromptCache } from '../decoding/prompt-cache.js';
-import type { SteeringPlan } from '../decoding/steering-plan.js';
+import { planOfPrompt, type SteeringPlan } from '../decoding/steering-plan.js';
 import { distinctN } from '../decoding/text-diversity.js';
 import type { SamplingPlan } from '../decoding/types.js';
 import type { LanguageModel } from '../models/language-model.js';
@@ -124,13 +124,6 @@ async function meanSurprisal(cache: PromptCache, replies: readonly Int32Array[])
     tokens += own.length;
   }
   return sum / tokens;
-}
-
-/** The plan for one prompt alone: its own mask comes first. */
-function planOfPrompt(plan: SteeringPlan, prompt: number): SteeringPlan {
-  const { positions } = plan;
-  if (positions.kind !== 'mask') return plan;
-  return { ...plan, positions: { kind: 'mask', masks: [positions.masks[prompt] ?? new Uint8Array(0)] } };
 }
 
 /** The plan at another temperature: steps of temperature give way to one, which comes first. */

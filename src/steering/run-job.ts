@@ -1,6 +1,6 @@
 import { type Generated, generate } from '../decoding/generation.js';
 import { openPromptCache } from '../decoding/prompt-cache.js';
-import type { SteeringPlan } from '../decoding/steering-plan.js';
+import { planOfPrompt, type SteeringPlan } from '../decoding/steering-plan.js';
 import type { SamplingPlan } from '../decoding/types.js';
 import { InputError } from '../errors.js';
 import type { LanguageModel } from '../models/language-model.js';
@@ -96,12 +96,6 @@ export async function runSteered(
   }
   const residualNorms = await meanResidualNorms(model, args.prompts.slice(0, NORM_PROMPTS));
   return { prompts, residualNorms };
-}
-
-/** The plan for one prompt alone: its own mask comes first. */
-function planOfPrompt(plan: SteeringPlan, prompt: number): SteeringPlan {
-  const { positions } = plan;
-  return positions.kind === 'mask' ? { ...plan, positions: { kind: 'mask', masks: [positions.masks[prompt]] } } : plan;
 }
 
 const scaled = (plan: SteeringPlan, factor: number): SteeringPlan =>
