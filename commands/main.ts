@@ -34,6 +34,12 @@ const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./steer.js'),
   },
   {
+    name: 'distill-pld',
+    summary:
+      'train students by the Plackett-Luce loss and its rivals; captures, audits, comparisons, activation search',
+    load: () => import('./distill-pld.js'),
+  },
+  {
     name: 'merge-reports',
     summary: 'unite the partial reports and tables of a run with --shard',
     load: () => import('./merge-reports.js'),
