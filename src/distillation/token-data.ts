@@ -38,29 +38,37 @@ export interface WindowSettings {
   readonly end?: number;
 }
 
-/** All texts one after the other, with the tokens around them, and which of these are asked for. */
+/** Texts one after the other, with the tokens around them, and which of these are asked for (1). */
 interface TokenStream {
-  readonly tokens: number[];
-  readonly asked: boolean[];
+  readonly tokens: Int32Array;
+  readonly asked: Uint8Array;
 }
 
-function append(stream: TokenStream, text: TokenText, { prefix, end }: WindowSettings): void {
-  const { tokens, asked } = stream;
-  if (prefix !== undefined) {
-    tokens.push(prefix);
-    asked.push(false);
+function streamOf(texts: readonly TokenText[], { prefix, end }: WindowSettings): TokenStream {
+  const around = (prefix === undefined ? 0 : 1) + (end === undefined ? 0 : 1);
+  const size = texts.reduce((sum, text) => sum + text.tokens.length + around, 0);
+  const tokens = new Int32Array(size);
+  const asked = new Uint8Array(size);
+  let at = 0;
+  for (const text of texts) {
+    if (prefix !== undefined) tokens[at++] = prefix;
+    const first = at;
+    const last = first + text.tokens.length;
+    tokens.set(text.tokens, first);
+    if (text.spans === undefined) asked.fill(1, first, last);
+    for (const [start, stop] of text.spans ?? []) asked.fill(1, first + start, first + stop);
+    at = last;
+    if (end === undefined) continue;
+    tokens[at] = end;
+    asked[at++] = text.spans === undefined || text.spans.some(([, stop]) => stop === text.tokens.length) ? 1 : 0;
   }
-  const first = tokens.length;
-  for (const token of text.tokens) {
-    tokens.push(token);
-    asked.push(text.spans === undefined);
-  }
-  for (const [start, stop] of text.spans ?? []) asked.fill(true, first + start, first + stop);
-  if (end !== undefined) {
-    tokens.push(end);
-    asked.push(text.spans === undefined || text.spans.some(([, stop]) => stop === text.tokens.length));
-  }
+  return { tokens, asked };
 }
+
+const cut = ({ tokens, asked }: TokenStream, from: number, to: number): TokenStream => ({
+  tokens: tokens.subarray(from, to),
+  asked: asked.subarray(from, to),
+});
 
 function finish(windows: readonly TokenStream[], length: number, cutTexts: number): TokenWindows {
   const count = windows.length;
@@ -74,7 +82,7 @@ function finish(windows: readonly TokenStream[], length: number, cutTexts: numbe
     lengths[w] = positions;
     for (let i = 0; i < length; i++) tokens[w * length + i] = window.tokens[Math.min(i, positions - 1)];
     for (let i = 0; i < positions; i++) {
-      if (!window.asked[i + 1]) continue;
+      if (window.asked[i + 1] === 0) continue;
       labels[w * length + i] = window.tokens[i + 1];
       validLabels++;
     }
@@ -87,17 +95,13 @@ function finish(windows: readonly TokenStream[], length: number, cutTexts: numbe
  * the last window may be shorter. Every token but the very first is a label once, except prefixes.
  * @throws InputError when the texts hold fewer than two tokens
  */
-export function packTexts(texts: Iterable<TokenText>, settings: WindowSettings): TokenWindows {
+export function packTexts(texts: readonly TokenText[], settings: WindowSettings): TokenWindows {
   const { length } = settings;
-  const whole: TokenStream = { tokens: [], asked: [] };
-  for (const text of texts) append(whole, text, settings);
+  const whole = streamOf(texts, settings);
   if (whole.tokens.length < 2)
     throw new InputError('the texts hold fewer than two tokens: there is nothing to predict');
   const windows: TokenStream[] = [];
-  for (let from = 0; from + 1 < whole.tokens.length; from += length) {
-    const stop = from + length + 1;
-    windows.push({ tokens: whole.tokens.slice(from, stop), asked: whole.asked.slice(from, stop) });
-  }
+  for (let from = 0; from + 1 < whole.tokens.length; from += length) windows.push(cut(whole, from, from + length + 1));
   return finish(windows, length, 0);
 }
 
@@ -105,23 +109,21 @@ export function packTexts(texts: Iterable<TokenText>, settings: WindowSettings):
  * One window a text, filled up on the right. A text that is longer than a window is cut at its end and counted.
  * @throws InputError for a text of which nothing is asked within its window
  */
-export function separateTexts(texts: Iterable<TokenText>, settings: WindowSettings): TokenWindows {
+export function separateTexts(texts: readonly TokenText[], settings: WindowSettings): TokenWindows {
   const { length } = settings;
-  const windows: TokenStream[] = [];
   let cutTexts = 0;
-  for (const text of texts) {
-    const stream: TokenStream = { tokens: [], asked: [] };
-    append(stream, text, settings);
+  const windows = texts.map((text, index) => {
+    const stream = streamOf([text], settings);
     if (stream.tokens.length > length + 1) cutTexts++;
-    const window = { tokens: stream.tokens.slice(0, length + 1), asked: stream.asked.slice(0, length + 1) };
-    if (!window.asked.includes(true, 1)) {
+    const window = cut(stream, 0, length + 1);
+    if (!window.asked.includes(1, 1)) {
       throw new InputError(
-        `${text.place ?? `text ${windows.length}`}: nothing of it is to be predicted within ${length} positions; ` +
-          'raise --context, or shorten the prompt',
+        `${text.place ?? `text ${index}`}: nothing of it is to be predicted within ${length} positions; raise --context, ` +
+          'or shorten the prompt',
       );
     }
-    windows.push(window);
-  }
+    return window;
+  });
   if (windows.length === 0) throw new InputError('there is no text to learn from');
   return finish(windows, length, cutTexts);
 }
