@@ -1,0 +1,328 @@
+import { create } from '@bufbuild/protobuf';
+import { didYouMean, InputError } from '../errors.js';
+import { decodeOnnxModel } from '../formats/onnx.js';
+import { type ModelProto, TensorProto_DataType, TensorProtoSchema } from '../formats/onnx_pb.js';
+import { composeGraph, type GraphComposer } from '../models/graph.js';
+import { createRandom } from '../random.js';
+import type { Precision } from './types.js';
+
+/** An activation of a network. */
+export interface Activation {
+  readonly name: string;
+  /** Learnable scalars, one set a layer, with their start. */
+  readonly parameters: Readonly<Record<string, number>>;
+  /** Adds the activation of `x` to the graph; `parameters` gives the value name of each learnable scalar [1]. */
+  compose(g: GraphComposer, x: string, parameters: Readonly<Record<string, string>>): string;
+}
+
+const plain = (name: string, compose: (g: GraphComposer, x: string) => string): Activation => ({
+  name,
+  parameters: {},
+  compose,
+});
+
+/** x exp(-x^2 / 2), the correction of CRReLU. */
+function correction(g: GraphComposer, x: string): string {
+  const square = g.node('Mul', [x, x]);
+  return g.node('Mul', [x, g.node('Exp', [g.node('Mul', [square, g.scalar(-0.5)])])]);
+}
+
+/**
+ * Activations by name. `crrelu` is max(0, x) + epsilon x exp(-x^2 / 2) with one learnable epsilon a layer, 0.01 at the
+ * start (Sun et al. 2024, arXiv 2405.12954); `gelu` is the exact one.
+ */
+export const ACTIVATIONS: Readonly<Record<string, Activation>> = {
+  relu: plain('relu', (g, x) => g.node('Relu', [x])),
+  gelu: plain('gelu', (g, x) => g.node('Gelu', [x])),
+  silu: plain('silu', (g, x) => g.node('Mul', [x, g.node('Sigmoid', [x])])),
+  tanh: plain('tanh', (g, x) => g.node('Tanh', [x])),
+  crrelu: {
+    name: 'crrelu',
+    parameters: { epsilon: 0.01 },
+    compose: (g, x, { epsilon }) => g.node('Add', [g.node('Relu', [x]), g.node('Mul', [epsilon, correction(g, x)])]),
+  },
+};
+
+const POOLS = ['max', 'average', 'none'] as const;
+const HEADS = ['mean', 'flatten'] as const;
+const INITIALISATIONS = ['pytorch', 'kaiming'] as const;
+
+/** A network as a short text describes it. */
+export interface NetworkDesign {
+  readonly kind: 'mlp' | 'cnn';
+  /** Channels of the convolutional stages; none for an mlp. */
+  readonly channels: readonly number[];
+  /** Widths of the hidden linear layers. */
+  readonly hidden: readonly number[];
+  readonly activation: Activation;
+  /** Share of what each hidden linear layer gives that is set to zero in training. */
+  readonly dropout: number;
+  /** Side of the convolutions' kernels; padded so that they keep height and width. */
+  readonly kernel: number;
+  /** Pooling by 2 x 2 after every stage. */
+  readonly pool: (typeof POOLS)[number];
+  /** What follows the last stage: the mean of each channel, or all its values. */
+  readonly head: (typeof HEADS)[number];
+  /**
+   * `pytorch`: weights and biases uniform within 1 / sqrt(fan-in), the default of PyTorch's Linear and Conv2d; `kaiming`:
+   * normal weights of variance 2 / fan-in, biases 0 (He et al. 2015).
+   */
+  readonly initialisation: (typeof INITIALISATIONS)[number];
+}
+
+/** How network texts are written, for help and messages. */
+export const NETWORK_GRAMMAR =
+  'mlp:400-200,relu,dropout=0.3 or cnn:16-32,relu,kernel=3,pool=max,head=mean,hidden=64 or linear';
+
+const refuse = (text: string, what: string): never => {
+  throw new InputError(`network "${text}": ${what}; write it as ${NETWORK_GRAMMAR}`);
+};
+
+function widths(text: string, part: string): number[] {
+  return part.split('-').map((word) => {
+    const width = /^\d+$/.test(word) ? Number(word) : 0;
+    if (width < 1 || width > 65536) refuse(text, `"${word}" is no width of 1 to 65536`);
+    return width;
+  });
+}
+
+function oneOf<T extends string>(text: string, key: string, value: string, choices: readonly T[]): T {
+  const found = choices.find((choice) => choice === value);
+  return found ?? refuse(text, `${key}=${value} is unknown${didYouMean(value, choices)}`);
+}
+
+/** Settings that follow the widths, by key; a word without `=` names the activation. */
+const SETTINGS: Readonly<Record<string, (text: string, value: string) => Partial<NetworkDesign>>> = {
+  activation: (text, value) => {
+    const activation = ACTIVATIONS[value];
+    if (!Object.hasOwn(ACTIVATIONS, value)) {
+      refuse(text, `the activation "${value}" is unknown${didYouMean(value, Object.keys(ACTIVATIONS))}`);
+    }
+    return { activation };
+  },
+  dropout: (text, value) => {
+    const dropout = Number(value);
+    if (value === '' || !(dropout >= 0 && dropout < 1)) refuse(text, `dropout=${value} is not within [0, 1)`);
+    return { dropout };
+  },
+  kernel: (text, value) => {
+    const kernel = Number(value);
+    if (!(Number.isInteger(kernel) && kernel >= 1 && kernel % 2 === 1)) refuse(text, `kernel=${value} is not odd`);
+    return { kernel };
+  },
+  pool: (text, value) => ({ pool: oneOf(text, 'pool', value, POOLS) }),
+  head: (text, value) => ({ head: oneOf(text, 'head', value, HEADS) }),
+  hidden: (text, value) => ({ hidden: widths(text, value) }),
+  init: (text, value) => ({ initialisation: oneOf(text, 'init', value, INITIALISATIONS) }),
+};
+
+/** Settings that only a convolutional network has. */
+const IMAGE_ONLY = new Set(['kernel', 'pool', 'head', 'hidden']);
+
+/** Whether a text means a network and not a file. */
+export const isNetworkText = (text: string): boolean => /^(mlp|cnn):|^linear(,|$)/.test(text);
+
+/**
+ * Reads `mlp:<widths>`, `cnn:<channels>` or `linear`, followed by settings separated by commas (`NETWORK_GRAMMAR`).
+ * @throws InputError naming the part that is wrong
+ */
+export function parseNetwork(text: string): NetworkDesign {
+  const [head, ...rest] = text.split(',').map((part) => part.trim());
+  const [kind, sizes] = head.split(':');
+  const layers = kind === 'linear' && sizes === undefined ? [] : widths(text, sizes ?? '');
+  if (kind !== 'mlp' && kind !== 'cnn' && kind !== 'linear') {
+    refuse(text, `"${kind}" is unknown${didYouMean(kind, ['mlp', 'cnn', 'linear'])}`);
+  }
+  let design: NetworkDesign = {
+    kind: kind === 'cnn' ? 'cnn' : 'mlp',
+    channels: kind === 'cnn' ? layers : [],
+    hidden: kind === 'cnn' ? [] : layers,
+    activation: ACTIVATIONS.relu,
+    dropout: 0,
+    kernel: 3,
+    pool: 'max',
+    head: 'mean',
+    initialisation: 'pytorch',
+  };
+  const seen = new Set<string>();
+  for (const part of rest) {
+    const at = part.indexOf('=');
+    const key = at < 0 ? 'activation' : part.slice(0, at);
+    const known = Object.keys(SETTINGS).filter((name) => kind === 'cnn' || !IMAGE_ONLY.has(name));
+    if (!known.includes(key)) refuse(text, `"${key}" is no setting of ${kind}${didYouMean(key, known)}`);
+    if (seen.has(key)) refuse(text, `${key} is given twice`);
+    seen.add(key);
+    design = { ...design, ...SETTINGS[key](text, part.slice(at + 1)) };
+  }
+  return design;
+}
+
+/** What a network is composed for. */
+export interface NetworkOptions {
+  /** Extents of one example: [features], or [channels, height, width] for a `cnn`. */
+  readonly dims: readonly number[];
+  readonly classes: number;
+  readonly seed: number;
+  readonly precision?: Precision;
+}
+
+/** A network with its weights as initializers of an ONNX model. */
+export interface Network {
+  /** Input `features` [rows, ...dims]; outputs `logits` [rows, classes] and `hidden` [rows, width], what the head reads. */
+  readonly model: ModelProto;
+  /** Names of the trainable initializers, in the order of the layers. */
+  readonly parameters: readonly string[];
+  /** Weights and biases. */
+  readonly weights: number;
+}
+
+/** Names of the values of a network. */
+export const NETWORK_INPUT = 'features';
+export const NETWORK_LOGITS = 'logits';
+export const NETWORK_HIDDEN = 'hidden';
+
+/** A trainable tensor before it becomes an initializer. */
+interface Weight {
+  readonly name: string;
+  readonly dims: readonly number[];
+  readonly values: Float64Array;
+}
+
+/** Draws the weights of one network: a stream of its own for every tensor, in their order. */
+function createWeights(
+  g: GraphComposer,
+  design: NetworkDesign,
+  seed: number,
+): {
+  readonly made: Weight[];
+  layer(name: string, dims: readonly number[]): [string, string];
+  activate(x: string, name: string): string;
+} {
+  const root = createRandom(seed).fork(0x6e657473);
+  const made: Weight[] = [];
+  const add = (name: string, dims: readonly number[], draw: (at: number) => number): string => {
+    const values = Float64Array.from({ length: dims.reduce((product, extent) => product * extent, 1) }, (_, i) =>
+      draw(i),
+    );
+    made.push({ name, dims, values });
+    return g.input(name, g.float, dims);
+  };
+  return {
+    made,
+    layer(name, dims) {
+      const fanIn = dims.slice(1).reduce((product, extent) => product * extent, 1);
+      const bound = 1 / Math.sqrt(fanIn);
+      const random = root.fork(made.length);
+      const kaiming = design.initialisation === 'kaiming';
+      const weight = add(`${name}.weight`, dims, () =>
+        kaiming ? Math.SQRT2 * bound * random.normal() : bound * (2 * random.uniform() - 1),
+      );
+      const bias = add(`${name}.bias`, [dims[0]], () => (kaiming ? 0 : bound * (2 * random.uniform() - 1)));
+      return [weight, bias];
+    },
+    activate(x, name) {
+      const { activation } = design;
+      const own: Record<string, string> = {};
+      for (const [key, start] of Object.entries(activation.parameters))
+        own[key] = add(`${name}.${key}`, [1], () => start);
+      return activation.compose(g, x, own);
+    },
+  };
+}
+
+type Weights = ReturnType<typeof createWeights>;
+
+/** Convolutional stages; gives the value and the extents of one example of it. */
+function composeStages(
+  g: GraphComposer,
+  design: NetworkDesign,
+  weights: Weights,
+  dims: readonly number[],
+): [string, number] {
+  let [channels, height, width] = dims;
+  let x = NETWORK_INPUT;
+  const pad = (design.kernel - 1) / 2;
+  design.channels.forEach((out, stage) => {
+    const name = `stages.${stage}`;
+    const convolved = g.node('Conv', [x, ...weights.layer(name, [out, channels, design.kernel, design.kernel])], {
+      attributes: { pads: { ints: [pad, pad, pad, pad] }, kernel_shape: { ints: [design.kernel, design.kernel] } },
+    });
+    x = weights.activate(convolved, name);
+    channels = out;
+    if (design.pool === 'none') return;
+    if (height < 2 || width < 2) {
+      throw new InputError(
+        `a network of ${design.channels.length} stages halves images of ${dims[1]} x ${dims[2]} too often; use fewer stages or pool=none`,
+      );
+    }
+    x = g.node(design.pool === 'max' ? 'MaxPool' : 'AveragePool', [x], {
+      attributes: { kernel_shape: { ints: [2, 2] }, strides: { ints: [2, 2] } },
+    });
+    height = Math.floor(height / 2);
+    width = Math.floor(width / 2);
+  });
+  if (design.head === 'mean') {
+    const means = g.node('GlobalAveragePool', [x]);
+    return [g.node('Flatten', [means], { attributes: { axis: { int: 1 } } }), channels];
+  }
+  return [g.node('Flatten', [x], { attributes: { axis: { int: 1 } } }), channels * height * width];
+}
+
+/**
+ * Composes a network with weights drawn from the seed; layouts and names are PyTorch's: `layers.<l>.weight` [out, in],
+ * `stages.<s>.weight` [out, in, kernel, kernel], `.bias` [out], and learnable scalars of activations such as
+ * `layers.<l>.epsilon` [1]. Dropout is an operator of the graph that does nothing outside training.
+ * @throws InputError where images are needed and rows of features are given, or are too small for the stages
+ */
+export function composeNetwork(design: NetworkDesign, options: NetworkOptions): Network {
+  const { dims, classes } = options;
+  const g = composeGraph('network', options.precision ?? 'f32');
+  const weights = createWeights(g, design, options.seed);
+  g.input(NETWORK_INPUT, g.float, ['rows', ...dims]);
+  let x = NETWORK_INPUT;
+  let width = dims.reduce((product, extent) => product * extent, 1);
+  if (design.kind === 'cnn') {
+    if (dims.length !== 3) {
+      throw new InputError(
+        `a cnn reads images [channels, height, width], but an example is [${dims.join(', ')}]; give the images as an array of 3 or 4 axes, or --image`,
+      );
+    }
+    [x, width] = composeStages(g, design, weights, dims);
+  } else if (dims.length > 1) x = g.node('Flatten', [x], { attributes: { axis: { int: 1 } } });
+  design.hidden.forEach((units, l) => {
+    const name = `layers.${l}`;
+    const sums = g.node('Gemm', [x, ...weights.layer(name, [units, width])], { attributes: { transB: { int: 1 } } });
+    x = weights.activate(sums, name);
+    if (design.dropout > 0) x = g.node('Dropout', [x, g.scalar(design.dropout)]);
+    width = units;
+  });
+  g.publish(x, NETWORK_HIDDEN, ['rows', width]);
+  const head = weights.layer('head', [classes, width]);
+  g.node('Gemm', [NETWORK_HIDDEN, ...head], { attributes: { transB: { int: 1 } }, outputs: [NETWORK_LOGITS] });
+  g.output(NETWORK_LOGITS, g.float, ['rows', classes]);
+  return withInitializers(g, weights.made);
+}
+
+/** The composed graph with its weights as initializers in place of inputs. */
+function withInitializers(g: GraphComposer, made: readonly Weight[]): Network {
+  const model = decodeOnnxModel(g.encode(), 'network');
+  const names = new Set(made.map(({ name }) => name));
+  if (!model.graph) throw new Error('a composed model has a graph');
+  model.graph.input = model.graph.input.filter(({ name }) => !names.has(name));
+  for (const { name, dims, values } of made) {
+    const stored = g.float === 'f32' ? Float32Array.from(values) : values;
+    model.graph.initializer.push(
+      create(TensorProtoSchema, {
+        name,
+        dims: dims.map(BigInt),
+        dataType: g.float === 'f32' ? TensorProto_DataType.FLOAT : TensorProto_DataType.DOUBLE,
+        rawData: new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength),
+      }),
+    );
+  }
+  return {
+    model,
+    parameters: made.map(({ name }) => name),
+    weights: made.reduce((sum, { values }) => sum + values.length, 0),
+  };
+}
