@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { arrayMatrix } from '../../src/formats/feature-matrix.js';
+import { carveRows } from '../../src/linalg/carve-rows.js';
 import { alignClasses, checkAligned, trainingClasses } from '../../src/probes/alignment.js';
-import { carveRows } from '../../src/probes/carve.js';
 import { averagedHeads, type Head, thetaOfHead } from '../../src/probes/cat-heads.js';
 import { classMetrics, nllOfLogits, softmaxRows } from '../../src/probes/class-metrics.js';
 import { distilHead, distilHeads } from '../../src/probes/distillation.js';
