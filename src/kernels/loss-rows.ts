@@ -1,0 +1,15 @@
+/**
+ * Losses of rows of logits with their gradients: cross-entropy, divergences from a teacher's softmax, comp-sum losses.
+ * One pass over each row for the sums and one for the gradient; sums in float64.
+ */
+import { type LossRows, lossRowsReference, type RowOperation } from './loss-rows-reference.js';
+
+export type { Floats, LossRows, RowOperation } from './loss-rows-reference.js';
+
+/**
+ * Writes the loss of every row and adds its gradient. A row whose logits hold NaN or +Infinity, or only -Infinity, has
+ * loss NaN; one whose loss is infinite has Infinity. The caller judges both.
+ */
+export function lossRows(operation: RowOperation, request: LossRows): void {
+  lossRowsReference(operation, request);
+}
