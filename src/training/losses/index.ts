@@ -3,8 +3,20 @@ import { didYouMean, InputError } from '../../errors.js';
 import type { Loss, LossDeclaration } from '../types.js';
 import { crossEntropy, labelSmoothing } from './cross-entropy.js';
 import { kd } from './kd.js';
+import { listMle } from './listmle.js';
+import { pListMle } from './p-listmle.js';
+import { pld } from './pld.js';
+import { pldPartial } from './pld-partial.js';
 
-export const LOSSES: readonly LossDeclaration[] = [crossEntropy, labelSmoothing, kd];
+export const LOSSES: readonly LossDeclaration[] = [
+  crossEntropy,
+  labelSmoothing,
+  kd,
+  pld,
+  pldPartial,
+  listMle,
+  pListMle,
+];
 
 /** @throws InputError for a name that is none, with the nearest one */
 export function lossDeclaration(name: string): LossDeclaration {
