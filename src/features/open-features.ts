@@ -23,19 +23,25 @@ function chooseTensor(store: TensorStore, path: string, wanted: string | undefin
 }
 
 /** Rows of a stored array, widened as they are read. A vector is a matrix of one column. */
-function tensorMatrix(path: string, tensor: string | undefined, limit: number | undefined): FeatureMatrix {
+function tensorMatrix(
+  path: string,
+  tensor: string | undefined,
+  limit: number | undefined,
+  flatten: boolean,
+): FeatureMatrix {
   const store = openTensorFile(path);
   try {
     const info = chooseTensor(store, path, tensor);
     const { shape } = info;
-    if (shape.length !== 2 && shape.length !== 1) {
+    if (shape.length === 0 || (shape.length > 2 && !flatten)) {
       throw new InputError(
         `${path}: features must be [rows, columns]; array "${info.name}" is [${shape.join(', ')}]; reshape it`,
       );
     }
     const dtype = info.dtype as DType;
     const width = DTYPE_BYTES[dtype];
-    const columns = shape[1] ?? 1;
+    const rowDims = shape.slice(1);
+    const columns = rowDims.reduce((product, extent) => product * extent, 1);
     const rows = Math.min(shape[0], limit ?? shape[0]);
     if (rows === 0 || columns === 0) {
       throw new InputError(`${path}: array "${info.name}" [${shape.join(', ')}] is empty; no features`);
@@ -46,6 +52,7 @@ function tensorMatrix(path: string, tensor: string | undefined, limit: number | 
       dtype,
       rows,
       columns,
+      ...(rowDims.length > 1 && { rowDims }),
       readRows(start, count, target: Floats) {
         if (start < 0 || count < 0 || start + count > rows) {
           throw new RangeError(`${path}: rows ${start}..${start + count} of ${rows}`);
@@ -74,14 +81,14 @@ function tensorMatrix(path: string, tensor: string | undefined, limit: number | 
 
 /**
  * Opens a matrix of features. Arrays are read by range, tables are held in memory.
- * @throws InputError for a missing or damaged file, an unknown array or column, more than two axes, no rows
+ * @throws InputError for a missing or damaged file, an unknown array or column, more than two axes (unless `flatten`), no rows
  */
 export async function openFeatures(source: FeatureSource): Promise<FeatureMatrix> {
   if (source.kind === 'array') {
     return arrayMatrix(source.name, source.data, source.rows, source.columns, source.columnNames);
   }
   const { path, limit } = source;
-  if (isTensorFile(path)) return tensorMatrix(path, source.tensor, limit);
+  if (isTensorFile(path)) return tensorMatrix(path, source.tensor, limit, source.flatten === true);
   const matrix = await readFeatureTable(path, {
     ...(source.columns && { columns: source.columns }),
     ...(source.except && { except: source.except }),

@@ -11,6 +11,8 @@ export interface FeatureMatrix {
   readonly rows: number;
   readonly columns: number;
   readonly columnNames?: readonly string[];
+  /** Extents of one row of an array of more than two axes. */
+  readonly rowDims?: readonly number[];
   /**
    * Rows start..start+count-1, row-major, into the first `count * columns` entries of `target`.
    * @throws RangeError for rows that are not there
@@ -33,6 +35,8 @@ export type FeatureSource =
       readonly except?: readonly string[];
       /** Only the first rows. */
       readonly limit?: number;
+      /** Arrays of more than two axes are read too: all axes after the first are one row. */
+      readonly flatten?: boolean;
     }
   | {
       readonly kind: 'array';

@@ -164,6 +164,8 @@ export interface NetworkOptions {
   readonly classes: number;
   readonly seed: number;
   readonly precision?: Precision;
+  /** What the network does to its input first: (x - mean) * inverse, each over the extents of one example. */
+  readonly scale?: { readonly mean: ArrayLike<number>; readonly inverse: ArrayLike<number> };
 }
 
 /** A network with its weights as initializers of an ONNX model. */
@@ -237,10 +239,11 @@ function composeStages(
   g: GraphComposer,
   design: NetworkDesign,
   weights: Weights,
+  input: string,
   dims: readonly number[],
 ): [string, number] {
   let [channels, height, width] = dims;
-  let x = NETWORK_INPUT;
+  let x = input;
   const pad = (design.kernel - 1) / 2;
   design.channels.forEach((out, stage) => {
     const name = `stages.${stage}`;
@@ -268,6 +271,11 @@ function composeStages(
   return [g.node('Flatten', [x], { attributes: { axis: { int: 1 } } }), channels * height * width];
 }
 
+function scaled(g: GraphComposer, scale: NonNullable<NetworkOptions['scale']>, dims: readonly number[]): string {
+  const centred = g.node('Sub', [NETWORK_INPUT, g.floats('mean', scale.mean, dims)]);
+  return g.node('Mul', [centred, g.floats('inverse', scale.inverse, dims)]);
+}
+
 /**
  * Composes a network with weights drawn from the seed; layouts and names are PyTorch's: `layers.<l>.weight` [out, in],
  * `stages.<s>.weight` [out, in, kernel, kernel], `.bias` [out], and learnable scalars of activations such as
@@ -279,7 +287,7 @@ export function composeNetwork(design: NetworkDesign, options: NetworkOptions): 
   const g = composeGraph('network', options.precision ?? 'f32');
   const weights = createWeights(g, design, options.seed);
   g.input(NETWORK_INPUT, g.float, ['rows', ...dims]);
-  let x = NETWORK_INPUT;
+  let x = options.scale ? scaled(g, options.scale, dims) : NETWORK_INPUT;
   let width = dims.reduce((product, extent) => product * extent, 1);
   if (design.kind === 'cnn') {
     if (dims.length !== 3) {
@@ -287,7 +295,7 @@ export function composeNetwork(design: NetworkDesign, options: NetworkOptions): 
         `a cnn reads images [channels, height, width], but an example is [${dims.join(', ')}]; give the images as an array of 3 or 4 axes, or --image`,
       );
     }
-    [x, width] = composeStages(g, design, weights, dims);
+    [x, width] = composeStages(g, design, weights, x, dims);
   } else if (dims.length > 1) x = g.node('Flatten', [x], { attributes: { axis: { int: 1 } } });
   design.hidden.forEach((units, l) => {
     const name = `layers.${l}`;
