@@ -1,7 +1,13 @@
 import type { Command } from 'commander';
 import { type Action, declareActions } from './actions.js';
 
-const ACTIONS: readonly Action[] = [];
+const ACTIONS: readonly Action[] = [
+  {
+    name: 'train',
+    summary: 'train a student by any of the losses (default)',
+    load: () => import('./distill-train.js'),
+  },
+];
 
 /** Declares `surprisal distill-pld`. */
 export async function configure(command: Command, argv: readonly string[]): Promise<void> {
