@@ -144,6 +144,19 @@ function findLeftover(directory: string, name: string): string | undefined {
   return best;
 }
 
+/** Removes from a directory what writers of processes that are no longer alive left half-written. */
+export function removeLeftovers(directory: string): void {
+  try {
+    for (const entry of fs.readdirSync(directory)) {
+      const pid = /^\..*\.(\d+)\.\d+\.(?:partial|replaced)$/.exec(entry)?.[1];
+      if (pid === undefined || Number(pid) === process.pid || isAlive(Number(pid))) continue;
+      fs.rmSync(path.join(directory, entry), { recursive: true, force: true });
+    }
+  } catch (error) {
+    throw fileError(error, directory, 'write');
+  }
+}
+
 /** Where a target really lies: a symbolic link stays a link, and the file that it names is replaced. */
 function resolveLink(target: string): string {
   try {
