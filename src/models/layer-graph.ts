@@ -9,6 +9,7 @@ import {
   flatten,
   type LayerContext,
   type LayerTap,
+  type LinearAdapter,
   linear,
   normalize,
   split,
@@ -85,6 +86,8 @@ export interface SeamRequest extends Omit<RangeRequest, 'layers' | 'prefix' | 't
   readonly interventions: readonly InterventionKind[];
   /** Its heads come next. */
   readonly next: LayerDescription | undefined;
+  /** Low-rank terms by the names of the weights, such as `next.q`. */
+  readonly adapters?: ReadonlyMap<string, LinearAdapter>;
 }
 
 export const FINISHED = 'finished.';
@@ -112,6 +115,7 @@ export function composeSeam(request: SeamRequest): Uint8Array {
     ropes: request.ropes,
     batchLength,
     quantize: createActivationQuantizer(g, request.activations),
+    ...(request.adapters && { adapters: request.adapters }),
   };
   let stream = flatten(g, resid, hiddenSize);
   if (finished) {

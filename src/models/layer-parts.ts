@@ -65,6 +65,19 @@ export interface LayerContext {
   readonly batchLength: string;
   /** [n, width] as the linears after it see it: the value itself, or what a simulated quantisation makes of it. */
   readonly quantize: (value: string, width: number) => string;
+  /** Low-rank terms beside linears, by the name of the linear's weight. */
+  readonly adapters?: ReadonlyMap<string, LinearAdapter>;
+}
+
+/** A linear gives x W^T + scale (x A^T) B^T with A [rank, in] and B [out, rank], whatever the layout of W. */
+export interface LinearAdapter {
+  readonly rank: number;
+  readonly scale: number;
+}
+
+/** Names of the inputs of an adapter of linear `name`: A and B. */
+export function adapterInputs(name: string): readonly [a: string, b: string] {
+  return [`${name}.lora_a`, `${name}.lora_b`];
 }
 
 /** [B, S, width] -> [B * S, width]. */
@@ -87,7 +100,7 @@ export function normalize(g: GraphComposer, norm: NormDescription, value: string
   return g.node('LayerNormalization', [value, weight, g.input(`${name}_bias`, g.float, [width])], { attributes });
 }
 
-/** x W^T + b with x [n, inWidth]. The weight is named `<name>`, the bias `<name>_bias`. */
+/** x W^T + b with x [n, inWidth], and its adapter's term. The weight is named `<name>`, the bias `<name>_bias`. */
 export function linear(
   context: LayerContext,
   value: string,
@@ -100,7 +113,16 @@ export function linear(
   const weight = g.input(name, g.float, transposed ? [outWidth, inWidth] : [inWidth, outWidth]);
   const inputs = [value, weight];
   if (bias) inputs.push(g.input(`${name}_bias`, g.float, [outWidth]));
-  return g.node('Gemm', inputs, { attributes: { transB: { int: transposed ? 1 : 0 } } });
+  const product = g.node('Gemm', inputs, { attributes: { transB: { int: transposed ? 1 : 0 } } });
+  const adapter = context.adapters?.get(name);
+  if (!adapter) return product;
+  const { rank, scale } = adapter;
+  const [a, b] = adapterInputs(name);
+  const inner = g.node('Gemm', [value, g.input(a, g.float, [rank, inWidth])], { attributes: { transB: { int: 1 } } });
+  const outer = g.node('Gemm', [inner, g.input(b, g.float, [outWidth, rank])], {
+    attributes: { transB: { int: 1 }, alpha: scale },
+  });
+  return g.node('Add', [product, outer]);
 }
 
 export function activate(g: GraphComposer, activation: Activation, value: string): string {

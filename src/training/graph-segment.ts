@@ -1,0 +1,196 @@
+import { fromBinary, toBinary } from '@bufbuild/protobuf';
+import { type InferenceSession, type OnnxValue, Tensor } from 'onnxruntime-node';
+import { RunError } from '../errors.js';
+import { type ModelProto, ModelProtoSchema } from '../formats/onnx_pb.js';
+import { elementCount } from '../formats/tensor.js';
+import { createSession, runSession } from '../models/sessions.js';
+import { differentiate } from './autodiff/differentiate.js';
+import type { Floats, Precision } from './types.js';
+
+/** Tensors by name. */
+export type Feeds = Readonly<Record<string, Tensor>>;
+
+/** A piece of a student that is one graph forward and one backward. */
+export interface SegmentRequest {
+  /** Encoded graph whose weights are inputs. */
+  readonly graph: Uint8Array;
+  /** Inputs whose gradients are wanted. */
+  readonly wanted: readonly string[];
+  /** Outputs that get a cotangent. */
+  readonly seeds: readonly string[];
+  /** Small inputs on which ranks are found out. */
+  readonly example: Feeds;
+  readonly precision: Precision;
+  readonly threads: number;
+  /** Nothing is kept from the forward pass: the backward pass computes it again. */
+  readonly recompute: boolean;
+  /** Shapes of what is kept are functions of the batch and length alone. */
+  readonly fixedShapes: boolean;
+}
+
+/** What the backward pass of one call needs of its forward pass. */
+export interface SavedState {
+  readonly tensors: Feeds;
+}
+
+/** Memory of the saved tensors of one place in the student, used again from batch to batch. */
+export interface SavedBuffers {
+  shape: string;
+  readonly tensors: Map<string, Tensor>;
+}
+
+export function createSavedBuffers(): SavedBuffers {
+  return { shape: '', tensors: new Map() };
+}
+
+export interface Segment {
+  readonly unreached: ReadonlySet<string>;
+  /** Forward alone; writes into `outputs` where a tensor is given. */
+  infer(feeds: Feeds, outputs: Readonly<Record<string, Tensor | null>>): Promise<Readonly<Record<string, OnnxValue>>>;
+  /** Forward for a later `backward`. `shape` names the batch and length: equal names, equal shapes. */
+  forward(
+    feeds: Feeds,
+    outputs: Readonly<Record<string, Tensor | null>>,
+    buffers: SavedBuffers,
+    shape: string,
+  ): Promise<{ readonly outputs: Readonly<Record<string, OnnxValue>>; readonly saved: SavedState }>;
+  /**
+   * Gradients of `wanted` inputs into the tensors given under their names.
+   * @param feeds what `forward` was given
+   * @param cotangents of the outputs, by their names
+   */
+  backward(
+    feeds: Feeds,
+    saved: SavedState,
+    cotangents: Feeds,
+    gradients: Readonly<Record<string, Tensor>>,
+  ): Promise<void>;
+  close(): Promise<void>;
+}
+
+const decode = (graph: Uint8Array): ModelProto => fromBinary(ModelProtoSchema, graph);
+
+function inputNames(model: ModelProto): Set<string> {
+  const stored = new Set(model.graph?.initializer.map((tensor) => tensor.name));
+  return new Set(model.graph?.input.map((input) => input.name).filter((name) => !stored.has(name)));
+}
+
+function pick(feeds: Feeds, names: ReadonlySet<string>): Record<string, Tensor> {
+  const picked: Record<string, Tensor> = {};
+  for (const name of names) if (feeds[name]) picked[name] = feeds[name];
+  return picked;
+}
+
+/** A zeroed tensor of an element type. */
+function emptyLike(tensor: Tensor): Tensor {
+  const length = elementCount(tensor.dims);
+  switch (tensor.type) {
+    case 'float32':
+      return new Tensor('float32', new Float32Array(length), tensor.dims);
+    case 'float64':
+      return new Tensor('float64', new Float64Array(length), tensor.dims);
+    case 'int64':
+      return new Tensor('int64', new BigInt64Array(length), tensor.dims);
+    case 'int32':
+      return new Tensor('int32', new Int32Array(length), tensor.dims);
+    case 'bool':
+      return new Tensor('bool', new Uint8Array(length), tensor.dims);
+    default:
+      throw new RunError(`a saved tensor of type ${tensor.type} has no buffer`);
+  }
+}
+
+function asTensor(value: OnnxValue | undefined, name: string): Tensor {
+  if (value instanceof Tensor) return value;
+  throw new RunError(`ONNX Runtime gave no tensor "${name}"`);
+}
+
+/**
+ * Differentiates a graph and opens its sessions.
+ * @throws InputError naming every operator without a gradient
+ */
+export async function openSegment(request: SegmentRequest): Promise<Segment> {
+  const { precision, threads, recompute, wanted, seeds } = request;
+  const model = decode(request.graph);
+  const open = (proto: ModelProto | Uint8Array): Promise<InferenceSession> =>
+    createSession(proto instanceof Uint8Array ? proto : toBinary(ModelProtoSchema, proto), {
+      threads: precision === 'f64' ? 1 : threads,
+      device: 'cpu',
+      arena: true,
+      precision,
+    });
+  let plain: Promise<InferenceSession> | undefined;
+  const plainInputs = inputNames(model);
+  const infer: Segment['infer'] = async (feeds, outputs) => {
+    plain ??= open(request.graph);
+    return runSession(await plain, pick(feeds, plainInputs), outputs);
+  };
+  const closePlain = async (): Promise<void> => {
+    if (plain) await (await plain).release();
+  };
+  if (wanted.length === 0 || seeds.length === 0) return frozenSegment(wanted, infer, closePlain);
+
+  const { forward, backward, saved, unreached } = await differentiate(
+    { model, wanted, seeds, precision, recompute },
+    request.example,
+  );
+  const forwardSession = await open(forward);
+  const backwardSession = await open(backward);
+  const forwardInputs = inputNames(forward);
+  const backwardInputs = inputNames(backward);
+  const names = saved.map((tensor) => tensor.name);
+
+  return {
+    unreached: new Set(unreached),
+
+    infer,
+
+    async forward(feeds, outputs, buffers, shape) {
+      if (buffers.shape !== shape) buffers.tensors.clear();
+      const known = request.fixedShapes && buffers.tensors.size === names.length;
+      const fetches: Record<string, Tensor | null> = { ...outputs };
+      for (const name of names) fetches[name] = (known ? buffers.tensors.get(name) : undefined) ?? null;
+      const given = await runSession(forwardSession, pick(feeds, forwardInputs), fetches);
+      const tensors: Record<string, Tensor> = {};
+      for (const name of names) {
+        tensors[name] = (known ? buffers.tensors.get(name) : undefined) ?? asTensor(given[name], name);
+        if (!known && request.fixedShapes) buffers.tensors.set(name, emptyLike(tensors[name]));
+      }
+      buffers.shape = shape;
+      return { outputs: given, saved: { tensors } };
+    },
+
+    async backward(feeds, state, cotangents, gradients) {
+      const inputs = pick({ ...feeds, ...state.tensors }, backwardInputs);
+      for (const [name, tensor] of Object.entries(cotangents)) {
+        const place = `grad.${name}`;
+        if (backwardInputs.has(place)) inputs[place] = tensor;
+      }
+      const fetches: Record<string, Tensor> = {};
+      for (const [name, tensor] of Object.entries(gradients)) fetches[`grad.${name}`] = tensor;
+      await runSession(backwardSession, inputs, fetches);
+    },
+
+    async close() {
+      await forwardSession.release();
+      await backwardSession.release();
+      await closePlain();
+    },
+  };
+}
+
+/** A segment in which nothing learns. */
+function frozenSegment(wanted: readonly string[], infer: Segment['infer'], close: () => Promise<void>): Segment {
+  return {
+    unreached: new Set(wanted),
+    infer,
+    forward: async (feeds, outputs) => ({ outputs: await infer(feeds, outputs), saved: { tensors: {} } }),
+    backward: () => Promise.resolve(),
+    close,
+  };
+}
+
+/** A floating-point tensor over memory that stays the caller's. */
+export function floatTensor(data: Floats, dims: readonly number[]): Tensor {
+  return data instanceof Float32Array ? new Tensor('float32', data, dims) : new Tensor('float64', data, dims);
+}

@@ -1,0 +1,44 @@
+import { type MemoryTensor, memoryStore } from '../models/memory-model.js';
+import { locateHuggingFace, type ModelFiles } from '../models/model-files.js';
+import type { DecoderWeights, LowRankAdapter } from './decoder-weights.js';
+import type { Floats } from './types.js';
+
+/** The model whose tensors are those of a student, read where they lie; those with an adapter are sums made now. */
+export function trainedModel(
+  files: ModelFiles,
+  weights: DecoderWeights,
+  adapters: readonly LowRankAdapter[],
+): ModelFiles {
+  const tensors = new Map(weights.tensors);
+  for (const adapter of adapters) {
+    const own = tensors.get(adapter.tensor);
+    if (own) tensors.set(adapter.tensor, merged(files, weights, own, adapter));
+  }
+  return { ...locateHuggingFace(files.path, files.description, memoryStore(files.path, tensors)), path: files.path };
+}
+
+/** W + scale B A, turned where linears are stored [in, out]. */
+function merged(
+  files: ModelFiles,
+  { parameters }: DecoderWeights,
+  { shape, data }: MemoryTensor,
+  { rank, scale, a, b }: LowRankAdapter,
+): MemoryTensor {
+  const valuesOf = (name: string): Floats => {
+    const { offset, length } = parameters.parameters.find((one) => one.name === name) ?? { offset: 0, length: 0 };
+    return parameters.values.subarray(offset, offset + length);
+  };
+  const [left, right] = [valuesOf(b.name), valuesOf(a.name)];
+  const out = left.length / rank;
+  const width = right.length / rank;
+  const turned = files.description.linearLayout === 'in-out';
+  const sum = data.slice();
+  for (let o = 0; o < out; o++) {
+    for (let i = 0; i < width; i++) {
+      let product = 0;
+      for (let r = 0; r < rank; r++) product += left[o * rank + r] * right[r * width + i];
+      sum[turned ? i * out + o : o * width + i] += scale * product;
+    }
+  }
+  return { shape, data: sum };
+}
