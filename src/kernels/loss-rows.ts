@@ -3,8 +3,10 @@
  * One pass over each row for the sums and one for the gradient; sums in float64.
  */
 import { type LossRows, lossRowsReference, type RowOperation } from './loss-rows-reference.js';
+import { type SparseRows, sparseRowsReference } from './sparse-rows-reference.js';
 
 export type { Floats, LossRows, RowOperation } from './loss-rows-reference.js';
+export type { LeftoverRule, SparseRows } from './sparse-rows-reference.js';
 
 /**
  * Writes the loss of every row and adds its gradient. A row whose logits hold NaN or +Infinity, or only -Infinity, has
@@ -12,4 +14,9 @@ export type { Floats, LossRows, RowOperation } from './loss-rows-reference.js';
  */
 export function lossRows(operation: RowOperation, request: LossRows): void {
   lossRowsReference(operation, request);
+}
+
+/** KL(q || p_s) per row from a teacher's top-k rows to the student, at a temperature, as `LeftoverRule` says. */
+export function sparseRows(request: SparseRows): void {
+  sparseRowsReference(request);
 }

@@ -68,7 +68,8 @@ export function numberOf(loss: string, parameters: Parameters, key: string, rang
     (range.above === undefined || value > above) &&
     (range.below === undefined || value < below);
   if (!inside) {
-    throw new InputError(`loss ${loss}: ${key} must be a number ${rangeText(range)}`.trimEnd() + `; it is ${value}`);
+    const allowed = `a number ${rangeText(range)}`.trimEnd();
+    throw new InputError(`loss ${loss}: ${key} must be ${allowed}; it is ${value}`);
   }
   return value;
 }

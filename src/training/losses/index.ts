@@ -1,17 +1,34 @@
 /** Losses by name. A new loss is a file of this folder and a line here. */
 import { didYouMean, InputError } from '../../errors.js';
 import type { Loss, LossDeclaration } from '../types.js';
+import { compSum } from './comp-sum.js';
 import { crossEntropy, labelSmoothing } from './cross-entropy.js';
+import { dist } from './dist.js';
+import { jsd, reverseKl, totalVariation } from './divergences.js';
+import { dkd } from './dkd.js';
 import { kd } from './kd.js';
 import { listMle } from './listmle.js';
 import { pListMle } from './p-listmle.js';
 import { pld } from './pld.js';
 import { pldPartial } from './pld-partial.js';
+import { hingeRanking, logisticRanking } from './ranking.js';
+import { rkd } from './rkd.js';
+import { uld } from './uld.js';
 
 export const LOSSES: readonly LossDeclaration[] = [
   crossEntropy,
   labelSmoothing,
   kd,
+  dkd,
+  dist,
+  rkd,
+  jsd,
+  reverseKl,
+  totalVariation,
+  compSum,
+  logisticRanking,
+  hingeRanking,
+  uld,
   pld,
   pldPartial,
   listMle,

@@ -49,18 +49,17 @@ function parseParameters(text: string, term: string): Record<string, number | st
 }
 
 function parseTerm(term: string): WeightedLoss {
-  const match =
-    /^(?:([0-9][\w.+-]*|\.\d[\w.+-]*)\s*\*?\s+|([0-9.][\w.+-]*)\s*\*\s*)?([A-Za-z][\w-]*)\s*(?:\((.*)\))?$/.exec(term);
+  const match = /^(?:([0-9.][\w.+-]*)\s*\*\s*)?([A-Za-z][\w-]*)\s*(?:\((.*)\))?$/.exec(term);
   if (match === null) {
     throw new InputError(`"${term}" is no loss (write weight*name(parameter=value), as in 0.1*ce + 0.9*kd(T=4))`);
   }
-  const weight = Number(match[1] ?? match[2] ?? 1);
+  const weight = Number(match[1] ?? 1);
   if (!Number.isFinite(weight)) throw new InputError(`loss "${term}": the weight is no number`);
-  const { warmup = 0, ...parameters } = parseParameters(match[4] ?? '', term);
+  const { warmup = 0, ...parameters } = parseParameters(match[3] ?? '', term);
   if (typeof warmup !== 'number' || !(warmup >= 0 && Number.isFinite(warmup))) {
     throw new InputError(`loss "${term}": warmup must be a number of epochs; it is ${warmup}`);
   }
-  return { weight, loss: createLoss(match[3], parameters), warmUpEpochs: warmup };
+  return { weight, loss: createLoss(match[2], parameters), warmUpEpochs: warmup };
 }
 
 /**
