@@ -7,6 +7,11 @@ const ACTIONS: readonly Action[] = [
     summary: 'train a student by any of the losses (default)',
     load: () => import('./distill-train.js'),
   },
+  {
+    name: 'ntk',
+    summary: 'permutations learnt exactly by ensembles of wide networks: prediction and simulation',
+    load: () => import('./distill-ntk.js'),
+  },
 ];
 
 /** Declares `surprisal distill-pld`. */

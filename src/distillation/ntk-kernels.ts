@@ -19,11 +19,16 @@ export interface KernelPair {
   readonly nngp: number;
   /** Tangent kernel when both layers are trained, Θ. */
   readonly ntk: number;
+  /** Tangent kernel of the output weights alone: Σ without the variance of the output biases. */
+  readonly lastLayer: number;
 }
 
-/** Which kernel predicts a parametrisation: Θ where both layers move alike, Σ where the last one alone does. */
+/**
+ * Which kernel predicts a parametrisation: Θ where both layers move alike. In the standard one the tangent kernel of the
+ * output weights is `width` times larger than all others, so that training is regression on the last layer.
+ */
 export const kernelOf = (parametrisation: NtkParametrisation): keyof KernelPair =>
-  parametrisation === 'ntk' ? 'ntk' : 'nngp';
+  parametrisation === 'ntk' ? 'ntk' : 'lastLayer';
 
 /**
  * Σ and Θ of a network k -> width -> outputs at the inputs x and y [k]. With K0 = σw² x·y/k + σb² and the angle θ of the
@@ -43,7 +48,7 @@ export function kernelPair(x: ArrayLike<number>, y: ArrayLike<number>, scales: K
     xSquare += weight * x[i] * x[i];
     ySquare += weight * y[i] * y[i];
   }
-  if (xSquare === 0 || ySquare === 0) return { nngp: bias, ntk: bias };
+  if (xSquare === 0 || ySquare === 0) return { nngp: bias, ntk: bias, lastLayer: 0 };
   const xNorm = Math.sqrt(xSquare);
   const yNorm = Math.sqrt(ySquare);
   const along = scales.sigmaB * (1 / xNorm - 1 / yNorm);
@@ -59,10 +64,11 @@ export function kernelPair(x: ArrayLike<number>, y: ArrayLike<number>, scales: K
   const angle = 2 * Math.atan2(Math.sqrt(minus), Math.sqrt(plus));
   const open = Math.PI - angle;
   const arc = (scales.sigmaW ** 2 * (xNorm * yNorm) * (Math.sin(angle) + open * Math.cos(angle))) / (2 * Math.PI);
-  return { nngp: arc + bias, ntk: arc + bias + (product * scales.sigmaW ** 2 * open) / (2 * Math.PI) };
+  const inner = (product * scales.sigmaW ** 2 * open) / (2 * Math.PI);
+  return { nngp: arc + bias, ntk: arc + bias + inner, lastLayer: arc };
 }
 
-/** Both kernels between all rows of a [rows, k] and b [columns, k]: two matrices [rows, columns]. */
+/** All kernels between the rows of a [rows, k] and those of b [columns, k]: matrices [rows, columns]. */
 export function kernelMatrices(
   a: Float64Array,
   b: Float64Array,
@@ -71,13 +77,15 @@ export function kernelMatrices(
 ): Record<keyof KernelPair, Float64Array> {
   const rows = a.length / k;
   const columns = b.length / k;
-  const found = { nngp: new Float64Array(rows * columns), ntk: new Float64Array(rows * columns) };
+  const size = rows * columns;
+  const found = { nngp: new Float64Array(size), ntk: new Float64Array(size), lastLayer: new Float64Array(size) };
   for (let i = 0; i < rows; i++) {
     const x = a.subarray(i * k, (i + 1) * k);
     for (let j = 0; j < columns; j++) {
       const pair = kernelPair(x, b.subarray(j * k, (j + 1) * k), scales);
       found.nngp[i * columns + j] = pair.nngp;
       found.ntk[i * columns + j] = pair.ntk;
+      found.lastLayer[i * columns + j] = pair.lastLayer;
     }
   }
   return found;

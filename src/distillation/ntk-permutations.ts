@@ -49,7 +49,7 @@ export function permutationLaw(
   const diagonal = kernelPair(first, first, scales);
   const other = kernelPair(first, second, scales);
   const onSupport = kernelPair(input, first, scales);
-  const offSupport = off > 0 ? kernelPair(input, unit(k, k - 1), scales) : { nngp: 0, ntk: 0 };
+  const offSupport = off > 0 ? kernelPair(input, unit(k, k - 1), scales) : { nngp: 0, ntk: 0, lastLayer: 0 };
 
   const a = diagonal[kernel] - other[kernel];
   const c = other[kernel];

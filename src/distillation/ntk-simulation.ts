@@ -82,8 +82,7 @@ function rectify(hidden: Float64Array, bias: Float64Array): void {
   const width = bias.length;
   for (let at = 0; at < hidden.length; at += width) {
     for (let j = 0; j < width; j++) {
-      const value = hidden[at + j] + bias[j];
-      hidden[at + j] = value > 0 ? value : 0;
+      hidden[at + j] = Math.max(hidden[at + j] + bias[j], 0);
     }
   }
 }
@@ -132,8 +131,7 @@ function train(
     let residual = 0;
     for (let i = 0; i < error.length; i++) {
       error[i] += secondBias[i % k] - targets[i];
-      // A NaN must win over every number.
-      residual = residual >= Math.abs(error[i]) ? residual : Math.abs(error[i]);
+      residual = Math.max(residual, Math.abs(error[i]));
     }
     if (!Number.isFinite(residual) || residual <= settings.residual || step === steps) return { steps: step, residual };
     multiply(error, second, back, { m: k, n: width, k }, { threads: 1 });

@@ -22,6 +22,13 @@ export interface HistogramSeries {
   readonly mean?: number;
 }
 
+/** A law that a histogram is compared with: `y` is its density at `x`, scaled to the share that its items have. */
+export interface DensityCurve {
+  readonly label: string;
+  readonly x: ArrayLike<number>;
+  readonly y: ArrayLike<number>;
+}
+
 export interface HistogramChart {
   readonly title: string;
   readonly note?: string;
@@ -34,6 +41,8 @@ export interface HistogramChart {
   readonly series: readonly HistogramSeries[];
   /** A value that the axis shows as a line, such as what was observed. */
   readonly marked?: { readonly value: number; readonly label: string };
+  /** Densities that the outlines are held against, dashed; those of one label share a legend entry. */
+  readonly curves?: readonly DensityCurve[];
   readonly width?: number;
   readonly height?: number;
 }
@@ -117,10 +126,10 @@ export async function histogramChart(chart: HistogramChart): Promise<Panel> {
     chart.marked === undefined ? vertices.map(({ x }) => x) : [...vertices.map(({ x }) => x), chart.marked.value],
   );
   const perUnit = `share of ${chart.items} per ${log ? 'factor of ten' : chart.unit}`;
-  const yAxis = fitAxis(
-    { label: perUnit, zero: true },
-    vertices.map(({ y }) => y),
-  );
+  const yAxis = fitAxis({ label: perUnit, zero: true }, [
+    ...vertices.map(({ y }) => y),
+    ...(chart.curves ?? []).flatMap(({ y }) => Array.from(y)),
+  ]);
   if (xAxis === undefined || yAxis === undefined) return emptyPanel(header, `no ${chart.items} to count`, width);
   const Plot = await import('@observablehq/plot');
   const marks: Markish[] = [];
@@ -136,6 +145,16 @@ export async function histogramChart(chart: HistogramChart): Promise<Panel> {
     );
     if (shown && mean >= xAxis.low && mean <= xAxis.high) {
       marks.push(Plot.ruleX([mean], { stroke: colour, strokeDasharray: '5 3', strokeWidth: 1.6 }));
+    }
+  });
+  (chart.curves ?? []).forEach(({ label, x, y }) => {
+    const points = Array.from(x, (value, i) => ({ x: value, y: y[i] }));
+    const shown = points.filter((point) => point.x >= xAxis.low && point.x <= xAxis.high);
+    marks.push(
+      Plot.line(shown, { x: 'x', y: 'y', stroke: REFERENCE_COLOUR, strokeWidth: 1.3, strokeDasharray: '5 3' }),
+    );
+    if (!swatches.some((swatch) => swatch.label === label)) {
+      swatches.push({ label, colour: REFERENCE_COLOUR, shape: 'dashed' });
     }
   });
   if (chart.marked !== undefined) {

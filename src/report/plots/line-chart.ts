@@ -14,6 +14,8 @@ export interface LineSeries {
   readonly y: ArrayLike<number>;
   readonly standardError?: ArrayLike<number>;
   readonly dashed?: boolean;
+  /** Which of the category colours, for series that belong together; their place when absent. */
+  readonly colour?: number;
   /** Of the line, 1 when absent: many lines that cross are drawn translucent. */
   readonly opacity?: number;
 }
@@ -75,7 +77,7 @@ async function coloursOf(chart: LineChart): Promise<{ colours: string[]; legend:
     const ramp = { label: ordered.label, colours: await schemeColours('viridis', 40, 0.15, 0.85), ticks };
     return { colours, legend: { ramps: [ramp] } };
   }
-  const colours = series.map((_, i) => CATEGORY_COLOURS[i % CATEGORY_COLOURS.length]);
+  const colours = series.map(({ colour }, i) => CATEGORY_COLOURS[(colour ?? i) % CATEGORY_COLOURS.length]);
   if (series.length < 2) return { colours, legend: {} };
   const swatches = series.map(
     ({ name, dashed }, i): Swatch => ({
