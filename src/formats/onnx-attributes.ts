@@ -1,5 +1,31 @@
 import { create } from '@bufbuild/protobuf';
-import { type AttributeProto, AttributeProto_AttributeType, AttributeProtoSchema, type NodeProto } from './onnx_pb.js';
+import {
+  type AttributeProto,
+  AttributeProto_AttributeType,
+  AttributeProtoSchema,
+  type NodeProto,
+  type TensorProto,
+} from './onnx_pb.js';
+
+/** A number is a FLOAT; integers say so. */
+export type AttributeValue = number | string | { readonly int: number } | { readonly ints: readonly number[] };
+
+const text = new TextEncoder();
+
+/** An attribute of the type that its value has. */
+export function attributeOf(name: string, value: AttributeValue): AttributeProto {
+  if (typeof value === 'number') return floatAttribute(name, value);
+  if (typeof value === 'string') {
+    return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.STRING, s: text.encode(value) });
+  }
+  if ('int' in value) return integerAttribute(name, value.int);
+  const ints = value.ints.map(BigInt);
+  return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.INTS, ints });
+}
+
+export function tensorAttribute(name: string, t: TensorProto): AttributeProto {
+  return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.TENSOR, t });
+}
 
 /** An attribute of a node by name, or undefined. */
 export function attribute(node: NodeProto, name: string): AttributeProto | undefined {

@@ -1,8 +1,5 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import {
-  type AttributeProto,
-  AttributeProto_AttributeType,
-  AttributeProtoSchema,
   GraphProtoSchema,
   ModelProtoSchema,
   type NodeProto,
@@ -14,6 +11,7 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from '../formats/onnx_pb.js';
+import { type AttributeValue, attributeOf } from '../formats/onnx-attributes.js';
 
 /** Element types that graphs of this project use. */
 export type GraphType = 'f32' | 'f64' | 'i32' | 'i64' | 'u8' | 'bool';
@@ -21,7 +19,7 @@ export type GraphType = 'f32' | 'f64' | 'i32' | 'i64' | 'u8' | 'bool';
 /** A dimension: an extent, a symbolic name, or unknown. */
 export type Dimension = number | string | null;
 
-export type AttributeValue = number | string | { readonly int: number } | { readonly ints: readonly number[] };
+export type { AttributeValue };
 
 const DATA_TYPE: Readonly<Record<GraphType, TensorProto_DataType>> = {
   f32: TensorProto_DataType.FLOAT,
@@ -34,21 +32,6 @@ const DATA_TYPE: Readonly<Record<GraphType, TensorProto_DataType>> = {
 
 const OPSET = 23n;
 const IR_VERSION = 10n;
-const text = new TextEncoder();
-
-function attribute(name: string, value: AttributeValue): AttributeProto {
-  if (typeof value === 'number') {
-    return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.FLOAT, f: value });
-  }
-  if (typeof value === 'string') {
-    return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.STRING, s: text.encode(value) });
-  }
-  if ('int' in value) {
-    return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.INT, i: BigInt(value.int) });
-  }
-  const ints = value.ints.map(BigInt);
-  return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.INTS, ints });
-}
 
 function valueInfo(name: string, type: GraphType, dims: readonly Dimension[] | undefined): ValueInfoProto {
   const shape = dims && {
@@ -125,7 +108,7 @@ export function composeGraph(name: string, float: 'f32' | 'f64'): GraphComposer 
           name: `n${nodes.length}_${operator}`,
           input: [...nodeInputs],
           output: [...made],
-          attribute: Object.entries(options.attributes ?? {}).map(([key, value]) => attribute(key, value)),
+          attribute: Object.entries(options.attributes ?? {}).map(([key, value]) => attributeOf(key, value)),
         }),
       );
       return made[0];

@@ -1,7 +1,8 @@
 import type { AttributeProto, ModelProto, NodeProto } from '../../formats/onnx_pb.js';
+import type { AttributeValue } from '../../formats/onnx-attributes.js';
 import type { Precision } from '../types.js';
 
-export type AttributeValue = number | string | { readonly int: number } | { readonly ints: readonly number[] };
+export type { AttributeValue };
 
 /** What a rule may ask and write while it differentiates one node. Tensors are value names. */
 export interface RuleContext {
