@@ -86,7 +86,6 @@ export interface StepDefaults {
 /** Declares the options of `parseSteps`. */
 export function addStepOptions(command: Command): Command {
   return command
-    .option('--loss <terms>', "losses by name and weight, such as pld(tau=2) or '0.1*ce + 0.9*kd(T=4)' (default pld)")
     .option('--epochs <n>', 'passes over the data')
     .option('--steps <n>', 'steps of the optimiser, in place of --epochs')
     .option('--batch-size <n>', 'rows or windows of a micro-batch')
@@ -201,6 +200,7 @@ export interface TrainOptions extends StepOptions {
 /** Declares the options of `TrainOptions`. */
 export function addTrainOptions(command: Command): Command {
   addStepOptions(command)
+    .option('--loss <terms>', "losses by name and weight, such as pld(tau=2) or '0.1*ce + 0.9*kd(T=4)' (default pld)")
     .option('--student <what>', 'what is trained; see docs/distill-pld.md')
     .option('--teacher <what>', 'model, capture or logits that are learnt from')
     .option('--task <task>', 'language or classes (default: what the student is)')

@@ -205,11 +205,11 @@ export async function trainOnRows(run: ClassifierRun): Promise<TrainResult> {
     return {
       loss: metrics.nllNats,
       figures: {
-        eval_accuracy: metrics.accuracy,
-        eval_nll_nats: metrics.nllNats,
-        eval_calibration_error: metrics.calibrationError,
-        ...(metrics.agreement !== undefined && { eval_agreement: metrics.agreement }),
-        ...(metrics.klNats !== undefined && { eval_kl_nats: metrics.klNats }),
+        accuracy: metrics.accuracy,
+        nll_nats: metrics.nllNats,
+        calibration_error: metrics.calibrationError,
+        ...(metrics.agreement !== undefined && { agreement: metrics.agreement }),
+        ...(metrics.klNats !== undefined && { kl_nats: metrics.klNats }),
       },
     };
   };

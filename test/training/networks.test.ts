@@ -2,7 +2,8 @@ import { toBinary } from '@bufbuild/protobuf';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
 import { ModelProtoSchema } from '../../src/formats/onnx_pb.js';
-import { ACTIVATIONS, composeNetwork, isNetworkText, parseNetwork } from '../../src/training/networks.js';
+import { ACTIVATIONS, isNetworkText, parseNetwork } from '../../src/training/network-text.js';
+import { composeNetwork } from '../../src/training/networks.js';
 
 async function logitsOf(text: string, dims: readonly number[], rows: number, features: Float32Array, seed = 3) {
   const network = composeNetwork(parseNetwork(text), { dims, classes: 3, seed });
