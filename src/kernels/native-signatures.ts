@@ -3,13 +3,14 @@ import type { LinalgKernels } from './signatures/linalg.js';
 import type { ModelKernels } from './signatures/models.js';
 import type { PyramidKernels } from './signatures/pyramid.js';
 import type { StatisticsKernels } from './signatures/statistics.js';
+import type { TrainingKernels } from './signatures/training.js';
 
 /**
  * The functions of the compiled addon (`native/src/addon.cpp`). Each writes into the typed arrays it is given; sizes
  * are checked by the callers in this folder. `dtype`, `format` and `type` are the positions of the names in
  * `DTYPE_CODES`, `LOGIT_FORMATS` and `GGML_CODES`.
  */
-export interface NativeKernels extends LinalgKernels, ModelKernels, PyramidKernels, StatisticsKernels {
+export interface NativeKernels extends LinalgKernels, ModelKernels, PyramidKernels, StatisticsKernels, TrainingKernels {
   readonly interfaceVersion: number;
   readonly compiler: string;
   simdName(): KernelStatus['simd'];

@@ -1,3 +1,4 @@
+import { kernelThreads, nativeKernels } from './native.js';
 import {
   adamStepReference,
   lionStepReference,
@@ -78,10 +79,17 @@ export function adamStep<T extends Reals>(
   v: T,
   segments: DecaySegments,
   step: AdamStep,
-  _threads?: number,
+  threads?: number,
 ): void {
   checkBuffers(values, [gradients, m, v], segments);
-  adamStepReference(values, gradients, m, v, segments, step);
+  const native = nativeKernels();
+  if (native === undefined) {
+    adamStepReference(values, gradients, m, v, segments, step);
+    return;
+  }
+  const { gradientScale, beta1, beta2, epsilon, stepSize, rootScale, coupled, clear } = step;
+  const scalars = [gradientScale, beta1, beta2, epsilon, stepSize, rootScale, Number(coupled), Number(clear)] as const;
+  native.adamStep(values, gradients, m, v, segments.ends, segments.factors, ...scalars, kernelThreads(threads));
 }
 
 /**
@@ -96,10 +104,18 @@ export function momentumStep<T extends Reals>(
   velocity: T | undefined,
   segments: DecaySegments,
   step: MomentumStep,
-  _threads?: number,
+  threads?: number,
 ): void {
   checkBuffers(values, [gradients, velocity], segments);
-  momentumStepReference(values, gradients, velocity, segments, step);
+  const native = nativeKernels();
+  if (native === undefined) {
+    momentumStepReference(values, gradients, velocity, segments, step);
+    return;
+  }
+  const { gradientScale, learningRate, momentum, nesterov, clear } = step;
+  const scalars = [gradientScale, learningRate, momentum, Number(nesterov), Number(clear)] as const;
+  const { ends, factors } = segments;
+  native.momentumStep(values, gradients, velocity ?? null, null, ends, factors, ...scalars, kernelThreads(threads));
 }
 
 /**
@@ -113,16 +129,25 @@ export function lionStep<T extends Reals>(
   m: T,
   segments: DecaySegments,
   step: LionStep,
-  _threads?: number,
+  threads?: number,
 ): void {
   checkBuffers(values, [gradients, m], segments);
-  lionStepReference(values, gradients, m, segments, step);
+  const native = nativeKernels();
+  if (native === undefined) {
+    lionStepReference(values, gradients, m, segments, step);
+    return;
+  }
+  const { gradientScale, learningRate, beta1, beta2, clear } = step;
+  const scalars = [gradientScale, learningRate, beta1, beta2, Number(clear)] as const;
+  native.lionStep(values, gradients, m, null, segments.ends, segments.factors, ...scalars, kernelThreads(threads));
 }
 
 /** Sum of squares of x [n] in double: fixed blocks, added in order, the same bits whatever the number of threads. */
-export function sumOfSquares(x: Reals, _threads?: number): number {
+export function sumOfSquares(x: Reals, threads?: number): number {
   const blocks = new Float64Array(Math.ceil(x.length / SQUARES_BLOCK));
-  squaresOfBlocksReference(x, blocks);
+  const native = nativeKernels();
+  if (native === undefined) squaresOfBlocksReference(x, blocks);
+  else native.squaresOfBlocks(x, blocks, kernelThreads(threads));
   let sum = 0;
   for (const block of blocks) sum += block;
   return sum;
@@ -132,13 +157,20 @@ export function sumOfSquares(x: Reals, _threads?: number): number {
  * target <- target + source, entry by entry.
  * @throws RangeError when the buffers do not fit each other
  */
-export function addInto<T extends Reals>(target: T, source: T, _threads?: number): void {
+export function addInto<T extends Reals>(target: T, source: T, threads?: number): void {
   checkBuffers(target, [source]);
-  for (let i = 0; i < target.length; i++) target[i] += source[i];
+  const native = nativeKernels();
+  if (native !== undefined) native.addInto(target, source, kernelThreads(threads));
+  else for (let i = 0; i < target.length; i++) target[i] += source[i];
 }
 
 /** x <- factor * x, the factor rounded to the precision of x first. */
-export function scaleBuffer(x: Reals, factor: number, _threads?: number): void {
+export function scaleBuffer(x: Reals, factor: number, threads?: number): void {
+  const native = nativeKernels();
+  if (native !== undefined) {
+    native.scaleBuffer(x, factor, kernelThreads(threads));
+    return;
+  }
   const rounded = x instanceof Float32Array ? Math.fround(factor) : factor;
   for (let i = 0; i < x.length; i++) x[i] *= rounded;
 }

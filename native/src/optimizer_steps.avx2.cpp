@@ -1,0 +1,10 @@
+#if defined(__x86_64__)
+#include "optimizer_steps_loops.hpp"
+#include "vectors_avx2.hpp"
+
+namespace surprisal {
+
+const OptimizerKernels kOptimizerAvx2 = {OptimizerSteps<V32>::kLoops, OptimizerSteps<V64>::kLoops};
+
+}  // namespace surprisal
+#endif
