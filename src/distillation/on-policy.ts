@@ -24,6 +24,11 @@ export type WriteContinuations = (
 /** Stream of the draws that say which batches are sampled. */
 const CHOICE = 0x6f6e;
 
+/** Whether micro-batch `index` is one that the student writes. */
+export function isSampled({ share, seed }: Pick<OnPolicySettings, 'share' | 'seed'>, index: number): boolean {
+  return createRandom(seed).fork(CHOICE).fork(index).uniform() < share;
+}
+
 /**
  * Puts continuations of the student in the place of a share of the batches. A prompt is what stands before the first
  * token that is asked for, or the first part of a window of which all is. Asked for is what was written; a sampled token
@@ -35,12 +40,11 @@ export function onPolicyBatches(
   settings: OnPolicySettings,
   write: WriteContinuations,
 ): BatchSource<TokenBatch> {
-  const random = createRandom(settings.seed).fork(CHOICE);
   return {
     perEpoch: source.perEpoch,
     async batch(index) {
       const batch = await source.batch(index);
-      if (random.fork(index).uniform() >= settings.share) return batch;
+      if (!isSampled(settings, index)) return batch;
       const prompts = promptsOf(batch, settings.tokens);
       const count = settings.tokens ?? Math.ceil(batch.length / 2);
       const continuations = await write(prompts, count, index);

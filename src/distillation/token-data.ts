@@ -1,4 +1,5 @@
 import { InputError } from '../errors.js';
+import { createDataOrder } from '../training/data-order.js';
 import { type BatchSource, IGNORED, type TokenBatch } from '../training/types.js';
 
 /** A text as token ids, without the tokens that are put around it. */
@@ -141,25 +142,15 @@ export function batchOfWindows(windows: TokenWindows, chosen: Int32Array): Token
   return { tokens, batch: chosen.length, length, labels, windows: chosen };
 }
 
-/**
- * Batches of windows; the last one of an epoch may be smaller.
- * @param order window numbers of an epoch, such as `epochOrder` gives; in their own order when absent
- */
-export function windowBatches(
+/** Batches of windows in an order such as `createDataOrder` gives. */
+export function orderedBatches(
   windows: TokenWindows,
-  batchSize: number,
-  order?: (epoch: number) => Int32Array,
+  order: { readonly perEpoch: number; items(index: number): Int32Array },
 ): BatchSource<TokenBatch> {
-  const perEpoch = Math.ceil(windows.count / batchSize);
-  const plain = Int32Array.from({ length: windows.count }, (_, w) => w);
-  let known: { readonly epoch: number; readonly order: Int32Array } | undefined;
-  return {
-    perEpoch,
-    batch(index) {
-      const epoch = Math.floor(index / perEpoch);
-      if (known?.epoch !== epoch) known = { epoch, order: order?.(epoch) ?? plain };
-      const from = (index % perEpoch) * batchSize;
-      return batchOfWindows(windows, known.order.slice(from, from + batchSize));
-    },
-  };
+  return { perEpoch: order.perEpoch, batch: (index) => batchOfWindows(windows, order.items(index)) };
+}
+
+/** Batches of windows as they lie; the last one may be smaller. */
+export function windowBatches(windows: TokenWindows, batchSize: number): BatchSource<TokenBatch> {
+  return orderedBatches(windows, createDataOrder({ count: windows.count, batchSize, seed: 0, shuffle: false }));
 }

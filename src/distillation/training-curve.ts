@@ -1,6 +1,7 @@
+import { readFileSync } from 'node:fs';
+import { parse } from 'csv-parse/sync';
 import { type LineSeries, lineChart } from '../report/plots/line-chart.js';
 import type { Panel } from '../report/plots/panel.js';
-import type { StepRecord } from '../training/types.js';
 
 /** A stretch of steps as reports tell it: means over its steps, and the evaluation at its end. */
 export interface CurvePoint {
@@ -14,44 +15,87 @@ export interface CurvePoint {
   readonly eval_loss_nats: number | null;
 }
 
-/** Collects the steps of a run. */
-export interface CurveRecorder {
-  add(record: StepRecord, evalLoss?: number): void;
-  points(): CurvePoint[];
-}
-
 /** Points of a curve at most, evaluations apart. */
 const MOST_POINTS = 400;
 
-/** @param steps of the whole run: more than `MOST_POINTS` are averaged in stretches of equal length */
-export function createCurveRecorder(steps: number): CurveRecorder {
-  const stretch = Math.max(1, Math.ceil(steps / MOST_POINTS));
-  const points: CurvePoint[] = [];
-  let waiting: StepRecord[] = [];
-  const close = (evalLoss: number | undefined): void => {
-    const last = waiting[waiting.length - 1];
-    const counted = waiting.filter(({ skipped }) => !skipped);
-    const mean = (of: (record: StepRecord) => number): number =>
-      counted.reduce((sum, record) => sum + of(record), 0) / counted.length;
-    points.push({
-      step: last.step,
-      loss_nats: mean(({ loss }) => loss),
-      terms_nats: Object.fromEntries(Object.keys(last.terms).map((term) => [term, mean(({ terms }) => terms[term])])),
-      learning_rate: last.learningRate,
-      gradient_norm: mean(({ gradientNorm }) => gradientNorm),
-      eval_loss_nats: evalLoss ?? null,
-    });
-    waiting = [];
-  };
+/** The steps of a run, as its metrics tell them. */
+export interface StepHistory {
+  readonly steps: number;
+  readonly firstLoss: number;
+  readonly lastLoss: number;
+  /** Rows that counted, over all steps. */
+  readonly validRows: number;
+  readonly points: readonly CurvePoint[];
+}
+
+interface MetricsRow {
+  readonly step: number;
+  readonly loss: number;
+  readonly terms: Readonly<Record<string, number>>;
+  readonly learningRate: number;
+  readonly gradientNorm: number;
+  readonly validRows: number;
+  readonly skipped: boolean;
+  readonly evalLoss: number | null;
+}
+
+function numberOf(text: string): number {
+  if (text === 'inf') return Infinity;
+  if (text === '-inf') return -Infinity;
+  return text === 'nan' || text === '' ? Number.NaN : Number(text);
+}
+
+function rowOf(record: Readonly<Record<string, string>>, terms: readonly string[]): MetricsRow {
+  const { eval_loss_nats: evaluated } = record;
   return {
-    add(record, evalLoss) {
-      waiting.push(record);
-      if (waiting.length >= stretch || evalLoss !== undefined) close(evalLoss);
-    },
-    points() {
-      if (waiting.length > 0) close(undefined);
-      return points;
-    },
+    step: numberOf(record.step),
+    loss: numberOf(record.loss_nats),
+    terms: Object.fromEntries(terms.map((term) => [term, numberOf(record[`${term}_nats`])])),
+    learningRate: numberOf(record.learning_rate),
+    gradientNorm: numberOf(record.gradient_norm),
+    validRows: numberOf(record.valid_rows),
+    skipped: numberOf(record.skipped) === 1,
+    evalLoss: evaluated === undefined || evaluated === '' ? null : numberOf(evaluated),
+  };
+}
+
+function pointOf(rows: readonly MetricsRow[], terms: readonly string[]): CurvePoint {
+  const last = rows[rows.length - 1];
+  const counted = rows.filter(({ skipped }) => !skipped);
+  const mean = (of: (row: MetricsRow) => number): number =>
+    counted.reduce((sum, row) => sum + of(row), 0) / counted.length;
+  return {
+    step: last.step,
+    loss_nats: mean(({ loss }) => loss),
+    terms_nats: Object.fromEntries(terms.map((term) => [term, mean((row) => row.terms[term])])),
+    learning_rate: last.learningRate,
+    gradient_norm: mean(({ gradientNorm }) => gradientNorm),
+    eval_loss_nats: last.evalLoss,
+  };
+}
+
+/**
+ * Reads back the metrics of a run, resumed or not. Long runs are averaged in stretches of steps; an evaluation ends one.
+ * @param terms labels of the terms of the loss
+ */
+export function readStepHistory(path: string, terms: readonly string[]): StepHistory {
+  const records: Record<string, string>[] = parse(readFileSync(path), { columns: true });
+  const rows = records.map((record) => rowOf(record, terms));
+  const stretch = Math.max(1, Math.ceil(rows.length / MOST_POINTS));
+  const points: CurvePoint[] = [];
+  let waiting: MetricsRow[] = [];
+  rows.forEach((row, i) => {
+    waiting.push(row);
+    if (waiting.length < stretch && row.evalLoss === null && i < rows.length - 1) return;
+    points.push(pointOf(waiting, terms));
+    waiting = [];
+  });
+  return {
+    steps: rows.length,
+    firstLoss: rows[0].loss,
+    lastLoss: rows[rows.length - 1].loss,
+    validRows: rows.reduce((sum, { validRows }) => sum + validRows, 0),
+    points,
   };
 }
 

@@ -4,7 +4,7 @@ import { gatherRows } from './gather-rows.js';
 import type { StatisticsRequest } from './head-runner.js';
 import type { Floats } from './layer-runner.js';
 import type { MemoryPlan } from './memory-plan.js';
-import { openModelFiles } from './model-files.js';
+import { type ModelFiles, openModelFiles } from './model-files.js';
 import { openOnnxModel } from './onnx-model.js';
 import { replaceWeights } from './replaced-weights.js';
 
@@ -61,7 +61,11 @@ export async function openLanguageModel(path: string, options: EngineOptions): P
   if (path.toLowerCase().endsWith('.onnx')) return openOnnxModel(path, options);
   const stored = openModelFiles(path, options.threads);
   const files = options.replacements === undefined ? stored : replaceWeights(stored, options.replacements);
-  const engine = await createEngine(files, options);
+  return modelOfEngine(files, await createEngine(files, options));
+}
+
+/** A language model over an engine and its files, which it closes. */
+export function modelOfEngine(files: ModelFiles, engine: Engine): LanguageModel {
   const { description: model } = files;
 
   // Batches reuse these: fresh buffers of this size would wait for the garbage collector, beyond the memory limit.
@@ -88,7 +92,7 @@ export async function openLanguageModel(path: string, options: EngineOptions): P
   return {
     engine,
     info: {
-      path,
+      path: files.path,
       format: files.format,
       modelType: model.modelType,
       vocabularySize: model.vocabularySize,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { packTexts, separateTexts, windowBatches } from '../../src/distillation/token-data.js';
+import { orderedBatches, packTexts, separateTexts, windowBatches } from '../../src/distillation/token-data.js';
 
 const text = (tokens: number[], spans?: [number, number][]) => ({
   tokens: Int32Array.from(tokens),
@@ -50,10 +50,17 @@ describe('separateTexts', () => {
 describe('windowBatches', () => {
   it('goes through an epoch in its order, a smaller batch at its end', async () => {
     const windows = packTexts([text([0, 1, 2, 3, 4, 5, 6])], { length: 2 });
-    const source = windowBatches(windows, 2, (epoch) => Int32Array.from(epoch === 0 ? [2, 0, 1] : [0, 1, 2]));
+    const epochs = [[2, 0], [1], [0, 1], [2]];
+    const source = orderedBatches(windows, { perEpoch: 2, items: (index) => Int32Array.from(epochs[index]) });
     expect(source.perEpoch).toBe(2);
     expect([...(await source.batch(0)).windows]).toEqual([2, 0]);
     expect([...(await source.batch(1)).tokens]).toEqual([2, 3]);
     expect([...(await source.batch(2)).tokens]).toEqual([0, 1, 2, 3]);
+  });
+
+  it('passes over windows as they lie', async () => {
+    const source = windowBatches(packTexts([text([0, 1, 2, 3, 4, 5, 6])], { length: 2 }), 2);
+    expect([...(await source.batch(1)).windows]).toEqual([2]);
+    expect([...(await source.batch(2)).windows]).toEqual([0, 1]);
   });
 });

@@ -1,0 +1,119 @@
+import type { Figure } from '../report/plots/figure.js';
+import type { SummaryCell } from '../report/summary-table.js';
+import type { LanguageEvaluation, TokenMean } from './language-evaluation.js';
+import { type CurvePoint, curvePanel, stepPanel } from './training-curve.js';
+
+export const LANGUAGE_SCHEMA = 'distill-train-language';
+
+/** What a report says of a run. */
+export interface LanguageBody {
+  readonly student: {
+    readonly source: 'directory' | 'config' | 'layers' | 'onnx';
+    readonly model_type: string;
+    readonly layers: number | null;
+    readonly hidden_size: number | null;
+    readonly vocabulary: number;
+    readonly parameters: number;
+    readonly trainable_parameters: number;
+    readonly lora: { readonly rank: number; readonly alpha: number; readonly matrices: number } | null;
+    /** Layers of the teacher that were copied. */
+    readonly copied_layers: readonly number[] | null;
+  };
+  readonly teacher: {
+    readonly kind: 'model' | 'capture' | 'top-k';
+    readonly vocabulary: number | null;
+    /** Mean probability of tokens that the student does not have, on the first rows. */
+    readonly dropped_mass: number | null;
+  } | null;
+  readonly texts: {
+    readonly train: object;
+    readonly held_out: object | null;
+  };
+  readonly run: {
+    readonly steps: number;
+    readonly steps_of_an_epoch: number;
+    readonly tokens_learnt: number;
+    readonly skipped_steps: number;
+    readonly on_policy_batches: number;
+    /** Estimated peak resident memory, and the layers whose activations are computed twice. */
+    readonly peak_bytes: number | null;
+    readonly recomputed_layers: number;
+    readonly kept: 'best' | 'last';
+    readonly best_step: number | null;
+  };
+  readonly first_loss_nats: number;
+  readonly last_loss_nats: number;
+  /** On held-out text, before and after; the weights that are written. */
+  readonly evaluation: { readonly before: LanguageEvaluation; readonly after: LanguageEvaluation } | null;
+  readonly grad_check: GradCheckBody | null;
+  readonly curve: readonly CurvePoint[];
+  readonly warnings: readonly string[];
+}
+
+/** Gradients beside finite differences. */
+export interface GradCheckBody {
+  readonly precision: 'f32' | 'f64';
+  readonly entries: number;
+  readonly worst_relative_error: number;
+  readonly worst_parameter: string;
+  readonly tolerance: number;
+  readonly agrees: boolean;
+}
+
+const plusMinus = ({ mean, standard_error }: TokenMean): string =>
+  standard_error === null ? mean.toPrecision(5) : `${mean.toPrecision(5)} ± ${standard_error.toPrecision(2)}`;
+
+/** Lines of standard output. */
+export function languageSummary(body: LanguageBody): SummaryCell[][] {
+  const { run, evaluation } = body;
+  const rows: SummaryCell[][] = [
+    ['steps', run.steps],
+    ['tokens learnt', run.tokens_learnt],
+    ['loss of the first step, nats', body.first_loss_nats],
+    ['loss of the last step, nats', body.last_loss_nats],
+  ];
+  if (body.grad_check) {
+    rows.push(['gradient check, worst relative error', body.grad_check.worst_relative_error]);
+  }
+  if (evaluation) {
+    const { before, after } = evaluation;
+    rows.push(['held-out perplexity before', before.perplexity.value], ['held-out perplexity', after.perplexity.value]);
+    rows.push(['held-out loss, nats', plusMinus(after.nll_nats)]);
+    if (after.teacher) {
+      rows.push(['KL from the teacher, nats', plusMinus(after.teacher.kl_nats)]);
+      rows.push(['agreement with the teacher', plusMinus(after.teacher.top1_agreement)]);
+      const teacher = after.teacher.nll_nats;
+      if (teacher) rows.push(["the teacher's perplexity", Math.exp(teacher.mean)]);
+    }
+    rows.push(['weights of step', run.kept === 'best' ? (run.best_step ?? run.steps) : run.steps]);
+  }
+  return rows;
+}
+
+/** Loss against steps, gradient norms, figures before and after. */
+export async function languageFigure(body: LanguageBody, subtitle: string): Promise<Figure> {
+  const { evaluation } = body;
+  return {
+    title: `Training of ${body.student.model_type}, ${body.student.trainable_parameters} parameters`,
+    subtitle,
+    headline: evaluation
+      ? [
+          { label: 'Perplexity before', value: evaluation.before.perplexity.value },
+          { label: 'Perplexity', value: evaluation.after.perplexity.value },
+          ...(evaluation.after.teacher
+            ? [
+                {
+                  label: 'KL from the teacher, nats',
+                  value: evaluation.after.teacher.kl_nats.mean,
+                  ...(evaluation.after.teacher.kl_nats.standard_error !== null && {
+                    standardError: evaluation.after.teacher.kl_nats.standard_error,
+                  }),
+                },
+              ]
+            : []),
+        ]
+      : [{ label: 'Loss of the last step, nats', value: body.last_loss_nats }],
+    panels: [await curvePanel(body.curve, 'held-out cross-entropy'), await stepPanel(body.curve)],
+    sections: [],
+  };
+}

@@ -1,0 +1,296 @@
+import { join } from 'node:path';
+import { generate } from '../decoding/generation.js';
+import { InputError } from '../errors.js';
+import { createEngine } from '../models/engine.js';
+import { type LanguageModel, modelOfEngine, openLanguageModel } from '../models/language-model.js';
+import { openModelFiles } from '../models/model-files.js';
+import { openCheckpoints } from '../training/checkpoint.js';
+import { createDataOrder } from '../training/data-order.js';
+import { type DecoderStudent, openDecoderStudent } from '../training/decoder-student.js';
+import { parseLosses, termWeight } from '../training/losses/loss-text.js';
+import { openMetricsFile } from '../training/metrics-file.js';
+import { createObjective, type Objective } from '../training/objective.js';
+import { type TrainSettings, train } from '../training/trainer.js';
+import type { BatchSource, TokenBatch } from '../training/types.js';
+import { windowsSha256 } from './capture-file.js';
+import { capturedLanguageTeacher } from './captured-language-teacher.js';
+import { openCapturedTeacher } from './captured-teacher.js';
+import { evaluateLanguage, type LanguageEvaluation } from './language-evaluation.js';
+import type { LanguageBody } from './language-report.js';
+import { type LanguageTeacher, openLiveTeacher, type TeacherOfBatch } from './live-teacher.js';
+import { adoptTeacherLabels, isOnPolicy, isSampled, type OnPolicySettings, onPolicyBatches } from './on-policy.js';
+import { orderedBatches, type TokenWindows } from './token-data.js';
+import { readStepHistory } from './training-curve.js';
+
+/** Where the teacher's distributions come from. */
+export type TeacherSource =
+  | { readonly kind: 'model'; readonly path: string }
+  | { readonly kind: 'capture'; readonly paths: readonly string[] };
+
+/** A run of training a language model, as the command describes it. */
+export interface LanguageTraining {
+  readonly studentPath: string;
+  readonly teacher?: TeacherSource;
+  readonly windows: TokenWindows;
+  readonly heldOut?: TokenWindows;
+  /** As `parseLosses` reads it. */
+  readonly loss: string;
+  readonly batchSize: number;
+  readonly precision: 'f32' | 'f64';
+  readonly seed: number;
+  readonly threads: number;
+  readonly maxMemoryBytes: number;
+  readonly train?: readonly string[];
+  readonly freeze?: readonly string[];
+  readonly onPolicy?: OnPolicySettings;
+  readonly vocabularies: 'error' | 'truncate';
+  readonly tokenizerSha256?: string;
+  readonly settings: TrainSettings;
+  /** Folder of the checkpoints, and of the metrics where no other file is named. */
+  readonly checkpoints: string;
+  /** What decides the numbers of the run beside what is here: digests of models and options. */
+  readonly identity: { readonly model: string; readonly configuration: Readonly<Record<string, unknown>> };
+  readonly resume: boolean;
+  readonly metrics?: { readonly path: string; readonly force: boolean };
+}
+
+/** What the command hears while a run lasts. */
+export type LanguageProgress =
+  | { readonly kind: 'phase'; readonly name: string }
+  | { readonly kind: 'step'; readonly step: number; readonly tokens: number; readonly loss: number }
+  | { readonly kind: 'warning'; readonly message: string };
+
+/** What a run gives to its report; what only the command knows is added there. */
+export interface LanguageResult
+  extends Pick<LanguageBody, 'run' | 'first_loss_nats' | 'last_loss_nats' | 'evaluation' | 'curve'> {
+  readonly parameters: number;
+  readonly trainableParameters: number;
+  readonly droppedMass: number | null;
+  readonly teacherVocabulary: number | null;
+}
+
+/** Share of the memory that a live teacher may take. */
+const TEACHER_SHARE = 0.5;
+
+/** The parts of a run. */
+interface Parts {
+  readonly training: LanguageTraining;
+  readonly student: DecoderStudent;
+  readonly teacher: ConnectedTeacher | undefined;
+  readonly progress: (value: LanguageProgress) => void;
+}
+
+interface ConnectedTeacher {
+  readonly source: LanguageTeacher;
+  readonly vocabulary: number;
+  readonly live: boolean;
+  droppedMass(): number | null;
+}
+
+/** Trains a language model in the calling thread; the weights that are kept are handed over before the student closes. */
+export async function trainLanguageModel(
+  training: LanguageTraining,
+  progress: (value: LanguageProgress) => void,
+  keep: (student: DecoderStudent) => void | Promise<void>,
+): Promise<LanguageResult> {
+  progress({ kind: 'phase', name: 'open the models' });
+  const model =
+    training.teacher?.kind === 'model' ? await openTeacherModel(training, training.teacher.path) : undefined;
+  try {
+    const student = await openStudent(training, model);
+    try {
+      const teacher = connectTeacher(training, model, student.classes);
+      const result = await runTraining({ training, student, teacher, progress });
+      await keep(student);
+      return result;
+    } finally {
+      await student.close();
+    }
+  } finally {
+    await model?.close();
+  }
+}
+
+function openTeacherModel(training: LanguageTraining, path: string): Promise<LanguageModel> {
+  return openLanguageModel(path, {
+    threads: training.threads,
+    maxMemoryBytes: training.maxMemoryBytes * TEACHER_SHARE,
+    device: 'cpu',
+    precision: training.precision,
+    context: training.windows.length,
+  });
+}
+
+function openStudent(training: LanguageTraining, teacher: LanguageModel | undefined): Promise<DecoderStudent> {
+  const { windows, heldOut, settings, batchSize, precision, threads, loss } = training;
+  const longest = (of: TokenWindows | undefined): number => (of === undefined ? 1 : Math.max(...of.lengths));
+  return openDecoderStudent(openModelFiles(training.studentPath, threads), {
+    precision,
+    threads,
+    batch: Math.min(batchSize, Math.max(windows.count, heldOut?.count ?? 0)),
+    length: Math.max(longest(windows), longest(heldOut)),
+    maxMemoryBytes: training.maxMemoryBytes,
+    processBytes: Math.max(process.memoryUsage.rss(), teacher?.info.peakBytes ?? 0),
+    optimizerSlots: settings.optimizer.method === 'adamw' || settings.optimizer.method === 'adam' ? 2 : 1,
+    wholeBatch: parseLosses(loss).some((term) => term.loss.scope === 'batch'),
+    ...(training.train && { train: training.train }),
+    ...(training.freeze && { freeze: training.freeze }),
+  });
+}
+
+/** @throws InputError when vocabularies differ in size and nothing says what to do, with both */
+function connectTeacher(
+  training: LanguageTraining,
+  model: LanguageModel | undefined,
+  classes: number,
+): ConnectedTeacher | undefined {
+  const { teacher, vocabularies, tokenizerSha256 } = training;
+  if (teacher === undefined) return undefined;
+  if (model === undefined || teacher.kind === 'capture') {
+    const captured = openCapturedTeacher(teacher.kind === 'capture' ? teacher.paths : [], {
+      vocabulary: classes,
+      align: vocabularies,
+      dataSha256: windowsSha256(training.windows),
+      ...(tokenizerSha256 !== undefined && { tokenizerSha256 }),
+    });
+    const source = capturedLanguageTeacher(captured);
+    return { source, vocabulary: captured.header.vocabulary, live: false, droppedMass: () => null };
+  }
+  const { vocabularySize } = model.info;
+  if (vocabularySize !== classes && vocabularies === 'error') {
+    throw new InputError(
+      `the teacher ${model.info.path} has a vocabulary of ${vocabularySize} and the student one of ${classes}; ` +
+        '--vocab-align truncate keeps the common prefix',
+    );
+  }
+  const source = openLiveTeacher(model, classes);
+  return { source, vocabulary: vocabularySize, live: true, droppedMass: () => source.dropped()?.mean ?? null };
+}
+
+/** Labels, and the teacher's rows of the batch at hand. */
+function objectiveOf({ training, teacher }: Parts): Objective<TokenBatch> {
+  let current: { readonly batch: TokenBatch; readonly rows: TeacherOfBatch } | undefined;
+  const terms = parseLosses(training.loss).map((term) => ({
+    loss: term.loss,
+    weight: ({ epoch }: { readonly epoch: number }) => termWeight(term, epoch),
+  }));
+  return createObjective<TokenBatch>(terms, {
+    labels: (batch) => batch.labels,
+    ...(teacher && {
+      async teacher(batch, { firstRow, rows }) {
+        if (current?.batch !== batch) current = { batch, rows: await teacher.source.begin(batch) };
+        const found = await current.rows.rows(firstRow, rows);
+        if (isOnPolicy(batch)) adoptTeacherLabels(batch.labels, firstRow, rows, found);
+        return found;
+      },
+    }),
+  });
+}
+
+/** Micro-batches in their order, a share of them written by the student as it is. */
+function batchesOf({ training, student, teacher }: Parts): BatchSource<TokenBatch> {
+  const { windows, batchSize, seed, onPolicy, threads } = training;
+  const ordered = orderedBatches(windows, createDataOrder({ count: windows.count, batchSize, seed }));
+  if (onPolicy === undefined) return ordered;
+  if (!teacher?.live)
+    throw new InputError('--on-policy needs a teacher that runs beside the student: --teacher <model>');
+  const plan = { steps: [{ kind: 'temperature' as const, temperature: onPolicy.temperature }] };
+  return onPolicyBatches(ordered, onPolicy, async (prompts, count, stream) => {
+    const files = student.currentModel();
+    const engine = await createEngine(files, {
+      threads,
+      maxMemoryBytes: training.maxMemoryBytes,
+      device: 'cpu',
+      precision: 'f32',
+      context: windows.length + 1,
+    });
+    const model = modelOfEngine(files, engine);
+    try {
+      const written = await generate(model, {
+        prompts,
+        maxNewTokens: count,
+        stopIds: model.info.eosIds,
+        plan,
+        seed: onPolicy.seed,
+        keys: (prompt) => stream * batchSize + prompt,
+      });
+      return written.map(([one]) => one.tokens);
+    } finally {
+      await engine.close();
+    }
+  });
+}
+
+/** Micro-batches of so many steps that the student wrote. */
+function countSampled({ onPolicy, settings }: LanguageTraining, steps: number): number {
+  if (onPolicy === undefined) return 0;
+  let sampled = 0;
+  for (let index = 0; index < steps * (settings.accumulate ?? 1); index++) if (isSampled(onPolicy, index)) sampled++;
+  return sampled;
+}
+
+async function runTraining(parts: Parts): Promise<LanguageResult> {
+  const { training, student, teacher, progress } = parts;
+  const { settings, heldOut, batchSize, seed, threads } = training;
+  const objective = objectiveOf(parts);
+  const source = batchesOf(parts);
+  const checkpoints = openCheckpoints(training.checkpoints, {
+    model: training.identity.model,
+    seed,
+    configuration: training.identity.configuration,
+  });
+  const judge = (beside: LanguageTeacher | undefined): Promise<LanguageEvaluation> | undefined =>
+    heldOut && evaluateLanguage(student, heldOut, { batchSize, seed, threads }, beside);
+  const beside = teacher?.live ? teacher.source : undefined;
+  progress({ kind: 'phase', name: 'evaluate the student as it is' });
+  const before = await judge(beside);
+  const metricsPath = training.metrics?.path ?? join(training.checkpoints, 'metrics.csv');
+  const metrics = openMetricsFile(metricsPath, {
+    terms: objective.terms,
+    ...(heldOut && { evaluation: [] }),
+    force: training.metrics?.force ?? true,
+    ...(training.resume && { resumeAt: checkpoints.last ?? 0 }),
+  });
+  let tokens = 0;
+  progress({ kind: 'phase', name: 'train' });
+  const result = await train(student, source, objective, settings, {
+    checkpoints,
+    warn: (message) => progress({ kind: 'warning', message }),
+    onStep(record, evaluation) {
+      metrics.append(record, evaluation);
+      tokens += record.validRows;
+      progress({ kind: 'step', step: record.step, tokens, loss: record.loss });
+    },
+    ...(heldOut && {
+      async evaluate() {
+        const found = await judge(undefined);
+        return { loss: found?.nll_nats.mean ?? Number.NaN };
+      },
+    }),
+  }).finally(() => metrics.close());
+  progress({ kind: 'phase', name: 'evaluate' });
+  const after = await judge(beside);
+  const history = readStepHistory(metricsPath, objective.terms);
+  const { plan } = student;
+  return {
+    parameters: [...student.tensors.values()].reduce((sum, { data }) => sum + data.length, 0),
+    trainableParameters: student.parameters.values.length,
+    teacherVocabulary: teacher?.vocabulary ?? null,
+    droppedMass: teacher?.droppedMass() ?? null,
+    run: {
+      steps: result.steps,
+      steps_of_an_epoch: Math.ceil(source.perEpoch / (settings.accumulate ?? 1)),
+      tokens_learnt: history.validRows,
+      skipped_steps: result.skipped,
+      on_policy_batches: countSampled(training, result.steps),
+      peak_bytes: plan.estimate.total,
+      recomputed_layers: plan.recomputedLayers,
+      kept: settings.restoreBest ? 'best' : 'last',
+      best_step: result.best?.step ?? null,
+    },
+    first_loss_nats: history.firstLoss,
+    last_loss_nats: history.lastLoss,
+    evaluation: before && after ? { before, after } : null,
+    curve: history.points,
+  };
+}
