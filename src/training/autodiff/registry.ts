@@ -1,6 +1,12 @@
+import { CONVOLUTION_RULES } from './rules/convolution.js';
+import { CROSS_ENTROPY_RULES } from './rules/cross-entropy.js';
+import { EINSUM_RULES } from './rules/einsum.js';
 import { elementwiseRules } from './rules/elementwise.js';
+import { INDEXING_RULES } from './rules/indexing.js';
+import { NORMALISATION_RULES } from './rules/normalisation.js';
 import { productRules } from './rules/products.js';
 import { reductionRules } from './rules/reductions.js';
+import { SHAPE_RULES } from './rules/shapes.js';
 import type { Decomposition, RuleTable } from './types.js';
 
 /** Every operator that can be differentiated. */
@@ -8,6 +14,12 @@ export const RULES: RuleTable = {
   ...elementwiseRules,
   ...productRules,
   ...reductionRules,
+  ...SHAPE_RULES,
+  ...INDEXING_RULES,
+  ...NORMALISATION_RULES,
+  ...CONVOLUTION_RULES,
+  ...EINSUM_RULES,
+  ...CROSS_ENTROPY_RULES,
 };
 
 /** Compound operators that are written in elementary ones first. */

@@ -5,6 +5,7 @@ import {
   TensorProto_DataType as Type,
   type ValueInfoProto,
 } from '../../formats/onnx_pb.js';
+import { attribute } from '../../formats/onnx-attributes.js';
 import { onnxNode, onnxValueInfo } from '../../formats/onnx-edit.js';
 import { capturedBy } from '../../formats/onnx-graph.js';
 import type { GraphAnalysis } from './analysis.js';
@@ -110,9 +111,7 @@ export function splitGraph(
 
   const shapeSaved = new Set(plan.shapes);
   const own = written.map((node) =>
-    node.opType === 'Shape' && shapeSaved.has(node.input[0])
-      ? onnxNode('Identity', node.name, [shapeName(node.input[0])], node.output)
-      : node,
+    node.opType === 'Shape' && shapeSaved.has(node.input[0]) ? shapePart(node, shapeName(node.input[0]), writer) : node,
   );
   const saved: SavedTensor[] = [
     ...plan.saved.map((name) => ({ name, elementType: analysis.elementType(name) })),
@@ -151,6 +150,18 @@ export function splitGraph(
   const forward = withGraph(model, forwardGraph(analysis, [...graph.node, ...shapeNodes], names, wanted, outputs));
   const unreached = wanted.filter((name) => !gradients.has(name));
   return { forward: pruned(forward), backward: pruned(backward), saved, unreached };
+}
+
+/** What a node Shape gives, from the whole shape of its input. */
+function shapePart(node: NodeProto, shape: string, writer: NodeWriter): NodeProto {
+  const bound = (name: string): number | undefined => {
+    const own = attribute(node, name);
+    return own && Number(own.i);
+  };
+  const [start, end] = [bound('start'), bound('end')];
+  if (start === undefined && end === undefined) return onnxNode('Identity', node.name, [shape], node.output);
+  const bounds = [writer.integers([start ?? 0]), writer.integers([end ?? Number.MAX_SAFE_INTEGER])];
+  return onnxNode('Slice', node.name, [shape, ...bounds], node.output);
 }
 
 function forwardGraph(
