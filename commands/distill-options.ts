@@ -115,6 +115,11 @@ function parseBetas(text: string): { beta1: number; beta2: number } {
   return { beta1, beta2 };
 }
 
+function parseClip(text: string | undefined, fallback: number): number {
+  if (text === undefined) return fallback;
+  return text === 'inf' ? Number.POSITIVE_INFINITY : parseNumber('--clip', text, 0);
+}
+
 /** @throws InputError for options that are no numbers, or that the optimiser does not read */
 export function parseSteps(own: StepOptions, defaults: StepDefaults): StepSettings {
   if (own.epochs !== undefined && own.steps !== undefined) {
@@ -145,7 +150,7 @@ export function parseSteps(own: StepOptions, defaults: StepDefaults): StepSettin
     schedule: parseChoice('--schedule', own.schedule ?? defaults.schedule, SCHEDULES),
     warmupSteps: parseInteger('--warmup', own.warmup ?? '0'),
     finalShare: parseNumber('--final-rate', own.finalRate ?? '0', 0, 1),
-    clipNorm: own.clip === 'inf' ? Infinity : parseNumber('--clip', own.clip ?? String(defaults.clipNorm), 0),
+    clipNorm: parseClip(own.clip, defaults.clipNorm),
     precision: parseChoice('--precision', own.precision ?? 'f32', ['f32', 'f64'] as const),
   };
 }

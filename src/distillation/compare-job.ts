@@ -1,4 +1,5 @@
 import { RunError } from '../errors.js';
+import type { ComputeReference } from '../kernels/compute-thread.js';
 import type { TrainResult } from '../training/trainer.js';
 import type { ClassData, ClassDataSource } from './class-data.js';
 import { type ClassMetrics, measureClassifier } from './class-metrics.js';
@@ -222,3 +223,16 @@ async function runCell(
     await model.close();
   }
 }
+
+export const PREPARE_COMPARISON: ComputeReference<PrepareArguments, PreparedComparison> = {
+  module: import.meta.url,
+  job: prepareComparison as (args: PrepareArguments, progress: (value: unknown) => void) => Promise<PreparedComparison>,
+};
+
+export const RUN_CELLS: ComputeReference<CellsArguments, { readonly done: number }> = {
+  module: import.meta.url,
+  job: runComparisonCells as (
+    args: CellsArguments,
+    progress: (value: unknown) => void,
+  ) => Promise<{ readonly done: number }>,
+};
