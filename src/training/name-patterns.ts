@@ -1,7 +1,7 @@
 import { didYouMean, InputError } from '../errors.js';
 
 /** Turns a glob over tensor names into an expression: `*` stands for any characters, `?` for one. */
-function expressionOf(glob: string): RegExp {
+export function expressionOf(glob: string): RegExp {
   const escaped = glob
     .replace(/[.+^${}()|[\]\\]/g, '\\$&')
     .replaceAll('*', '.*')
