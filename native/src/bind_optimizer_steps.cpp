@@ -72,7 +72,7 @@ void adam(Arguments& arguments) {
   settings.coupled = arguments.integer(12) != 0;
   settings.clear = arguments.integer(13) != 0;
   const int threads = static_cast<int>(arguments.integer(14));
-  if (buffers.first == nullptr || buffers.second == nullptr) arguments.fail("a moment is missing");
+  if (count > 0 && (buffers.first == nullptr || buffers.second == nullptr)) arguments.fail("a moment is missing");
   if (arguments.ok()) adam_step(buffers, segments, settings, threads);
 }
 
@@ -121,7 +121,7 @@ void lion(Arguments& arguments) {
   settings.beta2 = arguments.number(9);
   settings.clear = arguments.integer(10) != 0;
   const int threads = static_cast<int>(arguments.integer(11));
-  if (buffers.first == nullptr) arguments.fail("a moment is missing");
+  if (count > 0 && buffers.first == nullptr) arguments.fail("a moment is missing");
   if (arguments.ok()) lion_step(buffers, segments, settings, threads);
 }
 
