@@ -37,6 +37,20 @@ export function quadratureNodes(alphas: ArrayLike<number>, betas: ArrayLike<numb
   };
 }
 
+/** Gauss-Legendre quadrature of [low, high]: nodes ascending, weights that sum to its length. */
+export function gaussLegendre(count: number, low: number, high: number): NodeWeights {
+  const betas = Float64Array.from(
+    { length: Math.max(0, count - 1) },
+    (_, i) => (i + 1) / Math.sqrt(4 * (i + 1) ** 2 - 1),
+  );
+  const { values, weights } = quadratureNodes(new Float64Array(count), betas);
+  const half = (high - low) / 2;
+  return {
+    values: values.map((value) => low + half * (1 + value)),
+    weights: weights.map((weight) => weight * (high - low)),
+  };
+}
+
 /** The first index from `low` on whose off-diagonal entry is negligible. */
 function decoupledAt(d: Float64Array, e: Float64Array, low: number): number {
   let at = low;
