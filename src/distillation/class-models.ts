@@ -1,6 +1,7 @@
 import { InputError } from '../errors.js';
 import { openFeatures } from '../features/open-features.js';
 import { loadMatrix } from '../formats/feature-matrix.js';
+import { selectNames } from '../training/name-patterns.js';
 import { parseNetwork } from '../training/network-text.js';
 import { composeNetwork, NETWORK_HIDDEN, NETWORK_LOGITS } from '../training/networks.js';
 import { type OnnxStudent, openOnnxStudent } from '../training/onnx-student.js';
@@ -50,10 +51,12 @@ export async function openClassModel(
   options: ClassModelOptions,
 ): Promise<OnnxStudent<FeatureBatch>> {
   const { seed, precision, threads, train, freeze } = options;
-  const shared = { precision, threads, ...(train && { train }), ...(freeze && { freeze }) };
+  const shared = { precision, threads, seed, dims: data.dims };
+  const patterns = { ...(train && { train }), ...(freeze && { freeze }) };
   if (model.kind === 'onnx') {
     return openOnnxStudent<FeatureBatch>(model.path, {
       ...shared,
+      ...patterns,
       ...(model.logitsOutput !== undefined && { logits: model.logitsOutput }),
       ...(model.featuresOutput !== undefined && { features: model.featuresOutput }),
     });
@@ -67,7 +70,7 @@ export async function openClassModel(
   });
   return openOnnxStudent<FeatureBatch>(network.model, {
     ...shared,
-    train: train ?? network.parameters,
+    train: selectNames(network.parameters, patterns),
     logits: NETWORK_LOGITS,
     features: NETWORK_HIDDEN,
   });

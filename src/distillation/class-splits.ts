@@ -10,6 +10,8 @@ export interface RowSet {
   readonly rows?: Int32Array;
 }
 
+export const allRows = (count: number): Int32Array => Int32Array.from({ length: count }, (_, row) => row);
+
 /** Rows of a set as data of their own. */
 export const rowsOfSet = ({ data, rows }: RowSet): ClassData => (rows ? takeRows(data, rows) : data);
 

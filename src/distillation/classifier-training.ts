@@ -80,6 +80,15 @@ function gather(matrix: Floats, width: number, rows: Int32Array): Floats {
   return taken;
 }
 
+/** Outputs of the rows `rows`, in that order. */
+export function takeOutputs(outputs: ClassOutputs, rows: Int32Array, classes: number): ClassOutputs {
+  const { features, featureWidth } = outputs;
+  return {
+    logits: gather(outputs.logits, classes, rows),
+    ...(features && featureWidth !== undefined && { features: gather(features, featureWidth, rows), featureWidth }),
+  };
+}
+
 /** The losses of a run, reading the teacher's rows by their place in the data. */
 export function classObjective(
   loss: string,

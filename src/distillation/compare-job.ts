@@ -4,8 +4,14 @@ import type { TrainResult } from '../training/trainer.js';
 import type { ClassData, ClassDataSource } from './class-data.js';
 import { type ClassMetrics, measureClassifier } from './class-metrics.js';
 import { type ClassModel, type ClassTeacher, checkClasses, openClassModel, teacherOutputs } from './class-models.js';
-import { drawRows, readClassFiles, rowsOfSet, splitRows } from './class-splits.js';
-import { type ClassOutputs, type ClassTraining, evaluateClassifier, trainOnRows } from './classifier-training.js';
+import { allRows, drawRows, readClassFiles, rowsOfSet, splitRows } from './class-splits.js';
+import {
+  type ClassOutputs,
+  type ClassTraining,
+  evaluateClassifier,
+  takeOutputs,
+  trainOnRows,
+} from './classifier-training.js';
 
 /** What all cells of a comparison share. */
 export interface ComparisonTask {
@@ -46,24 +52,6 @@ export interface PrepareProgress {
   readonly step: number;
   readonly steps: number;
 }
-
-/** Rows of outputs by their numbers. */
-function takeOutputs(outputs: ClassOutputs, rows: Int32Array, classes: number): ClassOutputs {
-  const take = (matrix: ClassOutputs['logits'], width: number): Float64Array => {
-    const taken = new Float64Array(rows.length * width);
-    rows.forEach((row, i) => {
-      taken.set(matrix.subarray(row * width, (row + 1) * width), i * width);
-    });
-    return taken;
-  };
-  const { features, featureWidth } = outputs;
-  return {
-    logits: take(outputs.logits, classes),
-    ...(features && featureWidth !== undefined && { features: take(features, featureWidth), featureWidth }),
-  };
-}
-
-const allRows = (count: number): Int32Array => Int32Array.from({ length: count }, (_, row) => row);
 
 /**
  * Reads and splits the rows and asks the teacher. Test and held-out rows are taken from `sources` by class where no other
@@ -134,7 +122,7 @@ export interface ComparisonCell {
 }
 
 /** Held-out figures after a step. */
-export interface CurvePoint {
+export interface HeldOutPoint {
   readonly step: number;
   readonly accuracy: number;
   readonly nllNats: number;
@@ -143,7 +131,7 @@ export interface CurvePoint {
 export interface CellResult {
   readonly index: number;
   readonly steps: number;
-  readonly curve: readonly CurvePoint[];
+  readonly curve: readonly HeldOutPoint[];
   readonly heldOut: ClassMetrics;
   readonly test: ClassMetrics;
   /** Weights of the student. */
@@ -184,7 +172,7 @@ async function runCell(
     precision: training.precision,
     threads: 1,
   });
-  const curve: CurvePoint[] = [];
+  const curve: HeldOutPoint[] = [];
   try {
     checkClasses(model.classes, task.training, 'student');
     const { teacher, heldOut } = { teacher: task.trainingTeacher, heldOut: task.heldOut };

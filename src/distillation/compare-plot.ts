@@ -2,11 +2,11 @@ import { chartFigure } from '../report/plots/chart-figure.js';
 import { dotRows } from '../report/plots/dot-rows.js';
 import type { Figure } from '../report/plots/figure.js';
 import type { LineChart, LineSeries } from '../report/plots/line-chart.js';
-import type { CellResult, CurvePoint } from './compare-job.js';
+import type { CellResult, HeldOutPoint } from './compare-job.js';
 import { type ComparisonBody, type ComparisonPlan, chosenResults } from './compare-report.js';
 
 /** Mean and standard error over seeds of one figure along the steps. */
-function curveOf(name: string, results: readonly CellResult[], read: (point: CurvePoint) => number): LineSeries {
+function curveOf(name: string, results: readonly CellResult[], read: (point: HeldOutPoint) => number): LineSeries {
   const ended = results.filter(({ failed }) => failed === undefined);
   const points = ended[0]?.curve ?? [];
   const n = ended.length;
@@ -26,7 +26,7 @@ export async function comparisonFigure(
 ): Promise<Figure> {
   const chosen = chosenResults(plan, results);
   const names = body.losses.map(({ name, choice }) => (choice ? `${name} (${choice})` : name));
-  const chart = (title: string, yLabel: string, read: (point: CurvePoint) => number): LineChart => ({
+  const chart = (title: string, yLabel: string, read: (point: HeldOutPoint) => number): LineChart => ({
     title,
     xLabel: 'step',
     yLabel,
