@@ -3,6 +3,7 @@ import {
   type AttributeProto,
   AttributeProto_AttributeType,
   AttributeProtoSchema,
+  type GraphProto,
   type NodeProto,
   type TensorProto,
 } from './onnx_pb.js';
@@ -21,6 +22,10 @@ export function attributeOf(name: string, value: AttributeValue): AttributeProto
   if ('int' in value) return integerAttribute(name, value.int);
   const ints = value.ints.map(BigInt);
   return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.INTS, ints });
+}
+
+export function graphAttribute(name: string, g: GraphProto): AttributeProto {
+  return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.GRAPH, g });
 }
 
 export function tensorAttribute(name: string, t: TensorProto): AttributeProto {

@@ -27,6 +27,14 @@ export function onnxNode(
   return create(NodeProtoSchema, { opType, name, input: [...input], output: [...output], attribute: [...attributes] });
 }
 
+/** A node like another, with some of its parts replaced. */
+export function changedNode(
+  { opType, domain, name, input, output, attribute }: NodeProto,
+  changes: Partial<Pick<NodeProto, 'name' | 'input' | 'output' | 'attribute'>>,
+): NodeProto {
+  return create(NodeProtoSchema, { opType, domain, name, input, output, attribute, ...changes });
+}
+
 /** Declares a tensor; without `dims` its rank is left open. */
 export function onnxValueInfo(name: string, elemType: number, dims?: readonly OnnxDimension[]): ValueInfoProto {
   const shape = dims && {

@@ -1,6 +1,14 @@
-import { isAbsolute, normalize } from 'node:path';
+import { dirname, isAbsolute, join, normalize } from 'node:path';
+import { create } from '@bufbuild/protobuf';
 import { InputError } from '../errors.js';
-import { type GraphProto, type ModelProto, type TensorProto, TensorProto_DataLocation } from './onnx_pb.js';
+import { openRange } from './files.js';
+import {
+  type GraphProto,
+  type ModelProto,
+  type TensorProto,
+  TensorProto_DataLocation,
+  TensorProtoSchema,
+} from './onnx_pb.js';
 
 /** Files of external weights by their location, relative to the graph. @throws InputError for a path outside its directory */
 export function externalLocations(model: ModelProto, where: string): string[] {
@@ -30,4 +38,31 @@ export function externalLocations(model: ModelProto, where: string): string[] {
   };
   if (model.graph) visit(model.graph);
   return [...found];
+}
+
+/**
+ * Brings the external data of a model's initializers into memory; other tensors are kept as they are.
+ * @throws InputError when a file is missing or shorter than a tensor says
+ */
+export function loadExternalData(model: ModelProto, path: string): void {
+  const graph = model.graph;
+  if (!graph || externalLocations(model, path).length === 0) return;
+  graph.initializer = graph.initializer.map((tensor) => {
+    if (tensor.dataLocation !== TensorProto_DataLocation.EXTERNAL) return tensor;
+    const entry = (key: string): string | undefined => tensor.externalData.find((item) => item.key === key)?.value;
+    const file = openRange(join(dirname(path), normalize(entry('location') ?? '')));
+    try {
+      const offset = Number(entry('offset') ?? 0);
+      const length = Number(entry('length') ?? file.size - offset);
+      if (!(offset >= 0 && length >= 0 && offset + length <= file.size)) {
+        throw new InputError(`${path}: tensor ${tensor.name}: its data reach past the end of ${entry('location')}`);
+      }
+      const rawData = new Uint8Array(length);
+      file.readInto(offset, length, rawData);
+      const dims = tensor.dims;
+      return create(TensorProtoSchema, { name: tensor.name, dataType: tensor.dataType, dims, rawData });
+    } finally {
+      file.close();
+    }
+  });
 }

@@ -1,7 +1,6 @@
-import { create } from '@bufbuild/protobuf';
 import { didYouMean, InputError } from '../../errors.js';
-import { type ModelProto, type NodeProto, NodeProtoSchema } from '../../formats/onnx_pb.js';
-import { graphOf, onnxNode } from '../../formats/onnx-edit.js';
+import type { ModelProto, NodeProto } from '../../formats/onnx_pb.js';
+import { changedNode, graphOf, onnxNode } from '../../formats/onnx-edit.js';
 import type { Precision } from '../types.js';
 import { analyseGraph, type GraphAnalysis } from './analysis.js';
 import { createNodeWriter, type NodeWriter } from './backward-graph.js';
@@ -93,7 +92,7 @@ function nameOptionalOutputs(model: ModelProto): ModelProto {
     const all = OPTIONAL_OUTPUTS[node.opType];
     if (all === undefined || node.domain !== '' || node.output.length >= all) return node;
     const output = Array.from({ length: all }, (_, at) => node.output[at] || `${node.output[0]}.output${at}`);
-    return create(NodeProtoSchema, { ...node, output });
+    return changedNode(node, { output });
   });
   return model;
 }

@@ -4,14 +4,13 @@ import {
   type GraphProto,
   GraphProtoSchema,
   type NodeProto,
-  NodeProtoSchema,
   type TensorProto,
   TensorProto_DataType as Type,
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from '../../formats/onnx_pb.js';
-import { attribute, integerAttribute, tensorAttribute } from '../../formats/onnx-attributes.js';
-import { onnxTensor } from '../../formats/onnx-edit.js';
+import { attribute, graphAttribute, integerAttribute, tensorAttribute } from '../../formats/onnx-attributes.js';
+import { changedNode, onnxTensor } from '../../formats/onnx-edit.js';
 import { onnxElementCount, onnxTensorBytes } from '../../formats/onnx-tensor.js';
 import { widenToF32, widenToF64 } from '../../kernels/dtypes.js';
 import type { Floats, Precision } from '../types.js';
@@ -73,10 +72,9 @@ export function withPrecision(graph: GraphProto, precision: Precision, narrow: b
     return create(ValueInfoProtoSchema, { name: info.name, type: { value } });
   };
   const convertNode = (node: NodeProto): NodeProto =>
-    create(NodeProtoSchema, {
-      ...node,
+    changedNode(node, {
       attribute: attributesOf(node, precision, changes, convert).map((entry) =>
-        entry.g ? { ...entry, g: withPrecision(entry.g, precision, narrow) } : entry,
+        entry.g ? graphAttribute(entry.name, withPrecision(entry.g, precision, narrow)) : entry,
       ),
     });
   return create(GraphProtoSchema, {

@@ -7,7 +7,7 @@ import {
   OperatorSetIdProtoSchema,
   TensorProto_DataType as Type,
 } from '../../formats/onnx_pb.js';
-import { graphOf, opsetVersion } from '../../formats/onnx-edit.js';
+import { graphOf, onnxValueInfo, opsetVersion } from '../../formats/onnx-edit.js';
 import { indexOnnxGraph } from '../../formats/onnx-graph.js';
 import type { Precision } from '../types.js';
 import { withPrecision } from './precision.js';
@@ -17,7 +17,10 @@ import { RULE_OPSET, upgradeGraph } from './upgrade.js';
 const OLDEST_IR = 8n;
 
 /** A model like another, with parts of its graph replaced; tensors are shared. */
-export function withGraph(model: ModelProto, changes: Partial<Omit<GraphProto, '$typeName' | '$unknown'>>): ModelProto {
+export function withGraph(
+  model: ModelProto,
+  changes: Partial<Pick<GraphProto, 'name' | 'node' | 'initializer' | 'input' | 'output'>>,
+): ModelProto {
   const { name, node, initializer, input, output } = graphOf(model);
   return create(ModelProtoSchema, {
     irVersion: model.irVersion,
@@ -39,7 +42,8 @@ export function prepareModel(model: ModelProto, precision: Precision, wanted: re
   const stored = new Set(graph.initializer.map(({ name }) => name));
   graph.input = graph.input.filter(({ name }) => !stored.has(name));
   upgradeGraph(graph, opset, index.freshName);
-  const prepared = withGraph(model, graph);
+  const { node, initializer, input } = graph;
+  const prepared = withGraph(model, { node, initializer, input, output: graph.output });
   if (prepared.irVersion < OLDEST_IR) prepared.irVersion = OLDEST_IR;
   if (opset < RULE_OPSET) {
     prepared.opsetImport = model.opsetImport
@@ -47,4 +51,17 @@ export function prepareModel(model: ModelProto, precision: Precision, wanted: re
       .concat(create(OperatorSetIdProtoSchema, { domain: '', version: BigInt(RULE_OPSET) }));
   }
   return prepared;
+}
+
+/** The model with initializers moved to its inputs, which then must be fed. */
+export function weightsAsInputs(model: ModelProto, names: readonly string[]): ModelProto {
+  const { initializer, input } = graphOf(model);
+  const moved = new Set(names);
+  const declared = initializer
+    .filter(({ name }) => moved.has(name))
+    .map(({ name, dataType, dims }) => onnxValueInfo(name, dataType, dims.map(Number)));
+  return withGraph(model, {
+    input: [...input, ...declared],
+    initializer: initializer.filter(({ name }) => !moved.has(name)),
+  });
 }

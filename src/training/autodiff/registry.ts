@@ -1,19 +1,19 @@
 import { CONVOLUTION_RULES } from './rules/convolution.js';
 import { CROSS_ENTROPY_RULES } from './rules/cross-entropy.js';
 import { EINSUM_RULES } from './rules/einsum.js';
-import { elementwiseRules } from './rules/elementwise.js';
+import { ELEMENTWISE_RULES } from './rules/elementwise.js';
 import { INDEXING_RULES } from './rules/indexing.js';
 import { NORMALISATION_RULES } from './rules/normalisation.js';
-import { productRules } from './rules/products.js';
-import { reductionRules } from './rules/reductions.js';
+import { PRODUCT_RULES } from './rules/products.js';
+import { REDUCTION_RULES } from './rules/reductions.js';
 import { SHAPE_RULES } from './rules/shapes.js';
 import type { Decomposition, RuleTable } from './types.js';
 
 /** Every operator that can be differentiated. */
 export const RULES: RuleTable = {
-  ...elementwiseRules,
-  ...productRules,
-  ...reductionRules,
+  ...ELEMENTWISE_RULES,
+  ...PRODUCT_RULES,
+  ...REDUCTION_RULES,
   ...SHAPE_RULES,
   ...INDEXING_RULES,
   ...NORMALISATION_RULES,

@@ -1,12 +1,6 @@
-import { create } from '@bufbuild/protobuf';
-import {
-  type NodeProto,
-  NodeProtoSchema,
-  TensorProto_DataType as Type,
-  type ValueInfoProto,
-} from '../../formats/onnx_pb.js';
+import { type NodeProto, TensorProto_DataType as Type, type ValueInfoProto } from '../../formats/onnx_pb.js';
 import { attribute } from '../../formats/onnx-attributes.js';
-import { onnxNode, onnxValueInfo } from '../../formats/onnx-edit.js';
+import { changedNode, onnxNode, onnxValueInfo } from '../../formats/onnx-edit.js';
 import { capturedBy } from '../../formats/onnx-graph.js';
 import type { GraphAnalysis } from './analysis.js';
 import type { NodeWriter } from './backward-graph.js';
@@ -38,9 +32,7 @@ export function dropUnreadOutputs(nodes: readonly NodeProto[], outputs: Iterable
     let kept = node.output.length;
     if (!OPTIONAL_OUTPUTS[node.opType]) return node;
     while (kept > 1 && !read.has(node.output[kept - 1])) kept--;
-    return kept === node.output.length
-      ? node
-      : create(NodeProtoSchema, { ...node, output: node.output.slice(0, kept) });
+    return kept === node.output.length ? node : changedNode(node, { output: node.output.slice(0, kept) });
   });
 }
 
@@ -73,7 +65,7 @@ function nameGradients(
   }
   const rename = (name: string): string => renamed.get(name) ?? name;
   return nodes
-    .map((node) => create(NodeProtoSchema, { ...node, input: node.input.map(rename), output: node.output.map(rename) }))
+    .map((node) => changedNode(node, { input: node.input.map(rename), output: node.output.map(rename) }))
     .concat(copies);
 }
 

@@ -1,8 +1,7 @@
-import { create } from '@bufbuild/protobuf';
 import { InputError } from '../../errors.js';
-import { type GraphProto, type NodeProto, NodeProtoSchema } from '../../formats/onnx_pb.js';
+import type { GraphProto, NodeProto } from '../../formats/onnx_pb.js';
 import { attribute, integerAttribute } from '../../formats/onnx-attributes.js';
-import { onnxIntegers, onnxNode } from '../../formats/onnx-edit.js';
+import { changedNode, onnxIntegers, onnxNode } from '../../formats/onnx-edit.js';
 
 /** Rules write operators of this version, so the graphs that they join have it at least. */
 export const RULE_OPSET = 18;
@@ -55,17 +54,17 @@ function upgradeNode(
     const axes = attribute(node, 'axes')?.ints.map(Number);
     if (axes === undefined) return [node];
     const input = [node.input[0], integers(`${node.output[0]}.axes`, axes)];
-    return [create(NodeProtoSchema, { ...node, input, attribute: without('axes') })];
+    return [changedNode(node, { input, attribute: without('axes') })];
   }
   if (opType === 'Split') {
     const sizes = attribute(node, 'split')?.ints.map(Number);
     if (sizes !== undefined) {
       const input = [node.input[0], integers(`${node.output[0]}.split`, sizes)];
-      return [create(NodeProtoSchema, { ...node, input, attribute: without('split') })];
+      return [changedNode(node, { input, attribute: without('split') })];
     }
     if (node.input.length > 1 && node.input[1] !== '') return [node];
     const added = [...node.attribute, integerAttribute('num_outputs', node.output.length)];
-    return [create(NodeProtoSchema, { ...node, attribute: added })];
+    return [changedNode(node, { attribute: added })];
   }
   if (opset < 13 && (opType === 'Softmax' || opType === 'LogSoftmax')) {
     // Before 13 the axes from `axis` on were one.
@@ -78,6 +77,6 @@ function upgradeNode(
       onnxNode('Reshape', `${node.name}.reshape`, [scaled, shape], [node.output[0]]),
     ];
   }
-  if (opset < 12 && opType === 'Dropout') return [create(NodeProtoSchema, { ...node, attribute: without('ratio') })];
+  if (opset < 12 && opType === 'Dropout') return [changedNode(node, { attribute: without('ratio') })];
   return [node];
 }

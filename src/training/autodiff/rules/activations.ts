@@ -80,7 +80,7 @@ const hardSigmoidSlope = (context: RuleContext, y: string, alpha: number): strin
   return context.emit('Where', [inside, context.scalar(alpha), context.scalar(0)]);
 };
 
-export const activationRules: RuleTable = {
+export const ACTIVATION_RULES: RuleTable = {
   Relu: relu,
   LeakyRelu: activation((context, x) => piecewise(context, x, context.scalar(context.floatAttribute('alpha', 0.01)))),
   PRelu: prelu,

@@ -1,5 +1,5 @@
 import type { RuleContext, RuleTable, VjpRule } from '../types.js';
-import { activationRules } from './activations.js';
+import { ACTIVATION_RULES } from './activations.js';
 
 /** A rule of one operand from its derivative times the cotangent. */
 const unary =
@@ -129,8 +129,8 @@ const oneMinus = (context: RuleContext, x: string): string => context.emit('Sub'
 const onePlus = (context: RuleContext, x: string): string => context.emit('Add', [x, context.scalar(1)]);
 const root = (context: RuleContext, x: string): string => context.emit('Sqrt', [x]);
 
-export const elementwiseRules: RuleTable = {
-  ...activationRules,
+export const ELEMENTWISE_RULES: RuleTable = {
+  ...ACTIVATION_RULES,
   Add: binary(passed, passed),
   Sub: binary(passed, negated),
   Mul: binary(

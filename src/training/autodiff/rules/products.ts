@@ -120,4 +120,4 @@ const gemmRule: VjpRule = (context) => {
   ];
 };
 
-export const productRules: RuleTable = { MatMul: matMul, Gemm: gemmRule };
+export const PRODUCT_RULES: RuleTable = { MatMul: matMul, Gemm: gemmRule };

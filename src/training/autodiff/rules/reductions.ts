@@ -93,7 +93,7 @@ const reduceProd: VjpRule = reduction((context, g, found) => {
   return times(context, times(context, g, share), context.emit('Div', [product, others]));
 }, identity);
 
-export const reductionRules: RuleTable = {
+export const REDUCTION_RULES: RuleTable = {
   ReduceSum: reduction((context, g) => expandToInput(context, g), identity),
   ReduceMean: reduction(
     (context, g, found) => expandToInput(context, context.emit('Div', [g, countOf(context, found)])),

@@ -1,0 +1,339 @@
+import { create } from '@bufbuild/protobuf';
+import type { InferenceSession } from 'onnxruntime-node';
+import { Tensor } from 'onnxruntime-node';
+import { didYouMean, InputError } from '../errors.js';
+import { encodeOnnxModel, onnxOutputs, readOnnxModel } from '../formats/onnx.js';
+import { type ModelProto, ValueInfoProtoSchema } from '../formats/onnx_pb.js';
+import { graphOf } from '../formats/onnx-edit.js';
+import { loadExternalData } from '../formats/onnx-external.js';
+import { addInto } from '../kernels/optimizer-steps.js';
+import { createSession, floatsOf, runSession } from '../models/sessions.js';
+import { differentiate } from './autodiff/differentiate.js';
+import { FLOAT_TYPES, onnxFloats } from './autodiff/precision.js';
+import { prepareModel, weightsAsInputs, withGraph } from './autodiff/prepare.js';
+import { DROPOUT_SEED, seedDropout } from './autodiff/seeded-dropout.js';
+import { gradientName } from './autodiff/split-graph.js';
+import type { Differentiated } from './autodiff/types.js';
+import { type Activations, keepActivations } from './kept-activations.js';
+import { type NameSelection, selectNames } from './name-patterns.js';
+import { withParameters, writeOnnxModel } from './onnx-export.js';
+import { type BatchFeeds, planBatchFeeds } from './onnx-inputs.js';
+import type {
+  FeatureBatch,
+  Floats,
+  LogitsBlock,
+  Parameter,
+  ParameterSet,
+  Precision,
+  Student,
+  TokenBatch,
+} from './types.js';
+
+export interface OnnxStudentSettings extends NameSelection {
+  readonly precision: Precision;
+  readonly threads: number;
+  /** Output (or inner tensor) with the logits [..., classes]; default: the one called "logits", or the only output. */
+  readonly logits?: string;
+  /** Output or inner tensor [..., width] that the head reads, with one row for each row of logits. */
+  readonly features?: string;
+  /** Extents of one row of features where the graph leaves them open. */
+  readonly dims?: readonly number[];
+  /** Saves nothing of the forward pass; the backward pass computes it again. */
+  readonly recompute?: boolean;
+  /** Seed of dropout masks; default 0. */
+  readonly seed?: number;
+}
+
+/** A student that is an ONNX graph. */
+export interface OnnxStudent<Batch extends FeatureBatch | TokenBatch = FeatureBatch> extends Student<Batch> {
+  /** Selected weights that the logits do not depend on; they are no parameters. */
+  readonly unreached: readonly string[];
+  /** Width of the features; undefined where none are shown. */
+  readonly featureWidth: number | undefined;
+  /** The model as it was given, with the weights that it has now, in the types that it had. */
+  trainedModel(): ModelProto;
+  /**
+   * Writes that model; beyond 2 GiB with its weights in `<path>.data`.
+   * @throws InputError when the file is there and `force` is not set
+   */
+  exportOnnx(path: string, force?: boolean): void;
+}
+
+/** Operands that are statistics or settings, not weights. */
+const NO_WEIGHTS: Readonly<Record<string, readonly number[]>> = {
+  BatchNormalization: [3, 4],
+  Pow: [1],
+  Clip: [1, 2],
+  Pad: [2],
+  Dropout: [1],
+  Resize: [1, 2],
+  OneHot: [2],
+  Range: [0, 1, 2],
+};
+
+/** Floating-point initializers that may be trained: tensors of rank 1 or more that are no statistics or settings. */
+export function weightCandidates(model: ModelProto): string[] {
+  const graph = graphOf(model);
+  const settings = new Set(
+    graph.node.flatMap((node) => (NO_WEIGHTS[node.opType] ?? []).flatMap((place) => node.input[place] ?? [])),
+  );
+  const read = new Set(graph.node.flatMap(({ input }) => input));
+  return graph.initializer
+    .filter(({ name, dataType, dims }) => FLOAT_TYPES.has(dataType) && dims.length > 0 && read.has(name))
+    .map(({ name }) => name)
+    .filter((name) => !settings.has(name));
+}
+
+/** Name of the tensor with the logits. @throws InputError when it is not clear or not there */
+function logitsTensor(model: ModelProto, wanted: string | undefined): string {
+  const outputs = onnxOutputs(model).map(({ name }) => name);
+  if (wanted !== undefined) return wanted;
+  if (outputs.includes('logits')) return 'logits';
+  if (outputs.length === 1) return outputs[0];
+  throw new InputError(`the graph has outputs ${outputs.join(', ')}: name the one with the logits`);
+}
+
+/** The model with these tensors as its only outputs. @throws InputError when the graph has no such tensor */
+function withOutputs(model: ModelProto, names: readonly string[]): ModelProto {
+  const graph = graphOf(model);
+  const known = [...graph.output.map(({ name }) => name), ...graph.node.flatMap(({ output: made }) => made)];
+  const output = names.map((name) => {
+    if (!known.includes(name)) throw new InputError(`the graph has no tensor "${name}"${didYouMean(name, known)}`);
+    return graph.output.find((info) => info.name === name) ?? create(ValueInfoProtoSchema, { name });
+  });
+  return withGraph(model, { output });
+}
+
+function parameterSet(model: ModelProto, names: readonly string[], precision: Precision): ParameterSet {
+  const wanted = new Set(names);
+  const tensors = graphOf(model).initializer.filter(({ name }) => wanted.has(name));
+  let offset = 0;
+  const parameters = tensors.map((tensor): Parameter => {
+    const dims = tensor.dims.map(Number);
+    const length = dims.reduce((product, extent) => product * extent, 1);
+    const parameter = { name: tensor.name, dims, offset, length };
+    offset += length;
+    return parameter;
+  });
+  const make = (): Floats => (precision === 'f32' ? new Float32Array(offset) : new Float64Array(offset));
+  const set = { precision, parameters, values: make(), gradients: make() };
+  tensors.forEach((tensor, at) => {
+    set.values.set(onnxFloats(tensor, precision), parameters[at].offset);
+  });
+  return set;
+}
+
+/** A tensor on a stretch of a flat buffer, which it shares. */
+function viewOf(buffer: Floats, { offset, length, dims }: Parameter): Tensor {
+  const part = buffer.subarray(offset, offset + length);
+  return part instanceof Float32Array ? new Tensor('float32', part, dims) : new Tensor('float64', part, dims);
+}
+
+/** Whether every number is zero; read two at a time. */
+function isZero(values: Floats): boolean {
+  const wide =
+    values instanceof Float32Array && values.byteOffset % 8 === 0 && values.length % 2 === 0
+      ? new Float64Array(values.buffer, values.byteOffset, values.length / 2)
+      : values;
+  for (let i = 0; i < wide.length; i++) if (wide[i] !== 0) return false;
+  return true;
+}
+
+/** Two words that change with the weights and with the batch: the seed of a step's dropout masks. */
+function maskSeed(set: ParameterSet, batch: FeatureBatch | TokenBatch, seed: number): Tensor {
+  let [first, second] = [Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b), seed | 0];
+  const add = (word: number): void => {
+    first = Math.imul(first ^ word, 0x01000193);
+    second = (Math.imul(second, 31) + Math.imul(word, 0xc2b2ae35)) | 0;
+  };
+  const { values } = set;
+  const words = new Int32Array(values.buffer, values.byteOffset, values.byteLength / 4);
+  const stride = Math.max(1, Math.floor(words.length / 64));
+  for (let i = 0; i < words.length; i += stride) add(words[i]);
+  for (const place of 'tokens' in batch ? batch.windows : batch.indices) add(place);
+  return new Tensor('int64', BigInt64Array.of(BigInt(first >>> 0), BigInt(second >>> 0)), [2]);
+}
+
+/** What an open student holds. */
+interface Open {
+  readonly set: ParameterSet;
+  readonly inputs: BatchFeeds;
+  readonly weights: Readonly<Record<string, Tensor>>;
+  readonly forward: InferenceSession;
+  readonly backward: InferenceSession;
+  /** Without dropout. */
+  readonly evaluating: InferenceSession;
+  readonly kept: Activations;
+  readonly logits: string;
+  readonly features: string | undefined;
+  /** Seed of dropout, where the graph has it. */
+  readonly maskSeed?: number;
+}
+
+/**
+ * Opens an ONNX graph as a student: its weights become inputs that are fed from one flat buffer, gradients come out of
+ * a second graph. `train` and `freeze` are globs over initializer names; without `train` every floating-point initializer
+ * of rank 1 or more is trained, except statistics of batch normalisation and settings such as bounds and exponents.
+ * Dropout nodes are active in `accumulate`, and their masks are a function of `seed`, the weights and the batch.
+ * @throws InputError for a graph without logits, with inputs of another kind, or with operators that have no gradient
+ */
+export async function openOnnxStudent<Batch extends FeatureBatch | TokenBatch = FeatureBatch>(
+  source: ModelProto | string,
+  settings: OnnxStudentSettings,
+): Promise<OnnxStudent<Batch>> {
+  const { precision } = settings;
+  const given = loadModel(source);
+  const logits = logitsTensor(given, settings.logits);
+  const seeds = settings.features === undefined ? [logits] : [logits, settings.features];
+  const plain = withOutputs(given, seeds);
+  const dropping = seedDropout(plain);
+  const inputs = planBatchFeeds(plain, precision, settings.dims);
+  const selected = selectNames(weightCandidates(given), settings);
+  const differentiable = dropping?.training ?? plain;
+  const maskExample = { [DROPOUT_SEED]: new Tensor('int64', new BigInt64Array(2), [2]) };
+  const example = { ...inputs.example, ...(dropping && maskExample) };
+  const attempt = (wanted: readonly string[]): Promise<Differentiated> =>
+    differentiate({ model: differentiable, wanted, seeds, precision, recompute: settings.recompute }, example);
+  let made = await attempt(selected);
+  const { unreached } = made;
+  const reached = selected.filter((name) => !unreached.includes(name));
+  if (reached.length === 0) throw new InputError('no weight that is trained has an influence on the logits');
+  if (unreached.length > 0) made = await attempt(reached);
+  const set = parameterSet(given, reached, precision);
+  const sessionSettings = {
+    threads: precision === 'f64' ? 1 : settings.threads,
+    device: 'cpu',
+    arena: true,
+    precision,
+  } as const;
+  const load = (model: ModelProto): Promise<InferenceSession> => createSession(encodeOnnxModel(model), sessionSettings);
+  const forward = await load(made.forward);
+  const open: Open = {
+    set,
+    inputs,
+    forward,
+    backward: await load(made.backward),
+    evaluating: dropping
+      ? await load(weightsAsInputs(prepareModel(dropping.inference, precision, reached), reached))
+      : forward,
+    kept: keepActivations(made.forward),
+    weights: Object.fromEntries(set.parameters.map((parameter) => [parameter.name, viewOf(set.values, parameter)])),
+    logits,
+    features: settings.features,
+    ...(dropping && { maskSeed: settings.seed ?? 0 }),
+  };
+  const described = await describeOutputs(open);
+  return studentOf<Batch>(open, given, unreached, described);
+}
+
+/** Columns of logits and features, from a run on the example. */
+async function describeOutputs(open: Open): Promise<{ classes: number; featureWidth: number | undefined }> {
+  const { evaluating, inputs, weights, logits, features } = open;
+  const fetches = Object.fromEntries(
+    evaluating.outputNames.filter((name) => name === logits || name === features).map((name) => [name, null]),
+  );
+  const outputs = (await runSession(evaluating, { ...inputs.example, ...weights }, fetches)) as Record<string, Tensor>;
+  const classes = outputs[logits].dims.at(-1);
+  if (classes === undefined || classes < 1) throw new InputError(`"${logits}" has no columns: it holds no logits`);
+  return { classes, featureWidth: features === undefined ? undefined : outputs[features].dims.at(-1) };
+}
+
+function studentOf<Batch extends FeatureBatch | TokenBatch>(
+  open: Open,
+  given: ModelProto,
+  unreached: readonly string[],
+  described: { readonly classes: number; readonly featureWidth: number | undefined },
+): OnnxStudent<Batch> {
+  const { set, inputs, forward, backward, evaluating, kept, weights, logits, features } = open;
+  const { classes, featureWidth } = described;
+  const shown = features === undefined ? [logits] : [logits, features];
+  let scratch: { readonly gradients: Floats; readonly tensors: Record<string, Tensor> } | undefined;
+
+  const tensorsOn = (buffer: Floats): Record<string, Tensor> =>
+    Object.fromEntries(set.parameters.map((parameter) => [gradientName(parameter.name), viewOf(buffer, parameter)]));
+  const direct = tensorsOn(set.gradients);
+
+  const blockOf = (outputs: Readonly<Record<string, Tensor>>): LogitsBlock => {
+    const values = floatsOf(outputs[logits]);
+    const shownFeatures = features === undefined ? undefined : floatsOf(outputs[features]);
+    return {
+      firstRow: 0,
+      rows: values.length / classes,
+      classes,
+      logits: values,
+      ...(shownFeatures && { features: shownFeatures, featureWidth }),
+    };
+  };
+
+  const runForward = async (session: InferenceSession, names: readonly string[], batch: Batch, seeded: boolean) => {
+    const key = `${seeded ? 'train' : 'evaluate'}:${inputs.key(batch)}`;
+    const feeds = {
+      ...inputs.feeds(batch),
+      ...weights,
+      ...(seeded && open.maskSeed !== undefined && { [DROPOUT_SEED]: maskSeed(set, batch, open.maskSeed) }),
+    };
+    const outputs = (await runSession(session, feeds, kept.fetches(names, key))) as Record<string, Tensor>;
+    kept.learn(outputs, key);
+    return { feeds, outputs };
+  };
+
+  return {
+    parameters: set,
+    classes,
+    featureWidth,
+    unreached,
+    rowsOf: (batch) => inputs.rowsOf(batch),
+    async accumulate(batch, visit) {
+      const { feeds, outputs } = await runForward(forward, forward.outputNames, batch, true);
+      const block = blockOf(outputs);
+      const zeros = (like: Floats): Floats =>
+        like instanceof Float32Array ? new Float32Array(like.length) : new Float64Array(like.length);
+      const gradient = zeros(block.logits);
+      const featureGradient = block.features && zeros(block.features);
+      await visit({ ...block, gradient, ...(featureGradient && { featureGradient }) });
+
+      const available: Record<string, Tensor> = { ...outputs, ...feeds };
+      available[gradientName(logits)] = tensorLike(outputs[logits], gradient);
+      if (features !== undefined && featureGradient) {
+        available[gradientName(features)] = tensorLike(outputs[features], featureGradient);
+      }
+      const needed = Object.fromEntries(backward.inputNames.map((name) => [name, available[name]]));
+      if (isZero(set.gradients)) {
+        await runSession(backward, needed, direct);
+        return [];
+      }
+      if (!scratch) {
+        const gradients = set.gradients.slice();
+        scratch = { gradients, tensors: tensorsOn(gradients) };
+      }
+      await runSession(backward, needed, scratch.tensors);
+      addInto(set.gradients, scratch.gradients);
+      return [];
+    },
+    async evaluate(batch, visit) {
+      const { outputs } = await runForward(evaluating, shown, batch, false);
+      await visit(blockOf(outputs));
+    },
+    trainedModel: () => withParameters(given, set),
+    exportOnnx: (path, force) => writeOnnxModel(withParameters(given, set), path, force),
+    async close() {
+      if (evaluating !== forward) await evaluating.release();
+      await forward.release();
+      await backward.release();
+    },
+  };
+}
+
+function tensorLike(like: Tensor, values: Floats): Tensor {
+  return values instanceof Float32Array
+    ? new Tensor('float32', values, like.dims)
+    : new Tensor('float64', values, like.dims);
+}
+
+/** @throws InputError as `readOnnxModel` */
+function loadModel(source: ModelProto | string): ModelProto {
+  if (typeof source !== 'string') return source;
+  const model = readOnnxModel(source);
+  loadExternalData(model, source);
+  return model;
+}
