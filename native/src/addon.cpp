@@ -29,7 +29,9 @@ void register_linear_assignment(napi_env env, napi_value exports);
 void register_permuted_sums(napi_env env, napi_value exports);
 void register_inner_activation(napi_env env, napi_value exports);
 void register_token_filter(napi_env env, napi_value exports);
+void register_loss_rows(napi_env env, napi_value exports);
 void register_optimizer_steps(napi_env env, napi_value exports);
+void register_plackett_luce(napi_env env, napi_value exports);
 }  // namespace surprisal
 
 namespace {
@@ -259,7 +261,9 @@ NAPI_MODULE_INIT() {
   register_permuted_sums(env, exports);
   register_inner_activation(env, exports);
   register_token_filter(env, exports);
+  register_loss_rows(env, exports);
   register_optimizer_steps(env, exports);
+  register_plackett_luce(env, exports);
   set_function(env, exports, "accumulateRows", AccumulateRows);
   set_function(env, exports, "accumulateSecond", AccumulateSecond);
   set_function(env, exports, "widenToF32", WidenToF32);

@@ -37,18 +37,33 @@ export interface LossRows {
   readonly scale?: number;
 }
 
-/** log sum exp(values[at + j] * factor) over `count` entries. NaN where an entry is NaN or +Infinity, or all are -Infinity. */
-export function logSumExpRow(values: Floats, at: number, count: number, factor = 1): number {
+/** A row of logits times `factor`, ready for its log-softmax: v * factor - max - logSum, which keeps the digits of both. */
+interface Softmax {
+  readonly factor: number;
+  readonly max: number;
+  readonly logSum: number;
+}
+
+function softmaxOf(values: Floats, at: number, count: number, factor: number): Softmax {
   let max = Number.NEGATIVE_INFINITY;
   for (let j = at; j < at + count; j++) if (values[j] > max) max = values[j];
   max *= factor;
   let sum = 0;
   for (let j = at; j < at + count; j++) sum += Math.exp(values[j] * factor - max);
-  return max + Math.log(sum);
+  return { factor, max, logSum: Math.log(sum) };
 }
 
-/** log sum over the classes other than `label` of exp(s_j - s_label): log((1 - p) / p). */
+const logProbability = (value: number, { factor, max, logSum }: Softmax): number => value * factor - max - logSum;
+
+/** log sum exp(values[at + j] * factor) over `count` entries. NaN where an entry is NaN or +Infinity, or all are -Infinity. */
+export function logSumExpRow(values: Floats, at: number, count: number, factor = 1): number {
+  const { max, logSum } = softmaxOf(values, at, count, factor);
+  return max + logSum;
+}
+
+/** log sum over the classes other than `label` of exp(s_j - s_label): log((1 - p) / p). NaN as in `logSumExpRow`. */
 export function logOddsAgainst(values: Floats, at: number, count: number, label: number): number {
+  if (values[at + label] === Number.POSITIVE_INFINITY) return Number.NaN;
   let max = Number.NEGATIVE_INFINITY;
   for (let j = 0; j < count; j++) if (j !== label && values[at + j] > max) max = values[at + j];
   if (max === Number.NEGATIVE_INFINITY) {
@@ -89,20 +104,24 @@ function crossEntropyRow({ student, at, classes, label, gradient, scale }: Row, 
   }
   if (gradient !== undefined) {
     const uniform = smoothing / classes;
-    for (let j = at; j < at + classes; j++) gradient[j] += scale * (Math.exp(student[j] - normaliser) - uniform);
-    gradient[at + label] -= scale * (1 - smoothing);
+    for (let j = 0; j < classes; j++) {
+      const p = j === label ? 0 : Math.exp(student[at + j] - normaliser);
+      gradient[at + j] += scale * (p - uniform);
+    }
+    // p - 1 of the label, kept to the last digit of a confident row.
+    gradient[at + label] += scale * (smoothing - Math.exp(-softplus(-againstLabel)));
   }
   return loss;
 }
 
 function forwardKlRow({ student, teacher, at, classes, gradient, scale }: Row, temperature: number): number {
   const factor = 1 / temperature;
-  const logZs = logSumExpRow(student, at, classes, factor);
-  const logZt = logSumExpRow(teacher, at, classes, factor);
+  const own = softmaxOf(student, at, classes, factor);
+  const given = softmaxOf(teacher, at, classes, factor);
   let loss = 0;
   for (let j = at; j < at + classes; j++) {
-    const logS = student[j] * factor - logZs;
-    const logT = teacher[j] * factor - logZt;
+    const logS = logProbability(student[j], own);
+    const logT = logProbability(teacher[j], given);
     const t = Math.exp(logT);
     if (t !== 0) loss += t * (logT - logS);
     if (gradient !== undefined) gradient[j] += scale * factor * (Math.exp(logS) - t);
@@ -112,19 +131,19 @@ function forwardKlRow({ student, teacher, at, classes, gradient, scale }: Row, t
 
 function reverseKlRow({ student, teacher, at, classes, gradient, scale }: Row, temperature: number): number {
   const factor = 1 / temperature;
-  const logZs = logSumExpRow(student, at, classes, factor);
-  const logZt = logSumExpRow(teacher, at, classes, factor);
+  const own = softmaxOf(student, at, classes, factor);
+  const given = softmaxOf(teacher, at, classes, factor);
   let loss = 0;
   for (let j = at; j < at + classes; j++) {
-    const logS = student[j] * factor - logZs;
+    const logS = logProbability(student[j], own);
     const s = Math.exp(logS);
-    if (s !== 0) loss += s * (logS - (teacher[j] * factor - logZt));
+    if (s !== 0) loss += s * (logS - logProbability(teacher[j], given));
   }
   if (gradient === undefined) return loss;
   for (let j = at; j < at + classes; j++) {
-    const logS = student[j] * factor - logZs;
+    const logS = logProbability(student[j], own);
     const s = Math.exp(logS);
-    if (s !== 0) gradient[j] += scale * factor * s * (logS - (teacher[j] * factor - logZt) - loss);
+    if (s !== 0) gradient[j] += scale * factor * s * (logS - logProbability(teacher[j], given) - loss);
   }
   return loss;
 }
@@ -137,15 +156,15 @@ function logAddExp(a: number, b: number): number {
 function jsdRow(row: Row, temperature: number, beta: number): number {
   const { student, teacher, at, classes, gradient, scale } = row;
   const factor = 1 / temperature;
-  const logZs = logSumExpRow(student, at, classes, factor);
-  const logZt = logSumExpRow(teacher, at, classes, factor);
+  const own = softmaxOf(student, at, classes, factor);
+  const given = softmaxOf(teacher, at, classes, factor);
   const logStudentShare = Math.log1p(-beta);
   const logTeacherShare = Math.log(beta);
   let teacherPart = 0;
   let studentPart = 0;
   for (let j = at; j < at + classes; j++) {
-    const logS = student[j] * factor - logZs;
-    const logT = teacher[j] * factor - logZt;
+    const logS = logProbability(student[j], own);
+    const logT = logProbability(teacher[j], given);
     const logM = logAddExp(logS + logStudentShare, logT + logTeacherShare);
     const s = Math.exp(logS);
     const t = Math.exp(logT);
@@ -155,10 +174,10 @@ function jsdRow(row: Row, temperature: number, beta: number): number {
   if (gradient !== undefined) {
     const weight = scale * factor * (1 - beta);
     for (let j = at; j < at + classes; j++) {
-      const logS = student[j] * factor - logZs;
+      const logS = logProbability(student[j], own);
       const s = Math.exp(logS);
       if (s === 0) continue;
-      const logT = teacher[j] * factor - logZt;
+      const logT = logProbability(teacher[j], given);
       const logM = logAddExp(logS + logStudentShare, logT + logTeacherShare);
       gradient[j] += weight * s * (logS - logM - studentPart);
     }
@@ -168,20 +187,20 @@ function jsdRow(row: Row, temperature: number, beta: number): number {
 
 function totalVariationRow({ student, teacher, at, classes, gradient, scale }: Row, temperature: number): number {
   const factor = 1 / temperature;
-  const logZs = logSumExpRow(student, at, classes, factor);
-  const logZt = logSumExpRow(teacher, at, classes, factor);
+  const own = softmaxOf(student, at, classes, factor);
+  const given = softmaxOf(teacher, at, classes, factor);
   let sum = 0;
   let mean = 0;
   for (let j = at; j < at + classes; j++) {
-    const s = Math.exp(student[j] * factor - logZs);
-    const difference = s - Math.exp(teacher[j] * factor - logZt);
+    const s = Math.exp(logProbability(student[j], own));
+    const difference = s - Math.exp(logProbability(teacher[j], given));
     sum += Math.abs(difference);
     mean += s * Math.sign(difference);
   }
   if (gradient !== undefined) {
     for (let j = at; j < at + classes; j++) {
-      const s = Math.exp(student[j] * factor - logZs);
-      const sign = Math.sign(s - Math.exp(teacher[j] * factor - logZt));
+      const s = Math.exp(logProbability(student[j], own));
+      const sign = Math.sign(s - Math.exp(logProbability(teacher[j], given)));
       gradient[j] += scale * factor * 0.5 * s * (sign - mean);
     }
   }

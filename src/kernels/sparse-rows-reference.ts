@@ -47,7 +47,8 @@ function sparseKlRow(request: SparseRows, scratch: Floats, row: number): number 
   while (listed < k && ids[row * k + listed] >= 0) listed++;
   const logZ = logSumExpRow(student, at, classes, factor);
   const grouped = rule === 'symmetric-uniform';
-  const leftover = grouped ? request.leftover[row] : 0;
+  // With every class listed nothing is left, whatever rounding says.
+  const leftover = grouped && listed < classes ? request.leftover[row] : 0;
   // Weights p^(1/T), the leftover as one category.
   let mass = leftover > 0 ? leftover ** factor : 0;
   for (let i = row * k; i < row * k + listed; i++) mass += Math.exp(logProbs[i] * factor);

@@ -2,6 +2,39 @@ type Reals = Float32Array | Float64Array;
 
 /** Training: steps of optimisers, losses over rows. See `../native-signatures.ts`. */
 export interface TrainingKernels {
+  /** Losses of rows of one width throughout: `kind` is the place of the operation's name in `ROW_OPERATIONS`. */
+  lossRows(
+    wide: number,
+    kind: number,
+    rows: number,
+    classes: number,
+    student: Float32Array | Float64Array,
+    teacher: Float32Array | Float64Array | null,
+    labels: Int32Array | null,
+    losses: Float64Array,
+    gradient: Float32Array | Float64Array | null,
+    scale: number,
+    first: number,
+    second: number,
+    threads: number,
+  ): void;
+  sparseRows(
+    wide: number,
+    rows: number,
+    classes: number,
+    student: Float32Array | Float64Array,
+    k: number,
+    ids: Int32Array,
+    logProbs: Float64Array,
+    leftover: Float64Array,
+    labels: Int32Array | null,
+    losses: Float64Array,
+    gradient: Float32Array | Float64Array | null,
+    scale: number,
+    temperature: number,
+    grouped: number,
+    threads: number,
+  ): void;
   /** One step of Adam; `segmentEnds` and `factors` say the decay of each stretch. */
   adamStep(
     values: Reals,
@@ -51,4 +84,36 @@ export interface TrainingKernels {
   squaresOfBlocks(x: Reals, blocks: Float64Array, threads: number): void;
   addInto(target: Reals, source: Reals, threads: number): void;
   scaleBuffer(x: Reals, factor: number, threads: number): void;
+  /**
+   * List losses: `teacher` or the stored lists `ids`, `logProbs`, `leftover`. `settings`: label first, weights, temperature,
+   * listed, tail, missing label, scale, overwrite, ranks (`plackett-luce.ts`). Returns the first row that is refused, or -1.
+   */
+  plackettLuceRows(
+    student: Float32Array,
+    rows: number,
+    classes: number,
+    teacher: Float32Array | null,
+    ids: Int32Array | null,
+    logProbs: Float64Array | null,
+    leftover: Float64Array | null,
+    k: number,
+    labels: Int32Array | null,
+    settings: Float64Array,
+    gradient: Float32Array | null,
+    figures: Float64Array,
+    contributions: Float64Array | null,
+    threads: number,
+  ): number;
+  /** The likeliest classes of rows of logits. Returns the first row that is refused, or -1. */
+  topLogProbs(
+    logits: Float32Array,
+    rows: number,
+    classes: number,
+    k: number,
+    temperature: number,
+    ids: Int32Array,
+    logProbs: Float32Array,
+    leftover: Float32Array,
+    threads: number,
+  ): number;
 }

@@ -1,0 +1,10 @@
+#if defined(__x86_64__)
+#include "loss_rows_kernel.hpp"
+#include "vectors_avx512.hpp"
+
+namespace surprisal {
+
+const LossRowKernels kLossRowsAvx512 = make_loss_row_kernels<V64>();
+
+}  // namespace surprisal
+#endif
