@@ -1,25 +1,33 @@
 import type { Command } from 'commander';
 import { InputError } from '../src/errors.js';
+import { isNetworkText } from '../src/training/network-text.js';
 import { addClassifierOptions, type ClassifierOptions } from './distill-classifier-options.js';
 import { addLanguageOptions, type LanguageOptions } from './distill-language-options.js';
 import { addTrainOptions, TRAIN_SHARED, type TrainOptions } from './distill-options.js';
-import { parseChoice } from './edge-values.js';
+import { flagOf, parseChoice } from './edge-values.js';
 import { attachShared, requireOption } from './shared-options.js';
 
 const TASKS = ['language', 'classes'] as const;
-export type TrainTask = (typeof TASKS)[number];
+type Task = (typeof TASKS)[number];
+
+/** Shared options that only text has. */
+const TEXT_ONLY = ['textSplit', 'textField', 'context'];
 
 /** Declares `surprisal distill-pld train`. */
 export function configure(command: Command): void {
   const read = attachShared(command, TRAIN_SHARED);
   addTrainOptions(command);
-  addLanguageOptions(command);
-  addClassifierOptions(command);
+  const owned: Record<Task, Set<string>> = {
+    language: namesOf(command, () => addLanguageOptions(command)),
+    classes: namesOf(command, () => addClassifierOptions(command)),
+  };
+  for (const name of TEXT_ONLY) owned.language.add(name);
   command.action(async () => {
     const options = await read();
     const own = command.opts<TrainOptions & LanguageOptions & ClassifierOptions>();
-    const student = requireOption(own.student, '--student', 'what is to be trained');
-    if (taskOf(own, student) === 'language') {
+    const task = taskOf(own, requireOption(own.student, '--student', 'what is to be trained'));
+    refuseOthers(command, task, owned[task === 'language' ? 'classes' : 'language']);
+    if (task === 'language') {
       const { trainLanguage } = await import('./distill-train-language.js');
       process.exitCode = await trainLanguage(options, own);
     } else {
@@ -29,9 +37,24 @@ export function configure(command: Command): void {
   });
 }
 
+/** Names of the options that `declare` adds. */
+function namesOf(command: Command, declare: () => void): Set<string> {
+  const before = command.options.length;
+  declare();
+  return new Set(command.options.slice(before).map((option) => option.attributeName()));
+}
+
 /** A network in words or an ONNX file with features classifies; anything else is a language model. */
-function taskOf(own: TrainOptions, student: string): TrainTask {
+function taskOf(own: TrainOptions, student: string): Task {
   if (own.task !== undefined) return parseChoice('--task', own.task, TASKS);
-  if (/^(mlp|cnn|linear):/.test(student) || student === 'linear') return 'classes';
-  return student.toLowerCase().endsWith('.onnx') ? 'classes' : 'language';
+  return isNetworkText(student) || student.toLowerCase().endsWith('.onnx') ? 'classes' : 'language';
+}
+
+/** @throws InputError for an option that was given and that this task does not read */
+function refuseOthers(command: Command, task: Task, foreign: ReadonlySet<string>): void {
+  for (const name of foreign) {
+    if (command.getOptionValueSource(name) !== 'default' && command.getOptionValue(name) !== undefined) {
+      throw new InputError(`${flagOf(name)} has no meaning for the task ${task}; --task says which it is`);
+    }
+  }
 }

@@ -1,16 +1,29 @@
 import { join } from 'node:path';
 import { generate } from '../decoding/generation.js';
 import { InputError } from '../errors.js';
+import type { HashedFile } from '../formats/hash.js';
 import { createEngine } from '../models/engine.js';
 import { type LanguageModel, modelOfEngine, openLanguageModel } from '../models/language-model.js';
 import { openModelFiles } from '../models/model-files.js';
+import { createRandom } from '../random.js';
 import { openCheckpoints } from '../training/checkpoint.js';
 import { createDataOrder } from '../training/data-order.js';
 import { type DecoderStudent, openDecoderStudent } from '../training/decoder-student.js';
+import type { LowRankAdapter } from '../training/decoder-weights.js';
+import { createAdapters, writePeftAdapter } from '../training/lora.js';
 import { parseLosses, termWeight } from '../training/losses/loss-text.js';
 import { openMetricsFile } from '../training/metrics-file.js';
+import { writeModelDirectory } from '../training/model-writer.js';
 import { createObjective, type Objective } from '../training/objective.js';
+import {
+  existingStudent,
+  layerStudent,
+  randomStudent,
+  type StudentDType,
+  type StudentModel,
+} from '../training/student-config.js';
 import { type TrainSettings, train } from '../training/trainer.js';
+import type { TrainingPlan } from '../training/training-memory.js';
 import type { BatchSource, TokenBatch } from '../training/types.js';
 import { windowsSha256 } from './capture-file.js';
 import { capturedLanguageTeacher } from './captured-language-teacher.js';
@@ -27,9 +40,27 @@ export type TeacherSource =
   | { readonly kind: 'model'; readonly path: string }
   | { readonly kind: 'capture'; readonly paths: readonly string[] };
 
+/** What the student starts as. */
+export type StudentStart =
+  | { readonly kind: 'directory'; readonly path: string }
+  /** Random weights; the tokenizer of `companions` where the configuration has none beside it. */
+  | { readonly kind: 'config'; readonly path: string; readonly companions?: string }
+  | { readonly kind: 'layers'; readonly path: string; readonly layers: readonly number[] };
+
+/** Where the result goes and in which form. */
+export interface StudentTarget {
+  /** An empty directory. */
+  readonly path: string;
+  /** A model with the adapters merged into it, or the adapters alone. */
+  readonly form: 'model' | 'adapter';
+  readonly dtype?: StudentDType;
+  /** Name of the model that adapters belong to. */
+  readonly base: string;
+}
+
 /** A run of training a language model, as the command describes it. */
 export interface LanguageTraining {
-  readonly studentPath: string;
+  readonly student: StudentStart;
   readonly teacher?: TeacherSource;
   readonly windows: TokenWindows;
   readonly heldOut?: TokenWindows;
@@ -42,6 +73,7 @@ export interface LanguageTraining {
   readonly maxMemoryBytes: number;
   readonly train?: readonly string[];
   readonly freeze?: readonly string[];
+  readonly lora?: { readonly rank: number; readonly alpha: number; readonly targets?: readonly string[] };
   readonly onPolicy?: OnPolicySettings;
   readonly vocabularies: 'error' | 'truncate';
   readonly tokenizerSha256?: string;
@@ -52,18 +84,22 @@ export interface LanguageTraining {
   readonly identity: { readonly model: string; readonly configuration: Readonly<Record<string, unknown>> };
   readonly resume: boolean;
   readonly metrics?: { readonly path: string; readonly force: boolean };
+  readonly target: StudentTarget;
 }
 
 /** What the command hears while a run lasts. */
 export type LanguageProgress =
   | { readonly kind: 'phase'; readonly name: string }
+  | { readonly kind: 'plan'; readonly plan: TrainingPlan }
   | { readonly kind: 'step'; readonly step: number; readonly tokens: number; readonly loss: number }
   | { readonly kind: 'warning'; readonly message: string };
 
 /** What a run gives to its report; what only the command knows is added there. */
 export interface LanguageResult
   extends Pick<LanguageBody, 'run' | 'first_loss_nats' | 'last_loss_nats' | 'evaluation' | 'curve'> {
+  readonly files: readonly HashedFile[];
   readonly parameters: number;
+  readonly adaptedMatrices: number;
   readonly trainableParameters: number;
   readonly droppedMass: number | null;
   readonly teacherVocabulary: number | null;
@@ -71,6 +107,9 @@ export interface LanguageResult
 
 /** Share of the memory that a live teacher may take. */
 const TEACHER_SHARE = 0.5;
+
+/** Stream of the random numbers that a student starts from. */
+const START = 0x73746172;
 
 /** The parts of a run. */
 interface Parts {
@@ -87,28 +126,73 @@ interface ConnectedTeacher {
   droppedMass(): number | null;
 }
 
-/** Trains a language model in the calling thread; the weights that are kept are handed over before the student closes. */
+/** Trains a language model and writes it: a job in a thread of its own. */
 export async function trainLanguageModel(
   training: LanguageTraining,
   progress: (value: LanguageProgress) => void,
-  keep: (student: DecoderStudent) => void | Promise<void>,
 ): Promise<LanguageResult> {
   progress({ kind: 'phase', name: 'open the models' });
+  const start = startOf(training);
+  const adapters = adaptersOf(training, start);
   const model =
     training.teacher?.kind === 'model' ? await openTeacherModel(training, training.teacher.path) : undefined;
   try {
-    const student = await openStudent(training, model);
+    const student = await openStudent(training, start, adapters, model);
+    progress({ kind: 'plan', plan: student.plan });
     try {
       const teacher = connectTeacher(training, model, student.classes);
       const result = await runTraining({ training, student, teacher, progress });
-      await keep(student);
-      return result;
+      progress({ kind: 'phase', name: 'write' });
+      const files = writeResult(training, start, student, adapters);
+      return { ...result, files, adaptedMatrices: adapters.length };
     } finally {
       await student.close();
     }
   } finally {
     await model?.close();
+    start.files.store.close();
   }
+}
+
+/** What a run would take, without its teacher: the same job up to its first step. */
+export async function planLanguageTraining(training: LanguageTraining): Promise<TrainingPlan> {
+  const start = startOf(training);
+  const student = await openStudent(training, start, adaptersOf(training, start), undefined);
+  try {
+    return student.plan;
+  } finally {
+    await student.close();
+    start.files.store.close();
+  }
+}
+
+function startOf({ student, seed, threads }: LanguageTraining): StudentModel {
+  switch (student.kind) {
+    case 'directory':
+      return existingStudent(student.path, threads);
+    case 'config':
+      return randomStudent(student.path, createRandom(seed).fork(START), student.companions);
+    case 'layers':
+      return layerStudent(openModelFiles(student.path, threads), student.layers);
+  }
+}
+
+function adaptersOf({ lora, precision, seed }: LanguageTraining, { files }: StudentModel): LowRankAdapter[] {
+  return lora === undefined ? [] : createAdapters(files, { ...lora, precision }, createRandom(seed).fork(START));
+}
+
+function writeResult(
+  { target, lora, threads }: LanguageTraining,
+  start: StudentModel,
+  student: DecoderStudent,
+  adapters: readonly LowRankAdapter[],
+): HashedFile[] {
+  if (target.form === 'adapter' && lora !== undefined) {
+    const head = { rank: lora.rank, alpha: lora.alpha, base: target.base };
+    return writePeftAdapter(target.path, start.files, adapters, student.parameters, head);
+  }
+  const { store } = student.currentModel();
+  return writeModelDirectory(target.path, start, store, { threads, ...(target.dtype && { dtype: target.dtype }) });
 }
 
 function openTeacherModel(training: LanguageTraining, path: string): Promise<LanguageModel> {
@@ -121,10 +205,15 @@ function openTeacherModel(training: LanguageTraining, path: string): Promise<Lan
   });
 }
 
-function openStudent(training: LanguageTraining, teacher: LanguageModel | undefined): Promise<DecoderStudent> {
+function openStudent(
+  training: LanguageTraining,
+  start: StudentModel,
+  adapters: readonly LowRankAdapter[],
+  teacher: LanguageModel | undefined,
+): Promise<DecoderStudent> {
   const { windows, heldOut, settings, batchSize, precision, threads, loss } = training;
   const longest = (of: TokenWindows | undefined): number => (of === undefined ? 1 : Math.max(...of.lengths));
-  return openDecoderStudent(openModelFiles(training.studentPath, threads), {
+  return openDecoderStudent(start.files, {
     precision,
     threads,
     batch: Math.min(batchSize, Math.max(windows.count, heldOut?.count ?? 0)),
@@ -133,6 +222,7 @@ function openStudent(training: LanguageTraining, teacher: LanguageModel | undefi
     processBytes: Math.max(process.memoryUsage.rss(), teacher?.info.peakBytes ?? 0),
     optimizerSlots: settings.optimizer.method === 'adamw' || settings.optimizer.method === 'adam' ? 2 : 1,
     wholeBatch: parseLosses(loss).some((term) => term.loss.scope === 'batch'),
+    ...(adapters.length > 0 && { adapters }),
     ...(training.train && { train: training.train }),
     ...(training.freeze && { freeze: training.freeze }),
   });
@@ -229,7 +319,7 @@ function countSampled({ onPolicy, settings }: LanguageTraining, steps: number): 
   return sampled;
 }
 
-async function runTraining(parts: Parts): Promise<LanguageResult> {
+async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files' | 'adaptedMatrices'>> {
   const { training, student, teacher, progress } = parts;
   const { settings, heldOut, batchSize, seed, threads } = training;
   const objective = objectiveOf(parts);

@@ -1,0 +1,450 @@
+import { existsSync, rmSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import {
+  LANGUAGE_SCHEMA,
+  type LanguageBody,
+  languageFigure,
+  languageSummary,
+} from '../src/distillation/language-report.js';
+import type { TokenWindows } from '../src/distillation/token-data.js';
+import type {
+  LanguageProgress,
+  LanguageResult,
+  LanguageTraining,
+  StudentStart,
+  TeacherSource,
+} from '../src/distillation/train-language-job.js';
+import { InputError } from '../src/errors.js';
+import { type AtomicDirectory, createAtomicDirectory } from '../src/formats/atomic.js';
+import { resolveModelPath } from '../src/formats/hub.js';
+import { createInputLedger, expandSources, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
+import { buildReport, serializeReport, writeReport } from '../src/report/json.js';
+import { createProgress, type Progress } from '../src/report/progress.js';
+import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
+import { type ReportValue, reportObject } from '../src/report/values.js';
+import { checkVocabulary, type Tokenizer } from '../src/tokenizers/tokenizer.js';
+import { tokenizerDigest } from '../src/tokenizers/tokenizer-digest.js';
+import type { TrainSettings } from '../src/training/trainer.js';
+import { type LanguageOptions, parseLora, parseOnPolicy, parseStudent } from './distill-language-options.js';
+import {
+  parseCadence,
+  parseSteps,
+  type StepSettings,
+  stepParameters,
+  type TrainOptions,
+  type TrainShared,
+  totalSteps,
+} from './distill-options.js';
+import { describeWindows, type LearningSubject, readTokenWindows } from './distill-text.js';
+import { prepareAsserts } from './edge-asserts.js';
+import { openOutputs } from './edge-outputs.js';
+import { parseChoice } from './edge-values.js';
+import { toolVersion } from './edge-version.js';
+import { noticeSlowKernels } from './kernel-notice.js';
+import { modelDigests } from './model-digests.js';
+import { DEFAULT_CONTEXT } from './model-session.js';
+import { runInThread } from './run-in-thread.js';
+import { type RunTimings, startRunTimings } from './run-timings.js';
+import { requireOption } from './shared-options.js';
+
+const COMMAND = 'distill-pld train';
+const MANIFEST_SCHEMA = 'distill-manifest';
+const DEFAULTS = { loss: 'pld', epochs: 1, batchSize: 8, learningRate: 3e-4, schedule: 'cosine', clipNorm: 1 } as const;
+const DTYPES = { f32: 'F32', f16: 'F16', bf16: 'BF16' } as const;
+const MIB = 2 ** 20;
+
+type Own = TrainOptions & LanguageOptions;
+
+/** The student before it is trained, and what its text is read with. */
+interface Subject extends LearningSubject {
+  readonly start: StudentStart;
+  readonly modelType: string;
+  readonly layers: number;
+  readonly hiddenSize: number;
+  /** Positions of a window. */
+  readonly context: number;
+}
+
+/** Trains a language model: from the options to the exit code. */
+export async function trainLanguage(options: TrainShared, own: Own): Promise<number> {
+  const asserts = await prepareAsserts(options.assert, options.baseline);
+  const timings = startRunTimings(COMMAND);
+  const out = requireOption(options.out, '--out', 'the directory to write');
+  const data = await expandSources(requireOption(options.data, '--data', 'text to learn from'));
+  const evalData = own.evalData ? await expandSources([...own.evalData]) : [];
+  const outputs = openOutputs([...data, ...evalData], { force: options.force, resume: options.resume });
+  let directory: AtomicDirectory | undefined;
+  try {
+    const reportFile = outputs.file('--report', options.report);
+    const plotFile = outputs.file('--plot', options.plot);
+    const timingsFile = outputs.file('--timings', options.timings);
+    if (plotFile) (await import('../src/report/plots/figure.js')).plotExtension(options.plot as string);
+    const work = checkTargets(out, options);
+    noticeSlowKernels();
+    timings.begin('read the text');
+    const run = await prepare(options, own, { data, evalData, work });
+    if (options.dryRun) {
+      process.stdout.write(summaryTable(['plan', 'value'], await planRows(run, out)));
+      return 0;
+    }
+    if (!options.resume) rmSync(work, { recursive: true, force: true });
+    directory = createAtomicDirectory(out, { force: options.force });
+    const progress = await createProgress({
+      stream: process.stderr,
+      quiet: options.quiet,
+      unit: 'steps',
+      total: run.training.settings.steps,
+      now: () => performance.now(),
+    });
+    const warnings: string[] = [];
+    const { trainLanguageModel } = await import('../src/distillation/train-language-job.js');
+    const module = new URL('../src/distillation/train-language-job.js', import.meta.url).href;
+    const result = await runInThread(
+      { module, job: trainLanguageModel },
+      { ...run.training, target: { ...run.training.target, path: directory.path } },
+      listener(options, progress, timings, warnings),
+      options.threads,
+    );
+    progress.stop();
+    timings.begin('summarise');
+    const body = bodyOf(run, result, warnings);
+    const head = {
+      tool: { name: 'surprisal', version: toolVersion() },
+      command: COMMAND,
+      parameters: run.parameters,
+      inputs: [...run.models, ...(await run.ledger.digests())],
+    };
+    const report = buildReport({ name: LANGUAGE_SCHEMA, ...head }, reportObject(body));
+    if (reportFile) writeReport(report, reportFile);
+    if (plotFile) {
+      const { plotBytes } = await import('../src/report/plots/figure.js');
+      plotFile.write(
+        await plotBytes(await languageFigure(body, `${own.student} by ${run.training.loss}`), options.plot as string),
+      );
+    }
+    if (timingsFile) timings.write(timingsFile, options);
+    const manifest = buildReport({ name: MANIFEST_SCHEMA, ...head }, reportObject({ files: result.files }));
+    const { writeHashed } = await import('../src/models/model-directory.js');
+    writeHashed(directory.path, 'manifest.json', serializeReport(manifest));
+    directory.commit();
+    outputs.commit();
+    rmSync(work, { recursive: true, force: true });
+    if (!options.quiet) {
+      const rows: SummaryCell[][] = [...languageSummary(body), ['written', out]];
+      process.stdout.write(summaryTable(['training', 'value'], rows));
+    }
+    return asserts.check(report);
+  } finally {
+    directory?.abort();
+    outputs.abort();
+  }
+}
+
+/**
+ * The folder of the checkpoints, beside the output.
+ * @throws InputError when the output is there, or what an interrupted run left and nothing says what to do with it
+ */
+function checkTargets(out: string, options: TrainShared): string {
+  const work = join(dirname(resolve(out)), `.${basename(out)}.training`);
+  if (existsSync(out) && !options.force) {
+    throw new InputError(`${out}: exists; pass --force to replace it, or choose another path`);
+  }
+  if (existsSync(work) && !options.resume && !options.force && !options.dryRun) {
+    throw new InputError(
+      `${work}: an interrupted run left its checkpoints; pass --resume to continue it, or --force to begin anew`,
+    );
+  }
+  return work;
+}
+
+/** A run before its first step. */
+interface PreparedRun {
+  readonly subject: Subject;
+  readonly training: LanguageTraining;
+  readonly steps: StepSettings;
+  readonly parameters: Record<string, ReportValue>;
+  readonly ledger: InputLedger;
+  readonly models: readonly InputDigest[];
+}
+
+async function prepare(
+  options: TrainShared,
+  own: Own,
+  files: { readonly data: readonly string[]; readonly evalData: readonly string[]; readonly work: string },
+): Promise<PreparedRun> {
+  const steps = parseSteps(own, DEFAULTS);
+  const cadence = parseCadence(own);
+  const lora = parseLora(own);
+  const onPolicy = parseOnPolicy(own);
+  const vocabularies = parseChoice('--vocab-align', own.vocabAlign ?? 'error', ['error', 'truncate'] as const);
+  const dtype = own.dtype === undefined ? undefined : DTYPES[parseChoice('--dtype', own.dtype, ['f32', 'f16', 'bf16'])];
+  const { parseLosses } = await import('../src/training/losses/loss-text.js');
+  const losses = parseLosses(steps.loss);
+  const teacher = await teacherOf(own);
+  const needy = losses.find(({ loss }) => loss.reads.teacher !== 'none');
+  if (needy && !teacher) throw new InputError(`--teacher is missing: the loss ${needy.loss.label} learns from one`);
+  const subject = await openSubject(options, own);
+  const ledger = createInputLedger();
+  const read = (from: readonly string[]): Promise<TokenWindows> =>
+    readTokenWindows(from, options, own, subject, subject.context, ledger);
+  const windows = await read(files.data);
+  const heldOut = files.evalData.length > 0 ? await read(files.evalData) : undefined;
+  const models = await hashModels(own, subject, teacher);
+  const batches = Math.ceil(windows.count / steps.batchSize);
+  const total = totalSteps(steps, batches);
+  const epoch = Math.ceil(batches / steps.accumulate);
+  const parameters = parametersOf(options, own, steps, cadence.keep);
+  const settings: TrainSettings = {
+    steps: total,
+    optimizer: steps.optimizer,
+    schedule: {
+      schedule: steps.schedule,
+      learningRate: steps.learningRate,
+      warmupSteps: steps.warmupSteps,
+      finalShare: steps.finalShare,
+    },
+    accumulate: steps.accumulate,
+    ...(Number.isFinite(steps.clipNorm) && { clipNorm: steps.clipNorm }),
+    ...(heldOut && { evaluateEvery: Math.min(total, cadence.evalEvery ?? epoch) }),
+    checkpointEvery: cadence.checkpointEvery ?? cadence.evalEvery ?? Math.min(total, epoch),
+    restoreBest: cadence.keep === 'best',
+    threads: options.threads,
+  };
+  const training: LanguageTraining = {
+    student: subject.start,
+    ...(teacher && { teacher }),
+    windows,
+    ...(heldOut && { heldOut }),
+    loss: steps.loss,
+    batchSize: steps.batchSize,
+    precision: steps.precision,
+    seed: options.seed,
+    threads: options.threads,
+    maxMemoryBytes: options.maxMemory,
+    ...(own.train && { train: own.train }),
+    ...(own.freeze && { freeze: own.freeze }),
+    ...(lora && { lora: { rank: lora.rank, alpha: lora.alpha, ...(lora.targets && { targets: lora.targets }) } }),
+    ...(onPolicy && { onPolicy: { ...onPolicy, seed: options.seed } }),
+    vocabularies,
+    ...(subject.tokenizer && { tokenizerSha256: tokenizerDigest(subject.tokenizer) }),
+    settings,
+    checkpoints: files.work,
+    identity: {
+      model: models.map(({ sha256 }) => sha256).join(' '),
+      configuration: { ...parameters, steps_in_all: total, data: windows.validLabels },
+    },
+    resume: options.resume,
+    ...(own.metrics !== undefined && { metrics: { path: own.metrics, force: options.force } }),
+    target: {
+      path: '',
+      form: lora?.output === 'adapter' ? 'adapter' : 'model',
+      ...(dtype && { dtype }),
+      base: own.student ?? '',
+    },
+  };
+  return { subject, training, steps, parameters, ledger, models };
+}
+
+/** A file that is no model holds what a teacher said. */
+async function teacherOf(own: Own): Promise<TeacherSource | undefined> {
+  const { teacher } = own;
+  if (teacher === undefined) return undefined;
+  if (/\.(capture|topk)$/i.test(teacher) || teacher.includes('*')) {
+    return { kind: 'capture', paths: await expandSources([teacher]) };
+  }
+  return { kind: 'model', path: resolveModelPath(teacher, process.env).path };
+}
+
+async function openSubject(options: TrainShared, own: Own): Promise<Subject> {
+  const spec = requireOption(own.student, '--student', 'what is to be trained');
+  const source = parseStudent(spec);
+  const { describeModel } = await import('../src/models/architectures.js');
+  const { openModelFiles, readJson } = await import('../src/models/model-files.js');
+  const { everyLayer } = await import('../src/training/student-config.js');
+  const teacherPath = own.teacher === undefined ? undefined : await teacherOf(own);
+  const beside = teacherPath?.kind === 'model' ? teacherPath.path : undefined;
+  let start: StudentStart;
+  let home: string | undefined;
+  let description: ReturnType<typeof describeModel>;
+  if (source.kind === 'config') {
+    description = describeModel(readJson(source.path), source.path);
+    start = { kind: 'config', path: source.path, ...(beside !== undefined && { companions: beside }) };
+    home = dirname(source.path);
+  } else if (source.kind === 'layers') {
+    if (beside === undefined) {
+      throw new InputError(`--student ${spec}: copies layers of the teacher: pass its directory as --teacher`);
+    }
+    description = openModelFiles(beside).description;
+    const layers = source.chosen ?? everyLayer(description.layers.length, source.every ?? 1);
+    start = { kind: 'layers', path: beside, layers };
+    home = beside;
+  } else {
+    const { path } = resolveModelPath(source.spec, process.env);
+    description = openModelFiles(path).description;
+    start = { kind: 'directory', path };
+    home = path;
+  }
+  const tokenizer = await openFirstTokenizer([home, beside]);
+  if (tokenizer) checkVocabulary(tokenizer, description.vocabularySize, `${spec}: the tokenizer`);
+  const context = options.context ?? Math.min(description.maxPositions, DEFAULT_CONTEXT);
+  if (context > description.maxPositions) {
+    throw new InputError(`--context ${context} is longer than the ${description.maxPositions} positions of ${spec}`);
+  }
+  return {
+    name: spec,
+    start,
+    tokenizer,
+    vocabularySize: description.vocabularySize,
+    modelType: description.modelType,
+    layers: start.kind === 'layers' ? start.layers.length : description.layers.length,
+    hiddenSize: description.hiddenSize,
+    context,
+  };
+}
+
+async function openFirstTokenizer(homes: readonly (string | undefined)[]): Promise<Tokenizer | undefined> {
+  const { openModelTokenizer } = await import('../src/models/model-tokenizer.js');
+  for (const home of homes) {
+    if (home === undefined) continue;
+    try {
+      return openModelTokenizer(home);
+    } catch (error) {
+      if (!(error instanceof InputError && /no tokenizer\.json|carries no tokenizer/i.test(error.message))) throw error;
+    }
+  }
+  return undefined;
+}
+
+async function hashModels(own: Own, subject: Subject, teacher: TeacherSource | undefined): Promise<InputDigest[]> {
+  const digests: InputDigest[] = [];
+  if (subject.start.kind === 'directory') {
+    digests.push(...(await modelDigests(own.student as string, subject.start.path)).digests);
+  } else if (subject.start.kind === 'config') {
+    const ledger = createInputLedger();
+    ledger.note(subject.start.path);
+    digests.push(...(await ledger.digests()));
+  }
+  if (teacher?.kind === 'model') digests.push(...(await modelDigests(own.teacher as string, teacher.path)).digests);
+  if (teacher?.kind === 'capture') {
+    const ledger = createInputLedger();
+    for (const path of teacher.paths) ledger.note(path);
+    digests.push(...(await ledger.digests()));
+  }
+  return digests;
+}
+
+function parametersOf(
+  options: TrainShared,
+  own: Own,
+  steps: StepSettings,
+  keep: 'best' | 'last',
+): Record<string, ReportValue> {
+  return {
+    student: own.student ?? null,
+    teacher: own.teacher ?? null,
+    data: [...options.data],
+    data_format: options.dataFormat ?? null,
+    text_split: options.textSplit,
+    text_field: options.textField,
+    limit: options.limit ?? null,
+    context: options.context ?? null,
+    loss_on: own.lossOn ?? 'all',
+    chat_template: own.chatTemplate ?? false,
+    prompt_field: own.promptField ?? null,
+    answer_field: own.answerField ?? null,
+    prefix_token: own.prefixToken ?? null,
+    end_token: own.endToken ?? true,
+    ...stepParameters(steps),
+    train: own.train ? [...own.train] : null,
+    freeze: own.freeze ? [...own.freeze] : null,
+    lora_rank: own.loraRank ?? null,
+    lora_alpha: own.loraAlpha ?? null,
+    lora_targets: own.loraTargets ? [...own.loraTargets] : null,
+    lora_output: own.loraOutput ?? null,
+    on_policy: own.onPolicy ?? null,
+    on_policy_temperature: own.onPolicyTemperature ?? null,
+    on_policy_tokens: own.onPolicyTokens ?? null,
+    vocab_align: own.vocabAlign ?? 'error',
+    dtype: own.dtype ?? null,
+    eval_data: own.evalData ? [...own.evalData] : null,
+    eval_every: own.evalEvery ?? null,
+    keep,
+    seed: options.seed,
+  };
+}
+
+/** Shows what the job tells. */
+function listener(
+  options: TrainShared,
+  progress: Progress,
+  timings: RunTimings,
+  warnings: string[],
+): (value: unknown) => void {
+  return (value) => {
+    const event = value as LanguageProgress;
+    if (event.kind === 'phase') timings.begin(event.name);
+    if (event.kind === 'step') {
+      timings.count('tokens', event.tokens);
+      progress.update(event.step, `loss ${event.loss.toPrecision(4)}`);
+    }
+    if (event.kind === 'warning') {
+      warnings.push(event.message);
+      if (!options.quiet) process.stderr.write(`warning: ${event.message}\n`);
+    }
+    if (event.kind === 'plan' && !options.quiet) {
+      const { estimate, recomputedLayers } = event.plan;
+      const again = recomputedLayers > 0 ? `, ${recomputedLayers} layers computed twice` : '';
+      process.stderr.write(`memory: about ${Math.ceil(estimate.total / MIB)} MiB${again}\n`);
+    }
+  };
+}
+
+function bodyOf(run: PreparedRun, result: LanguageResult, warnings: string[]): LanguageBody {
+  const { subject, training } = run;
+  const { lora, teacher, windows, heldOut } = training;
+  const { run: course, first_loss_nats, last_loss_nats, evaluation, curve } = result;
+  const dropped = result.droppedMass;
+  return {
+    student: {
+      source: subject.start.kind,
+      model_type: subject.modelType,
+      layers: subject.layers,
+      hidden_size: subject.hiddenSize,
+      vocabulary: subject.vocabularySize,
+      parameters: result.parameters,
+      trainable_parameters: result.trainableParameters,
+      lora: lora ? { rank: lora.rank, alpha: lora.alpha, matrices: result.adaptedMatrices } : null,
+      copied_layers: subject.start.kind === 'layers' ? subject.start.layers : null,
+    },
+    teacher: teacher ? { kind: teacher.kind, vocabulary: result.teacherVocabulary, dropped_mass: dropped } : null,
+    texts: { train: describeWindows(windows), held_out: heldOut ? describeWindows(heldOut) : null },
+    run: course,
+    first_loss_nats,
+    last_loss_nats,
+    evaluation,
+    grad_check: null,
+    curve,
+    warnings,
+  };
+}
+
+/** Lines of `--dry-run`. */
+async function planRows({ subject, training, steps }: PreparedRun, out: string): Promise<SummaryCell[][]> {
+  const { planLanguageTraining } = await import('../src/distillation/train-language-job.js');
+  const module = new URL('../src/distillation/train-language-job.js', import.meta.url).href;
+  const plan = await runInThread({ module, job: planLanguageTraining }, training, undefined, training.threads);
+  const { windows, heldOut, settings, loss } = training;
+  return [
+    ['student', `${subject.modelType}, ${subject.layers} layers of ${subject.hiddenSize}`],
+    ['loss', loss],
+    ['windows', `${windows.count} of ${windows.length} positions`],
+    ['tokens learnt in a pass', windows.validLabels],
+    ['held-out tokens', heldOut?.validLabels ?? 0],
+    ['windows of a step', steps.batchSize * steps.accumulate],
+    ['steps', settings.steps],
+    ['peak memory in MiB without a teacher, about', Math.ceil(plan.estimate.total / MIB)],
+    ['layers computed twice', plan.recomputedLayers],
+    ['largest batch that fits', plan.largestBatch],
+    ['directory', out],
+  ];
+}
