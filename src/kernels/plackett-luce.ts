@@ -3,6 +3,8 @@
  * `plackett-luce-reference.ts`.
  */
 import { InputError } from '../errors.js';
+import { kernelThreads, nativeKernels } from './native.js';
+import type { NativeKernels } from './native-signatures.js';
 import { plackettLuceReference } from './plackett-luce-reference.js';
 
 type Floats = Float32Array | Float64Array;
@@ -116,15 +118,22 @@ function checkSizes(request: PlackettLuceRequest): void {
   }
 }
 
-function checkSettings({ labels, labelFirst, temperature, listed, classes, weights }: PlackettLuceRequest): void {
+/** Weights grow up to 2^ranks: what a gradient can hold, in double or single precision. */
+const MOST_RANKS = { f64: 1024, f32: 120 };
+
+function checkSettings(request: PlackettLuceRequest): void {
+  const { labels, labelFirst, temperature, listed, classes, weights, gradient } = request;
   if (labelFirst && labels === undefined) throw new InputError('a list with the label first needs labels');
   if (!(temperature > 0) || temperature === Number.POSITIVE_INFINITY) {
     throw new InputError(`the teacher's temperature must be above 0, not ${temperature}`);
   }
   if (!(listed >= 1)) throw new InputError(`a list needs at least 1 class of the teacher, not ${listed}`);
-  if (weights === 'position' && Math.min(classes, listed + 2) > 1024) {
+  // A label that is not among the teacher's classes and the tail are ranks of their own.
+  const ranks = Math.min(classes, 2 + ('logits' in request.teacher ? listed : Math.min(listed, request.teacher.k)));
+  const most = gradient instanceof Float32Array ? MOST_RANKS.f32 : MOST_RANKS.f64;
+  if (weights === 'position' && ranks > most) {
     throw new InputError(
-      `position weights 2^(C - k) - 1 overflow for lists of more than 1024 classes, and this has ${Math.min(classes, listed + 2)}`,
+      `position weights 2^(C - k) - 1 overflow for lists of more than ${most} classes, and this has ${ranks}`,
     );
   }
 }
@@ -150,15 +159,77 @@ export function plackettLuceRows(request: PlackettLuceRequest): PlackettLuceRows
   checkSizes(request);
   checkSettings(request);
   checkLabels(request);
-  const { rows, ranks = 0 } = request;
-  const figures = Object.fromEntries(LIST_FIGURES.map((name) => [name, new Float64Array(rows)])) as Record<
-    ListFigure,
-    Float64Array
-  >;
+  const { rows, classes, ranks = 0 } = request;
+  const all = new Float64Array(LIST_FIGURES.length * rows);
+  const figures = Object.fromEntries(
+    LIST_FIGURES.map((name, i) => [name, all.subarray(i * rows, (i + 1) * rows)]),
+  ) as Record<ListFigure, Float64Array>;
   const contributions = new Float64Array(rows * ranks);
   const result: PlackettLuceRows = { validRows: countValid(request), figures, contributions };
-  plackettLuceReference(request, result);
+  const native = nativeKernels();
+  const single = singlePrecision(request);
+  if (native === undefined || single === undefined || rows === 0 || classes === 0)
+    plackettLuceReference(request, result);
+  else evaluateNatively(native, request, single, all, result);
   return result;
+}
+
+interface SingleArrays {
+  readonly student: Float32Array;
+  readonly teacher: Float32Array | null;
+  readonly gradient: Float32Array | null;
+}
+
+/** The arrays of a request that is in f32 throughout; others are served by the reference. */
+function singlePrecision({ student, teacher, gradient }: PlackettLuceRequest): SingleArrays | undefined {
+  const logits = 'logits' in teacher ? teacher.logits : null;
+  if (!(student instanceof Float32Array) || logits instanceof Float64Array || gradient instanceof Float64Array) {
+    return undefined;
+  }
+  return { student, teacher: logits, gradient: gradient ?? null };
+}
+
+function evaluateNatively(
+  native: NativeKernels,
+  request: PlackettLuceRequest,
+  { student, teacher, gradient }: SingleArrays,
+  figures: Float64Array,
+  result: PlackettLuceRows,
+): void {
+  const { rows, classes, labels, ranks = 0, scale = 1, overwrite = false, threads } = request;
+  const stored = 'logits' in request.teacher ? undefined : request.teacher;
+  const settings = Float64Array.of(
+    request.labelFirst ? 1 : 0,
+    LIST_WEIGHTS.indexOf(request.weights),
+    request.temperature,
+    Math.min(request.listed, classes),
+    LIST_TAILS.indexOf(request.tail),
+    MISSING_LABELS.indexOf(request.missingLabel),
+    scale,
+    overwrite ? 1 : 0,
+    ranks,
+  );
+  const refused = native.plackettLuceRows(
+    student,
+    rows,
+    classes,
+    teacher,
+    stored?.ids ?? null,
+    stored === undefined ? null : Float64Array.from(stored.logProbs),
+    stored === undefined ? null : Float64Array.from(stored.leftover),
+    stored?.k ?? 0,
+    labels ?? null,
+    settings,
+    gradient,
+    figures,
+    ranks > 0 ? result.contributions : null,
+    kernelThreads(threads),
+  );
+  if (refused < 0) return;
+  // The reference knows what is wrong with the row.
+  const { gradient: _, ...forward } = request;
+  plackettLuceReference(forward, result, refused, refused + 1);
+  throw new RangeError(`row ${refused} was refused by the kernel and not by its reference`);
 }
 
 function countValid({ labels, rows }: PlackettLuceRequest): number {
