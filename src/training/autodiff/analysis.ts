@@ -1,5 +1,6 @@
 import { onnxDType } from '../../formats/onnx.js';
 import type { GraphProto, ModelProto, NodeProto, TensorProto } from '../../formats/onnx_pb.js';
+import { attribute } from '../../formats/onnx-attributes.js';
 import { graphOf, onnxTensor, opsetVersion } from '../../formats/onnx-edit.js';
 import { indexOnnxGraph, type OnnxGraph } from '../../formats/onnx-graph.js';
 import { onnxTensorBytes } from '../../formats/onnx-tensor.js';
@@ -7,7 +8,7 @@ import { DTYPE_BYTES } from '../../formats/tensor.js';
 import { widenToF64 } from '../../kernels/dtypes.js';
 import type { Precision } from '../types.js';
 import { FLOAT_TYPES } from './precision.js';
-import { type Feeds, type Probe, probeGraph } from './probe.js';
+import { type Feeds, NO_PROBE, type Probe, probeGraph } from './probe.js';
 
 /** What is known of the tensors of a prepared graph. */
 export interface GraphAnalysis {
@@ -88,6 +89,11 @@ export async function analyseGraph(
   return describeGraph(model, wanted, precision, await probeGraph(model, example), indexOnnxGraph(graph));
 }
 
+/** What is known of a graph that has not run: its stored tensors, constants and element types. */
+export function analyseUnrun(model: ModelProto, wanted: readonly string[], precision: Precision): GraphAnalysis {
+  return describeGraph(model, wanted, precision, NO_PROBE, indexOnnxGraph(graphOf(model)));
+}
+
 function describeGraph(
   model: ModelProto,
   wanted: readonly string[],
@@ -111,7 +117,7 @@ function describeGraph(
   };
   const stored = (tensor: string): { bytes: Uint8Array; type: number } | undefined => {
     if (!constant.has(tensor)) return undefined;
-    const initializer = index.initializer(tensor);
+    const initializer = index.initializer(tensor) ?? constantOf(index.producer(tensor));
     if (initializer) return { bytes: onnxTensorBytes(initializer), type: initializer.dataType };
     const data = probe.tensor(tensor)?.data;
     if (!ArrayBuffer.isView(data)) return undefined;
@@ -149,6 +155,10 @@ function describeGraph(
     },
     position: (tensor) => position.get(tensor) ?? -1,
   };
+}
+
+function constantOf(node: NodeProto | undefined): TensorProto | undefined {
+  return node?.opType === 'Constant' ? attribute(node, 'value')?.t : undefined;
 }
 
 /** Tensors whose values do not depend on what is fed, and tensors whose extents do not. */

@@ -2,7 +2,7 @@ import { didYouMean, InputError } from '../../errors.js';
 import type { ModelProto, NodeProto } from '../../formats/onnx_pb.js';
 import { changedNode, graphOf, onnxNode } from '../../formats/onnx-edit.js';
 import type { Precision } from '../types.js';
-import { analyseGraph, type GraphAnalysis } from './analysis.js';
+import { analyseGraph, analyseUnrun, type GraphAnalysis } from './analysis.js';
 import { createNodeWriter, type NodeWriter } from './backward-graph.js';
 import { prepareModel, withGraph } from './prepare.js';
 import type { Feeds } from './probe.js';
@@ -104,11 +104,19 @@ async function decompose(
   precision: Precision,
   example: Feeds,
 ): Promise<GraphAnalysis> {
-  let analysis = await analyseGraph(model, wanted, precision, example);
-  for (let round = 0; round < DECOMPOSITION_ROUNDS; round++) {
-    const opened = openCompounds(analysis, `o${round}.`);
-    if (!opened) break;
-    analysis = await analyseGraph(nameOptionalOutputs(opened), wanted, precision, example);
+  // What opens without ranks does so before the graph runs: the runtime may have no kernel for it in double precision.
+  let opened = model;
+  let round = 0;
+  for (; round < DECOMPOSITION_ROUNDS; round++) {
+    const next = openCompounds(analyseUnrun(opened, wanted, precision), `o${round}.`);
+    if (!next) break;
+    opened = nameOptionalOutputs(next);
+  }
+  let analysis = await analyseGraph(opened, wanted, precision, example);
+  for (; round < DECOMPOSITION_ROUNDS; round++) {
+    const next = openCompounds(analysis, `o${round}.`);
+    if (!next) break;
+    analysis = await analyseGraph(nameOptionalOutputs(next), wanted, precision, example);
   }
   return analysis;
 }

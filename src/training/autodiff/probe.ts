@@ -40,6 +40,9 @@ export function feedAs(tensor: Tensor, elementType: number): Tensor {
   return tensor;
 }
 
+/** Nothing is known before the graph has run. */
+export const NO_PROBE: Probe = { tensor: () => undefined, elementType: () => Type.UNDEFINED };
+
 /**
  * Runs a graph once, node by node as it is written, and keeps everything that it computes.
  * @throws InputError when an input has no example or the runtime cannot run the graph

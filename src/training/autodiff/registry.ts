@@ -1,5 +1,6 @@
 import { CONVOLUTION_RULES } from './rules/convolution.js';
 import { CROSS_ENTROPY_RULES } from './rules/cross-entropy.js';
+import { DOUBLE_DECOMPOSITIONS } from './rules/double-precision.js';
 import { EINSUM_RULES } from './rules/einsum.js';
 import { ELEMENTWISE_RULES } from './rules/elementwise.js';
 import { INDEXING_RULES } from './rules/indexing.js';
@@ -23,4 +24,6 @@ export const RULES: RuleTable = {
 };
 
 /** Compound operators that are written in elementary ones first. */
-export const DECOMPOSITIONS: Readonly<Record<string, Decomposition>> = {};
+export const DECOMPOSITIONS: Readonly<Record<string, Decomposition>> = {
+  ...DOUBLE_DECOMPOSITIONS,
+};

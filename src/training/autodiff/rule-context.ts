@@ -17,7 +17,7 @@ function sharedContext(node: NodeProto, analysis: GraphAnalysis, writer: NodeWri
     return float === undefined ? elementTypeOf(analysis.precision) : analysis.elementType(float);
   };
   const integerConstant = (tensor: string): readonly number[] | undefined =>
-    writer.constantIntegers(tensor) ?? (analysis.has(tensor) ? analysis.constantValues(tensor) : undefined);
+    writer.constantIntegers(tensor) ?? analysis.constantValues(tensor);
   return {
     node,
     opset: analysis.opset,
@@ -25,7 +25,7 @@ function sharedContext(node: NodeProto, analysis: GraphAnalysis, writer: NodeWri
     inputs: node.input,
     outputs: node.output,
     constantIntegers: integerConstant,
-    constantFloats: (tensor) => (analysis.has(tensor) ? analysis.constantValues(tensor) : undefined),
+    constantFloats: (tensor) => analysis.constantValues(tensor),
     attribute: own,
     intAttribute: (name, fallback) => Number(own(name)?.i ?? fallback),
     intsAttribute: (name) => own(name)?.ints.map(Number),

@@ -69,7 +69,8 @@ export async function differenceError(given: Case): Promise<number> {
     given.inputs,
   );
   const { gradients } = await runDifferentiated(made, given.inputs, waves, seeds);
-  const session = await createSession(encodeOnnxModel(model), settings);
+  // The forward graph, not the given one: the runtime may lack double kernels for that.
+  const session = await createSession(encodeOnnxModel(made.forward), settings);
   const value = async (inputs: Readonly<Record<string, Tensor>>): Promise<number> => {
     const found = (await session.run({ ...inputs }, [...seeds])) as Record<string, Tensor>;
     let sum = 0;
