@@ -8,6 +8,11 @@ const ACTIONS: readonly Action[] = [
     load: () => import('./distill-train.js'),
   },
   {
+    name: 'compare',
+    summary: 'losses side by side on one task: seeds, spreads, values chosen on held-out rows',
+    load: () => import('./distill-compare.js'),
+  },
+  {
     name: 'ntk',
     summary: 'permutations learnt exactly by ensembles of wide networks: prediction and simulation',
     load: () => import('./distill-ntk.js'),
