@@ -1,6 +1,5 @@
 import { CONVOLUTION_RULES } from './rules/convolution.js';
 import { CROSS_ENTROPY_RULES } from './rules/cross-entropy.js';
-import { DOUBLE_DECOMPOSITIONS } from './rules/double-precision.js';
 import { EINSUM_RULES } from './rules/einsum.js';
 import { ELEMENTWISE_RULES } from './rules/elementwise.js';
 import { INDEXING_RULES } from './rules/indexing.js';
@@ -8,7 +7,7 @@ import { NORMALISATION_RULES } from './rules/normalisation.js';
 import { PRODUCT_RULES } from './rules/products.js';
 import { REDUCTION_RULES } from './rules/reductions.js';
 import { SHAPE_RULES } from './rules/shapes.js';
-import type { Decomposition, RuleTable } from './types.js';
+import type { RuleTable } from './types.js';
 
 /** Every operator that can be differentiated. */
 export const RULES: RuleTable = {
@@ -23,7 +22,4 @@ export const RULES: RuleTable = {
   ...CROSS_ENTROPY_RULES,
 };
 
-/** Compound operators that are written in elementary ones first. */
-export const DECOMPOSITIONS: Readonly<Record<string, Decomposition>> = {
-  ...DOUBLE_DECOMPOSITIONS,
-};
+export { DECOMPOSITIONS } from './decompositions.js';

@@ -26,6 +26,7 @@ function sharedContext(node: NodeProto, analysis: GraphAnalysis, writer: NodeWri
     outputs: node.output,
     constantIntegers: integerConstant,
     constantFloats: (tensor) => analysis.constantValues(tensor),
+    elementType: (tensor) => analysis.elementType(tensor),
     attribute: own,
     intAttribute: (name, fallback) => Number(own(name)?.i ?? fallback),
     intsAttribute: (name) => own(name)?.ints.map(Number),

@@ -23,6 +23,8 @@ export interface RuleContext {
   constantIntegers(tensor: string): readonly number[] | undefined;
   /** Floats of such a tensor. */
   constantFloats(tensor: string): readonly number[] | undefined;
+  /** `TensorProto.DataType` of a tensor of the graph; 0 where it is not known. */
+  elementType(tensor: string): number;
   attribute(name: string): AttributeProto | undefined;
   intAttribute(name: string, fallback: number): number;
   intsAttribute(name: string): readonly number[] | undefined;
