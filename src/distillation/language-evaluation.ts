@@ -121,10 +121,9 @@ function createDivergence(): (
   labels: Int32Array,
   teacher: TeacherRows,
 ) => Float64Array | undefined {
-  const dense = createLoss('kd', { T: 1 });
-  const top = createLoss('sparse-kl', { tail: 'symmetric-uniform' });
+  const divergence = createLoss('kd', { T: 1 });
   return ({ rows, classes, logits }, labels, teacher) =>
-    (teacher.kind === 'dense' ? dense : top).evaluate({ rows, classes, student: logits, labels, teacher }).perRow;
+    divergence.evaluate({ rows, classes, student: logits, labels, teacher }).perRow;
 }
 
 function likeliest(teacher: TeacherRows, row: number, dense: RowStatistics | undefined): number {
