@@ -1,4 +1,4 @@
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, renameSync, rmSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import {
   LANGUAGE_SCHEMA,
@@ -23,7 +23,7 @@ import { createProgress, type Progress } from '../src/report/progress.js';
 import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
 import { type ReportValue, reportObject } from '../src/report/values.js';
 import { checkVocabulary, type Tokenizer } from '../src/tokenizers/tokenizer.js';
-import { tokenizerDigest } from '../src/tokenizers/tokenizer-digest.js';
+import { firstDifference, tokenizerDigest } from '../src/tokenizers/tokenizer-digest.js';
 import type { TrainSettings } from '../src/training/trainer.js';
 import { type LanguageOptions, parseLora, parseOnPolicy, parseStudent } from './distill-language-options.js';
 import {
@@ -88,7 +88,6 @@ export async function trainLanguage(options: TrainShared, own: Own): Promise<num
       return 0;
     }
     if (!options.resume) rmSync(work, { recursive: true, force: true });
-    directory = createAtomicDirectory(out, { force: options.force });
     const progress = await createProgress({
       stream: process.stderr,
       quiet: options.quiet,
@@ -101,12 +100,14 @@ export async function trainLanguage(options: TrainShared, own: Own): Promise<num
     const module = new URL('../src/distillation/train-language-job.js', import.meta.url).href;
     const result = await runInThread(
       { module, job: trainLanguageModel },
-      { ...run.training, target: { ...run.training.target, path: directory.path } },
+      run.training,
       listener(options, progress, timings, warnings),
       options.threads,
     );
     progress.stop();
     timings.begin('summarise');
+    directory = createAtomicDirectory(out, { force: options.force });
+    for (const { name } of result.files) renameSync(join(run.training.target.path, name), join(directory.path, name));
     const body = bodyOf(run, result, warnings);
     const head = {
       tool: { name: 'surprisal', version: toolVersion() },
@@ -236,7 +237,7 @@ async function prepare(
     resume: options.resume,
     ...(own.metrics !== undefined && { metrics: { path: own.metrics, force: options.force } }),
     target: {
-      path: '',
+      path: join(files.work, 'result'),
       form: lora?.output === 'adapter' ? 'adapter' : 'model',
       ...(dtype && { dtype }),
       base: own.student ?? '',
@@ -285,6 +286,7 @@ async function openSubject(options: TrainShared, own: Own): Promise<Subject> {
     home = path;
   }
   const tokenizer = await openFirstTokenizer([home, beside]);
+  if (home !== beside) checkTokenizers(tokenizer, await openFirstTokenizer([beside]), spec, own.teacher ?? '');
   if (tokenizer) checkVocabulary(tokenizer, description.vocabularySize, `${spec}: the tokenizer`);
   const context = options.context ?? Math.min(description.maxPositions, DEFAULT_CONTEXT);
   if (context > description.maxPositions) {
@@ -300,6 +302,22 @@ async function openSubject(options: TrainShared, own: Own): Promise<Subject> {
     hiddenSize: description.hiddenSize,
     context,
   };
+}
+
+/** @throws InputError when an id means one token to the student and another to the teacher */
+function checkTokenizers(
+  student: Tokenizer | undefined,
+  teacher: Tokenizer | undefined,
+  studentName: string,
+  teacherName: string,
+): void {
+  const id = student && teacher && firstDifference(student, teacher);
+  if (id === undefined || !student || !teacher) return;
+  const shown = (tokenizer: Tokenizer): string => JSON.stringify(tokenizer.tokenText(id));
+  throw new InputError(
+    `${studentName} and ${teacherName} have different tokenizers: token ${id} is ${shown(student)} to the student and ` +
+      `${shown(teacher)} to the teacher; a teacher must share the student's tokenizer`,
+  );
 }
 
 async function openFirstTokenizer(homes: readonly (string | undefined)[]): Promise<Tokenizer | undefined> {

@@ -35,8 +35,7 @@ export interface LanguageBody {
     readonly tokens_learnt: number;
     readonly skipped_steps: number;
     readonly on_policy_batches: number;
-    /** Estimated peak resident memory, and the layers whose activations are computed twice. */
-    readonly peak_bytes: number | null;
+    /** Layers whose activations were computed twice to save memory. */
     readonly recomputed_layers: number;
     readonly kept: 'best' | 'last';
     readonly best_step: number | null;

@@ -1,3 +1,4 @@
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { generate } from '../decoding/generation.js';
 import { InputError } from '../errors.js';
@@ -49,7 +50,7 @@ export type StudentStart =
 
 /** Where the result goes and in which form. */
 export interface StudentTarget {
-  /** An empty directory. */
+  /** Made where it is not there. */
   readonly path: string;
   /** A model with the adapters merged into it, or the adapters alone. */
   readonly form: 'model' | 'adapter';
@@ -187,6 +188,7 @@ function writeResult(
   student: DecoderStudent,
   adapters: readonly LowRankAdapter[],
 ): HashedFile[] {
+  mkdirSync(target.path, { recursive: true });
   if (target.form === 'adapter' && lora !== undefined) {
     const head = { rank: lora.rank, alpha: lora.alpha, base: target.base };
     return writePeftAdapter(target.path, start.files, adapters, student.parameters, head);
@@ -373,7 +375,6 @@ async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files' |
       tokens_learnt: history.validRows,
       skipped_steps: result.skipped,
       on_policy_batches: countSampled(training, result.steps),
-      peak_bytes: plan.estimate.total,
       recomputed_layers: plan.recomputedLayers,
       kept: settings.restoreBest ? 'best' : 'last',
       best_step: result.best?.step ?? null,

@@ -17,3 +17,18 @@ export function tokenizerDigest(tokenizer: Pick<Tokenizer, 'vocabularySize' | 't
   }
   return hash.digest('hex');
 }
+
+/**
+ * The first id that stands for something else in the other tokenizer, of those that both have; undefined when there is
+ * none.
+ */
+export function firstDifference(
+  a: Pick<Tokenizer, 'vocabularySize' | 'tokenBytes'>,
+  b: Pick<Tokenizer, 'vocabularySize' | 'tokenBytes'>,
+): number | undefined {
+  const shared = Math.min(a.vocabularySize, b.vocabularySize);
+  for (let id = 0; id < shared; id++) {
+    if (Buffer.compare(a.tokenBytes(id), b.tokenBytes(id)) !== 0) return id;
+  }
+  return undefined;
+}
