@@ -1,4 +1,5 @@
 import type { Tensor } from 'onnxruntime-node';
+import { addInto } from '../kernels/optimizer-steps.js';
 import type { AttentionDescription, ModelDescription } from '../models/description.js';
 import type { RopeFeeds } from '../models/rope-feeds.js';
 import type { Random } from '../random.js';
@@ -14,7 +15,7 @@ import {
   type Segment,
 } from './graph-segment.js';
 import type { Floats, Precision } from './types.js';
-import { addInto, type Workspace } from './workspace.js';
+import type { Workspace } from './workspace.js';
 
 /** Queries, keys, values and what the heads give of one layer: [B, S, its heads * headDim]. */
 export interface AttentionTensors {

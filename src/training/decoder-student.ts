@@ -1,6 +1,7 @@
 import type { Tensor } from 'onnxruntime-node';
 import { InputError } from '../errors.js';
 import { elementCount } from '../formats/tensor.js';
+import { addInto } from '../kernels/optimizer-steps.js';
 import type { ModelDescription } from '../models/description.js';
 import type { MemoryTensor } from '../models/memory-model.js';
 import type { ModelFiles } from '../models/model-files.js';
@@ -17,7 +18,7 @@ import { createRowBlockHead } from './row-block-head.js';
 import { trainedModel } from './trained-model.js';
 import { planTraining, type TrainingPlan } from './training-memory.js';
 import type { Floats, LogitsVisitor, OwnTerm, Precision, Student, TokenBatch, VisitOptions } from './types.js';
-import { addInto, createWorkspace } from './workspace.js';
+import { createWorkspace } from './workspace.js';
 
 export interface DecoderStudentOptions {
   readonly precision: Precision;

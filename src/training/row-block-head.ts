@@ -1,4 +1,5 @@
 import type { Tensor } from 'onnxruntime-node';
+import { addInto } from '../kernels/optimizer-steps.js';
 import type { ModelDescription } from '../models/description.js';
 import { composeGraph } from '../models/graph.js';
 import { normalize } from '../models/layer-parts.js';
@@ -14,7 +15,7 @@ import {
   type Segment,
 } from './graph-segment.js';
 import type { Floats, LogitsVisitor, Precision } from './types.js';
-import { addInto, type Workspace } from './workspace.js';
+import type { Workspace } from './workspace.js';
 
 export interface HeadSettings {
   readonly model: ModelDescription;

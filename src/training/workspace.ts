@@ -34,8 +34,3 @@ export function createWorkspace(precision: Precision): Workspace {
   };
   return workspace;
 }
-
-/** target += source. */
-export function addInto(target: Floats, source: Floats): void {
-  for (let i = 0; i < target.length; i++) target[i] += source[i];
-}
