@@ -24,13 +24,21 @@ const number = (context: DecompositionContext, name: string, fallback: number): 
 const above = (context: DecompositionContext, x: string, bound: string, otherwise: string): string =>
   context.emit('Where', [context.emit('Greater', [x, bound]), x, otherwise]);
 
-/** e^min(x, 0) - 1: no overflow where the result is not used. */
-const exponentialBelow = (context: DecompositionContext, x: string): string =>
-  sub(context, exp(context, context.emit('Min', [x, context.scalar(0)])), context.scalar(1));
+/** e^x - 1 below 0: no overflow where the result is not used, and the whole derivative at 0 itself. */
+const exponentialBelow = (context: DecompositionContext, x: string): string => {
+  const zero = context.scalar(0);
+  const below = context.emit('Where', [context.emit('Greater', [x, zero]), zero, x]);
+  return sub(context, exp(context, below), context.scalar(1));
+};
 
+/** max(x, 0) + ln(1 + e^-|x|); at 0 the maximum gives half of its derivative, which is that of softplus. */
 const softplus: Write = (context, x) => {
   const small = exp(context, negative(context, context.emit('Abs', [x])));
-  return add(context, context.emit('Relu', [x]), context.emit('Log', [add(context, small, context.scalar(1))]));
+  return add(
+    context,
+    context.emit('Max', [x, context.scalar(0)]),
+    context.emit('Log', [add(context, small, context.scalar(1))]),
+  );
 };
 
 const ramp = (context: DecompositionContext, x: string, slope: string, offset: string): string => {
