@@ -63,7 +63,15 @@ interface OwnOptions extends StepOptions, ClassTaskOptions {
 }
 
 /** What the specification of the first comparison names. */
-const DEFAULT_LOSSES = ['ce', '0.1*ce + 0.9*kd', 'ce + dkd', 'ce + 2*dist', 'listmle', 'pld(tau={1,2,4})'];
+const DEFAULT_LOSSES = [
+  'ce',
+  '0.1*ce + 0.9*kd(T=4)',
+  'ce + dkd(warmup=20)',
+  'ce + 2*dist',
+  'listmle',
+  'pld',
+  'pld(tau={1,2,4})',
+];
 
 const DEFAULTS = {
   loss: 'pld',
@@ -250,9 +258,12 @@ async function trainCells(
   );
   const results: CellResult[] = [];
   for (const found of checkpoint.found ?? []) results[found.index] = found;
-  const left = cells.filter(({ index }) => results[index] === undefined);
-  let done = cells.length - left.length;
-  context.progress.setTotal(cells.length);
+  // A loss that stands in several families is trained once.
+  const firstOf = cells.map(({ loss, seed }) => cells.findIndex((own) => own.loss === loss && own.seed === seed));
+  const left = cells.filter(({ index }) => firstOf[index] === index && results[index] === undefined);
+  const total = new Set(firstOf).size;
+  let done = total - left.length;
+  context.progress.setTotal(total);
   context.progress.update(done);
   const task = shared(prepared.task);
   const threads = Math.min(options.threads, left.length);
@@ -269,7 +280,7 @@ async function trainCells(
     }),
   );
   checkpoint.remove();
-  return results;
+  return cells.map(({ index }) => ({ ...results[firstOf[index]], index }));
 }
 
 async function measure(plan: Plan, options: Options, context: AnalysisContext, parameters: object) {

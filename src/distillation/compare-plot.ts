@@ -26,10 +26,16 @@ export async function comparisonFigure(
 ): Promise<Figure> {
   const chosen = chosenResults(plan, results);
   const names = body.losses.map(({ name, choice }) => (choice ? `${name} (${choice})` : name));
-  const chart = (title: string, yLabel: string, read: (point: HeldOutPoint) => number): LineChart => ({
+  const chart = (
+    title: string,
+    yLabel: string,
+    yScale: 'linear' | 'log',
+    read: (point: HeldOutPoint) => number,
+  ): LineChart => ({
     title,
     xLabel: 'step',
     yLabel,
+    yScale,
     series: chosen.map((own, family) => curveOf(names[family], own, read)),
     dots: false,
   });
@@ -42,10 +48,10 @@ export async function comparisonFigure(
       { label: 'test rows', value: String(body.task.test_rows) },
     ],
     charts: [
-      { kind: 'lines', chart: chart('Accuracy on held-out rows', 'accuracy', ({ accuracy }) => accuracy) },
+      { kind: 'lines', chart: chart('Accuracy on held-out rows', 'accuracy', 'linear', ({ accuracy }) => accuracy) },
       {
         kind: 'lines',
-        chart: chart('Negative log-likelihood on held-out rows', 'nats', ({ nllNats }) => nllNats),
+        chart: chart('Negative log-likelihood on held-out rows', 'nats', 'log', ({ nllNats }) => nllNats),
       },
     ],
   });
@@ -54,6 +60,7 @@ export async function comparisonFigure(
       title,
       xLabel,
       rows: names,
+      zero: false,
       series: [
         {
           name: title,

@@ -12,6 +12,8 @@ export interface DotRows {
   readonly note?: string;
   readonly xLabel: string;
   readonly xScale?: AxisScale;
+  /** Whether zero is on a linear axis; default true. */
+  readonly zero?: boolean;
   /** Names of the rows, from above. */
   readonly rows: readonly string[];
   /** `values` has one entry a row; NaN leaves it empty. Standard errors are drawn as lines to both sides. */
@@ -53,7 +55,7 @@ export async function dotRows(chart: DotRows): Promise<Panel> {
     }),
   );
   const axis = fitAxis(
-    { scale: chart.xScale, label: chart.xLabel, zero: chart.xScale !== 'log', ticks: 7 },
+    { scale: chart.xScale, label: chart.xLabel, zero: chart.xScale !== 'log' && chart.zero !== false, ticks: 7 },
     dots.flatMap(({ low, high }) => [low, high]),
   );
   if (axis === undefined || dots.length === 0) return emptyPanel(header, 'no values to draw', width);
