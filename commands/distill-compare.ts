@@ -117,7 +117,7 @@ export function configure(command: Command): void {
 
 /** `name: terms`, or the terms as their own name. */
 function namedLoss(text: string): { name: string; terms: string } {
-  const match = /^\s*([^:(){}*+]+):(.+)$/.exec(text);
+  const match = /^([^:]+):(.+)$/.exec(text);
   return match ? { name: match[1].trim(), terms: match[2].trim() } : { name: text.trim(), terms: text.trim() };
 }
 
