@@ -117,10 +117,11 @@ interface RotaryInputs {
 }
 
 function rotary(g: DecompositionContext, { x, cos, sin, positions }: RotaryInputs): boolean {
-  const rank = g.rank(x);
-  if (rank === undefined) return false;
-  // [B, S, heads, D] for inputs of rank 3, whose heads lie side by side; [B, heads, S, D] for those of rank 4.
   const heads = g.intAttribute('num_heads', 0);
+  // Heads that lie side by side have to be counted.
+  const rank = g.rank(x) ?? (heads === 0 ? 4 : undefined);
+  if (rank === undefined) return false;
+  // [B, S, heads, D] for inputs of rank 3; [B, heads, S, D] for those of rank 4.
   const apart = rank === 3 ? g.emit('Reshape', [x, g.integers([0, 0, heads, -1])]) : x;
   const position = rank === 3 ? 1 : 2;
   const tableOf = (table: string): string | undefined => {
