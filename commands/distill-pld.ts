@@ -13,6 +13,11 @@ const ACTIONS: readonly Action[] = [
     load: () => import('./distill-compare.js'),
   },
   {
+    name: 'activations',
+    summary: 'search an activation by the entropy of its outputs, and compare activations by training',
+    load: () => import('./distill-activations.js'),
+  },
+  {
     name: 'ntk',
     summary: 'permutations learnt exactly by ensembles of wide networks: prediction and simulation',
     load: () => import('./distill-ntk.js'),

@@ -56,17 +56,18 @@ const REACH = 40;
 /** A branch with less probability says nothing about the activation. */
 export const LEAST_MASS = 1e-3;
 
-const rises = (activation: JetFunction, u: number): boolean => {
+const rises = (activation: JetFunction, u: number, leastSlope: number): boolean => {
   const [value, slope] = activation(u);
-  return slope > 0 && Number.isFinite(slope) && Number.isFinite(value);
+  return slope > leastSlope && Number.isFinite(slope) && Number.isFinite(value);
 };
 
 /**
  * The likeliest stretch of inputs on which the activation increases: all of them for a sigmoid, x > 0 for ReLU, what lies
  * right of its dip for GELU.
+ * @param leastSlope the branch ends where the derivative falls to this: near a dip the inverse has no finite slope
  * @throws InputError when the inputs fall on such a stretch with probability 0.001 or less
  */
-export function likeliestBranch(activation: JetFunction, density: InputDensity): Branch {
+export function likeliestBranch(activation: JetFunction, density: InputDensity, leastSlope = 0): Branch {
   const from = density.mean - REACH * density.deviation;
   const step = (2 * REACH * density.deviation) / SCAN;
   const at = (i: number): number => from + i * step;
@@ -75,16 +76,16 @@ export function likeliestBranch(activation: JetFunction, density: InputDensity):
     while (Math.abs(bad - good) > 1e-15 * Math.max(1, Math.abs(good))) {
       const middle = (good + bad) / 2;
       if (middle === good || middle === bad) break;
-      if (rises(activation, middle)) good = middle;
+      if (rises(activation, middle, leastSlope)) good = middle;
       else bad = middle;
     }
     return good;
   };
   let best: Branch = { low: from, high: from, mass: 0 };
   for (let i = 0; i <= SCAN; i++) {
-    if (!rises(activation, at(i))) continue;
+    if (!rises(activation, at(i), leastSlope)) continue;
     const first = i;
-    while (i < SCAN && rises(activation, at(i + 1))) i++;
+    while (i < SCAN && rises(activation, at(i + 1), leastSlope)) i++;
     const low = first === 0 ? at(0) : edge(at(first), at(first - 1));
     const high = i === SCAN ? at(SCAN) : edge(at(i), at(i + 1));
     const mass = density.below(high) - density.below(low);

@@ -1,8 +1,4 @@
-/** Above this, exp(-x²/2) has left the range of single precision, and the square no longer matters. */
-const LARGEST_SQUARE = 200;
-
-const cappedSquare = (x: number): number => Math.min(x * x, LARGEST_SQUARE);
-const bump = (x: number): number => Math.exp(-0.5 * cappedSquare(x));
+const bump = (x: number): number => Math.exp(-0.5 * x * x);
 
 /** CRReLU(x) = max(0, x) + ε x exp(-x²/2) with one learnable ε a layer (Sun et al. 2024, arXiv 2405.12954). */
 export function crrelu(x: ArrayLike<number>, epsilon: number): Float64Array {
@@ -21,7 +17,9 @@ export function crreluGradients(x: ArrayLike<number>, epsilon: number, g: ArrayL
   for (let i = 0; i < x.length; i++) {
     const value = x[i];
     const weight = bump(value);
-    gradient[i] = g[i] * ((value > 0 ? 1 : 0) + epsilon * weight * (1 - cappedSquare(value)));
+    // Where the weight is 0 the square may be infinite.
+    const slope = weight === 0 ? 0 : epsilon * weight * (1 - value * value);
+    gradient[i] = g[i] * ((value > 0 ? 1 : 0) + slope);
     sum += g[i] * value * weight;
   }
   return { x: gradient, epsilon: sum };
