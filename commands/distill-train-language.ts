@@ -6,18 +6,19 @@ import {
   languageFigure,
   languageSummary,
 } from '../src/distillation/language-report.js';
+import type { StudentStart } from '../src/distillation/language-student.js';
 import type { TokenWindows } from '../src/distillation/token-data.js';
 import type {
   LanguageProgress,
   LanguageResult,
   LanguageTraining,
-  StudentStart,
   TeacherSource,
 } from '../src/distillation/train-language-job.js';
 import { InputError } from '../src/errors.js';
 import { type AtomicDirectory, createAtomicDirectory } from '../src/formats/atomic.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import { createInputLedger, expandSources, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
+import type { ModelDescription } from '../src/models/description.js';
 import { buildReport, serializeReport, writeReport } from '../src/report/json.js';
 import { createProgress, type Progress } from '../src/report/progress.js';
 import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
@@ -59,8 +60,8 @@ type Own = TrainOptions & LanguageOptions;
 interface Subject extends LearningSubject {
   readonly start: StudentStart;
   readonly modelType: string;
-  readonly layers: number;
-  readonly hiddenSize: number;
+  readonly layers: number | null;
+  readonly hiddenSize: number | null;
   /** Positions of a window. */
   readonly context: number;
 }
@@ -184,7 +185,7 @@ async function prepare(
   const teacher = await teacherOf(own);
   const needy = losses.find(({ loss }) => loss.reads.teacher !== 'none');
   if (needy && !teacher) throw new InputError(`--teacher is missing: the loss ${needy.loss.label} learns from one`);
-  const subject = await openSubject(options, own);
+  const subject = await openSubject(options, own, teacher);
   const ledger = createInputLedger();
   const read = (from: readonly string[]): Promise<TokenWindows> =>
     readTokenWindows(from, options, own, subject, subject.context, ledger);
@@ -256,52 +257,70 @@ async function teacherOf(own: Own): Promise<TeacherSource | undefined> {
   return { kind: 'model', path: resolveModelPath(teacher, process.env).path };
 }
 
-async function openSubject(options: TrainShared, own: Own): Promise<Subject> {
+async function openSubject(options: TrainShared, own: Own, teacher: TeacherSource | undefined): Promise<Subject> {
   const spec = requireOption(own.student, '--student', 'what is to be trained');
+  const teacherPath = teacher?.kind === 'model' ? teacher.path : undefined;
+  const opened = await openStart(spec, teacherPath);
+  const { start, maxPositions } = opened;
+  const home = start.kind === 'config' || start.kind === 'onnx' ? dirname(start.path) : start.path;
+  const tokenizer = await openFirstTokenizer([home, teacherPath]);
+  if (home !== teacherPath) {
+    checkTokenizers(tokenizer, await openFirstTokenizer([teacherPath]), spec, own.teacher ?? '');
+  }
+  const vocabularySize = opened.vocabularySize ?? tokenizer?.vocabularySize;
+  if (vocabularySize === undefined) {
+    throw new InputError(`${spec}: neither the graph nor a tokenizer beside it says how many tokens there are`);
+  }
+  if (tokenizer) checkVocabulary(tokenizer, vocabularySize, `${spec}: the tokenizer`);
+  const context = options.context ?? Math.min(maxPositions ?? DEFAULT_CONTEXT, DEFAULT_CONTEXT);
+  if (maxPositions !== undefined && context > maxPositions) {
+    throw new InputError(`--context ${context} is longer than the ${maxPositions} positions of ${spec}`);
+  }
+  return { ...opened, name: spec, tokenizer, vocabularySize, context };
+}
+
+/** What a student starts as, and what its files say of it; an ONNX graph says little. */
+interface OpenedStart extends Pick<Subject, 'start' | 'modelType' | 'layers' | 'hiddenSize'> {
+  readonly vocabularySize?: number;
+  readonly maxPositions?: number;
+}
+
+async function openStart(spec: string, teacherPath: string | undefined): Promise<OpenedStart> {
   const source = parseStudent(spec);
-  const { describeModel } = await import('../src/models/architectures.js');
   const { openModelFiles, readJson } = await import('../src/models/model-files.js');
-  const { everyLayer } = await import('../src/training/student-config.js');
-  const teacherPath = own.teacher === undefined ? undefined : await teacherOf(own);
-  const beside = teacherPath?.kind === 'model' ? teacherPath.path : undefined;
-  let start: StudentStart;
-  let home: string | undefined;
-  let description: ReturnType<typeof describeModel>;
   if (source.kind === 'config') {
-    description = describeModel(readJson(source.path), source.path);
-    start = { kind: 'config', path: source.path, ...(beside !== undefined && { companions: beside }) };
-    home = dirname(source.path);
-  } else if (source.kind === 'layers') {
-    if (beside === undefined) {
+    const { describeModel } = await import('../src/models/architectures.js');
+    const start = { kind: 'config', path: source.path, ...(teacherPath && { companions: teacherPath }) } as const;
+    return describedStart(start, describeModel(readJson(source.path), source.path));
+  }
+  if (source.kind === 'layers') {
+    if (teacherPath === undefined) {
       throw new InputError(`--student ${spec}: copies layers of the teacher: pass its directory as --teacher`);
     }
-    description = openModelFiles(beside).description;
+    const { everyLayer } = await import('../src/training/student-config.js');
+    const { description } = openModelFiles(teacherPath);
     const layers = source.chosen ?? everyLayer(description.layers.length, source.every ?? 1);
-    start = { kind: 'layers', path: beside, layers };
-    home = beside;
-  } else {
-    const { path } = resolveModelPath(source.spec, process.env);
-    description = openModelFiles(path).description;
-    start = { kind: 'directory', path };
-    home = path;
+    return { ...describedStart({ kind: 'layers', path: teacherPath, layers }, description), layers: layers.length };
   }
-  const tokenizer = await openFirstTokenizer([home, beside]);
-  if (home !== beside) checkTokenizers(tokenizer, await openFirstTokenizer([beside]), spec, own.teacher ?? '');
-  if (tokenizer) checkVocabulary(tokenizer, description.vocabularySize, `${spec}: the tokenizer`);
-  const context = options.context ?? Math.min(description.maxPositions, DEFAULT_CONTEXT);
-  if (context > description.maxPositions) {
-    throw new InputError(`--context ${context} is longer than the ${description.maxPositions} positions of ${spec}`);
+  const { path } = resolveModelPath(source.spec, process.env);
+  if (!path.toLowerCase().endsWith('.onnx')) {
+    return describedStart({ kind: 'directory', path }, openModelFiles(path).description);
   }
+  const { onnxOutputs, readOnnxModel } = await import('../src/formats/onnx.js');
+  const outputs = onnxOutputs(readOnnxModel(path));
+  const columns = (outputs.find(({ name }) => name === 'logits') ?? outputs[0])?.shape?.at(-1);
   return {
-    name: spec,
-    start,
-    tokenizer,
-    vocabularySize: description.vocabularySize,
-    modelType: description.modelType,
-    layers: start.kind === 'layers' ? start.layers.length : description.layers.length,
-    hiddenSize: description.hiddenSize,
-    context,
+    start: { kind: 'onnx', path },
+    modelType: 'onnx',
+    layers: null,
+    hiddenSize: null,
+    ...(typeof columns === 'number' && { vocabularySize: columns }),
   };
+}
+
+function describedStart(start: StudentStart, description: ModelDescription): OpenedStart {
+  const { modelType, layers, hiddenSize, vocabularySize, maxPositions } = description;
+  return { start, modelType, layers: layers.length, hiddenSize, vocabularySize, maxPositions };
 }
 
 /** @throws InputError when an id means one token to the student and another to the teacher */
@@ -335,7 +354,7 @@ async function openFirstTokenizer(homes: readonly (string | undefined)[]): Promi
 
 async function hashModels(own: Own, subject: Subject, teacher: TeacherSource | undefined): Promise<InputDigest[]> {
   const digests: InputDigest[] = [];
-  if (subject.start.kind === 'directory') {
+  if (subject.start.kind === 'directory' || subject.start.kind === 'onnx') {
     digests.push(...(await modelDigests(own.student as string, subject.start.path)).digests);
   } else if (subject.start.kind === 'config') {
     const ledger = createInputLedger();
@@ -453,16 +472,25 @@ async function planRows({ subject, training, steps }: PreparedRun, out: string):
   const plan = await runInThread({ module, job: planLanguageTraining }, training, undefined, training.threads);
   const { windows, heldOut, settings, loss } = training;
   return [
-    ['student', `${subject.modelType}, ${subject.layers} layers of ${subject.hiddenSize}`],
+    [
+      'student',
+      subject.layers === null
+        ? subject.modelType
+        : `${subject.modelType}, ${subject.layers} layers of ${subject.hiddenSize}`,
+    ],
     ['loss', loss],
     ['windows', `${windows.count} of ${windows.length} positions`],
     ['tokens learnt in a pass', windows.validLabels],
     ['held-out tokens', heldOut?.validLabels ?? 0],
     ['windows of a step', steps.batchSize * steps.accumulate],
     ['steps', settings.steps],
-    ['peak memory in MiB without a teacher, about', Math.ceil(plan.estimate.total / MIB)],
-    ['layers computed twice', plan.recomputedLayers],
-    ['largest batch that fits', plan.largestBatch],
+    ...(plan
+      ? [
+          ['peak memory in MiB without a teacher, about', Math.ceil(plan.estimate.total / MIB)],
+          ['layers computed twice', plan.recomputedLayers],
+          ['largest batch that fits', plan.largestBatch],
+        ]
+      : []),
     ['directory', out],
   ];
 }

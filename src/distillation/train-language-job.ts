@@ -1,28 +1,14 @@
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { generate } from '../decoding/generation.js';
 import { InputError } from '../errors.js';
 import type { HashedFile } from '../formats/hash.js';
 import { createEngine } from '../models/engine.js';
 import { type LanguageModel, modelOfEngine, openLanguageModel } from '../models/language-model.js';
-import { openModelFiles } from '../models/model-files.js';
-import { createRandom } from '../random.js';
 import { openCheckpoints } from '../training/checkpoint.js';
 import { createDataOrder } from '../training/data-order.js';
-import { type DecoderStudent, openDecoderStudent } from '../training/decoder-student.js';
-import type { LowRankAdapter } from '../training/decoder-weights.js';
-import { createAdapters, writePeftAdapter } from '../training/lora.js';
 import { parseLosses, termWeight } from '../training/losses/loss-text.js';
 import { openMetricsFile } from '../training/metrics-file.js';
-import { writeModelDirectory } from '../training/model-writer.js';
 import { createObjective, type Objective } from '../training/objective.js';
-import {
-  existingStudent,
-  layerStudent,
-  randomStudent,
-  type StudentDType,
-  type StudentModel,
-} from '../training/student-config.js';
 import { type TrainSettings, train } from '../training/trainer.js';
 import type { TrainingPlan } from '../training/training-memory.js';
 import type { BatchSource, TokenBatch } from '../training/types.js';
@@ -31,6 +17,13 @@ import { capturedLanguageTeacher } from './captured-language-teacher.js';
 import { openCapturedTeacher } from './captured-teacher.js';
 import { evaluateLanguage, type LanguageEvaluation } from './language-evaluation.js';
 import type { LanguageBody } from './language-report.js';
+import {
+  type LanguageStudent,
+  openLanguageStudent,
+  type StudentRequest,
+  type StudentStart,
+  type StudentTarget,
+} from './language-student.js';
 import { type LanguageTeacher, openLiveTeacher, type TeacherOfBatch } from './live-teacher.js';
 import { adoptTeacherLabels, isOnPolicy, isSampled, type OnPolicySettings, onPolicyBatches } from './on-policy.js';
 import { orderedBatches, type TokenWindows } from './token-data.js';
@@ -40,24 +33,6 @@ import { readStepHistory } from './training-curve.js';
 export type TeacherSource =
   | { readonly kind: 'model'; readonly path: string }
   | { readonly kind: 'capture'; readonly paths: readonly string[] };
-
-/** What the student starts as. */
-export type StudentStart =
-  | { readonly kind: 'directory'; readonly path: string }
-  /** Random weights; the tokenizer of `companions` where the configuration has none beside it. */
-  | { readonly kind: 'config'; readonly path: string; readonly companions?: string }
-  | { readonly kind: 'layers'; readonly path: string; readonly layers: readonly number[] };
-
-/** Where the result goes and in which form. */
-export interface StudentTarget {
-  /** Made where it is not there. */
-  readonly path: string;
-  /** A model with the adapters merged into it, or the adapters alone. */
-  readonly form: 'model' | 'adapter';
-  readonly dtype?: StudentDType;
-  /** Name of the model that adapters belong to. */
-  readonly base: string;
-}
 
 /** A run of training a language model, as the command describes it. */
 export interface LanguageTraining {
@@ -109,13 +84,10 @@ export interface LanguageResult
 /** Share of the memory that a live teacher may take. */
 const TEACHER_SHARE = 0.5;
 
-/** Stream of the random numbers that a student starts from. */
-const START = 0x73746172;
-
 /** The parts of a run. */
 interface Parts {
   readonly training: LanguageTraining;
-  readonly student: DecoderStudent;
+  readonly learner: LanguageStudent;
   readonly teacher: ConnectedTeacher | undefined;
   readonly progress: (value: LanguageProgress) => void;
 }
@@ -133,68 +105,53 @@ export async function trainLanguageModel(
   progress: (value: LanguageProgress) => void,
 ): Promise<LanguageResult> {
   progress({ kind: 'phase', name: 'open the models' });
-  const start = startOf(training);
-  const adapters = adaptersOf(training, start);
   const model =
     training.teacher?.kind === 'model' ? await openTeacherModel(training, training.teacher.path) : undefined;
   try {
-    const student = await openStudent(training, start, adapters, model);
-    progress({ kind: 'plan', plan: student.plan });
+    const learner = await openLanguageStudent(requestOf(training, model?.info.peakBytes ?? 0));
+    if (learner.plan) progress({ kind: 'plan', plan: learner.plan });
     try {
-      const teacher = connectTeacher(training, model, student.classes);
-      const result = await runTraining({ training, student, teacher, progress });
+      const teacher = connectTeacher(training, model, learner.student.classes);
+      const result = await runTraining({ training, learner, teacher, progress });
       progress({ kind: 'phase', name: 'write' });
-      const files = writeResult(training, start, student, adapters);
-      return { ...result, files, adaptedMatrices: adapters.length };
+      return { ...result, files: learner.write(training.target) };
     } finally {
-      await student.close();
+      await learner.close();
     }
   } finally {
     await model?.close();
-    start.files.store.close();
   }
 }
 
-/** What a run would take, without its teacher: the same job up to its first step. */
-export async function planLanguageTraining(training: LanguageTraining): Promise<TrainingPlan> {
-  const start = startOf(training);
-  const student = await openStudent(training, start, adaptersOf(training, start), undefined);
+/** What a run would take, without its teacher: the same job up to its first step; null where the runtime decides. */
+export async function planLanguageTraining(training: LanguageTraining): Promise<TrainingPlan | null> {
+  const learner = await openLanguageStudent(requestOf(training, 0));
   try {
-    return student.plan;
+    return learner.plan ?? null;
   } finally {
-    await student.close();
-    start.files.store.close();
+    await learner.close();
   }
 }
 
-function startOf({ student, seed, threads }: LanguageTraining): StudentModel {
-  switch (student.kind) {
-    case 'directory':
-      return existingStudent(student.path, threads);
-    case 'config':
-      return randomStudent(student.path, createRandom(seed).fork(START), student.companions);
-    case 'layers':
-      return layerStudent(openModelFiles(student.path, threads), student.layers);
-  }
-}
-
-function adaptersOf({ lora, precision, seed }: LanguageTraining, { files }: StudentModel): LowRankAdapter[] {
-  return lora === undefined ? [] : createAdapters(files, { ...lora, precision }, createRandom(seed).fork(START));
-}
-
-function writeResult(
-  { target, lora, threads }: LanguageTraining,
-  start: StudentModel,
-  student: DecoderStudent,
-  adapters: readonly LowRankAdapter[],
-): HashedFile[] {
-  mkdirSync(target.path, { recursive: true });
-  if (target.form === 'adapter' && lora !== undefined) {
-    const head = { rank: lora.rank, alpha: lora.alpha, base: target.base };
-    return writePeftAdapter(target.path, start.files, adapters, student.parameters, head);
-  }
-  const { store } = student.currentModel();
-  return writeModelDirectory(target.path, start, store, { threads, ...(target.dtype && { dtype: target.dtype }) });
+function requestOf(training: LanguageTraining, teacherBytes: number): StudentRequest {
+  const { windows, heldOut, settings, batchSize, loss, lora, train: trained, freeze } = training;
+  const { method } = settings.optimizer;
+  const longest = (of: TokenWindows | undefined): number => (of === undefined ? 1 : Math.max(...of.lengths));
+  return {
+    start: training.student,
+    precision: training.precision,
+    threads: training.threads,
+    seed: training.seed,
+    batch: Math.min(batchSize, Math.max(windows.count, heldOut?.count ?? 0)),
+    length: Math.max(longest(windows), longest(heldOut)),
+    maxMemoryBytes: training.maxMemoryBytes,
+    processBytes: Math.max(process.memoryUsage.rss(), teacherBytes),
+    optimizerSlots: method === 'adamw' || method === 'adam' ? 2 : 1,
+    wholeBatch: parseLosses(loss).some((term) => term.loss.scope === 'batch'),
+    ...(lora && { lora }),
+    ...(trained && { train: trained }),
+    ...(freeze && { freeze }),
+  };
 }
 
 function openTeacherModel(training: LanguageTraining, path: string): Promise<LanguageModel> {
@@ -204,29 +161,6 @@ function openTeacherModel(training: LanguageTraining, path: string): Promise<Lan
     device: 'cpu',
     precision: training.precision,
     context: training.windows.length,
-  });
-}
-
-function openStudent(
-  training: LanguageTraining,
-  start: StudentModel,
-  adapters: readonly LowRankAdapter[],
-  teacher: LanguageModel | undefined,
-): Promise<DecoderStudent> {
-  const { windows, heldOut, settings, batchSize, precision, threads, loss } = training;
-  const longest = (of: TokenWindows | undefined): number => (of === undefined ? 1 : Math.max(...of.lengths));
-  return openDecoderStudent(start.files, {
-    precision,
-    threads,
-    batch: Math.min(batchSize, Math.max(windows.count, heldOut?.count ?? 0)),
-    length: Math.max(longest(windows), longest(heldOut)),
-    maxMemoryBytes: training.maxMemoryBytes,
-    processBytes: Math.max(process.memoryUsage.rss(), teacher?.info.peakBytes ?? 0),
-    optimizerSlots: settings.optimizer.method === 'adamw' || settings.optimizer.method === 'adam' ? 2 : 1,
-    wholeBatch: parseLosses(loss).some((term) => term.loss.scope === 'batch'),
-    ...(adapters.length > 0 && { adapters }),
-    ...(training.train && { train: training.train }),
-    ...(training.freeze && { freeze: training.freeze }),
   });
 }
 
@@ -280,15 +214,17 @@ function objectiveOf({ training, teacher }: Parts): Objective<TokenBatch> {
 }
 
 /** Micro-batches in their order, a share of them written by the student as it is. */
-function batchesOf({ training, student, teacher }: Parts): BatchSource<TokenBatch> {
+function batchesOf({ training, learner, teacher }: Parts): BatchSource<TokenBatch> {
   const { windows, batchSize, seed, onPolicy, threads } = training;
   const ordered = orderedBatches(windows, createDataOrder({ count: windows.count, batchSize, seed }));
   if (onPolicy === undefined) return ordered;
   if (!teacher?.live)
     throw new InputError('--on-policy needs a teacher that runs beside the student: --teacher <model>');
+  const { currentModel } = learner;
+  if (currentModel === undefined) throw new InputError('--on-policy needs a student that is a model directory');
   const plan = { steps: [{ kind: 'temperature' as const, temperature: onPolicy.temperature }] };
   return onPolicyBatches(ordered, onPolicy, async (prompts, count, stream) => {
-    const files = student.currentModel();
+    const files = currentModel();
     const engine = await createEngine(files, {
       threads,
       maxMemoryBytes: training.maxMemoryBytes,
@@ -321,8 +257,9 @@ function countSampled({ onPolicy, settings }: LanguageTraining, steps: number): 
   return sampled;
 }
 
-async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files' | 'adaptedMatrices'>> {
-  const { training, student, teacher, progress } = parts;
+async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files'>> {
+  const { training, learner, teacher, progress } = parts;
+  const { student } = learner;
   const { settings, heldOut, batchSize, seed, threads } = training;
   const objective = objectiveOf(parts);
   const source = batchesOf(parts);
@@ -363,9 +300,9 @@ async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files' |
   progress({ kind: 'phase', name: 'evaluate' });
   const after = await judge(beside);
   const history = readStepHistory(metricsPath, objective.terms);
-  const { plan } = student;
   return {
-    parameters: [...student.tensors.values()].reduce((sum, { data }) => sum + data.length, 0),
+    parameters: learner.parameters,
+    adaptedMatrices: learner.adaptedMatrices,
     trainableParameters: student.parameters.values.length,
     teacherVocabulary: teacher?.vocabulary ?? null,
     droppedMass: teacher?.droppedMass() ?? null,
@@ -375,7 +312,7 @@ async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files' |
       tokens_learnt: history.validRows,
       skipped_steps: result.skipped,
       on_policy_batches: countSampled(training, result.steps),
-      recomputed_layers: plan.recomputedLayers,
+      recomputed_layers: learner.plan?.recomputedLayers ?? 0,
       kept: settings.restoreBest ? 'best' : 'last',
       best_step: result.best?.step ?? null,
     },
