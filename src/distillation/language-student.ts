@@ -1,7 +1,7 @@
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { HashedFile } from '../formats/hash.js';
-import { copySmallFiles, hashedFile } from '../models/model-directory.js';
+import { hashedFile, writeHashed } from '../models/model-directory.js';
 import { type ModelFiles, openModelFiles } from '../models/model-files.js';
 import { createRandom } from '../random.js';
 import { openDecoderStudent } from '../training/decoder-student.js';
@@ -74,6 +74,20 @@ export interface LanguageStudent {
 const START = 0x73746172;
 /** Name of the file that an ONNX student is written to. */
 const ONNX_FILE = 'model.onnx';
+
+/** What may lie beside an ONNX file and belongs to its model. */
+const COMPANIONS = [
+  'config.json',
+  'generation_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'tokenizer.model',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'vocab.json',
+  'merges.txt',
+  'chat_template.jinja',
+];
 
 /** @throws InputError for a start that cannot be opened, patterns that match nothing, memory that does not suffice */
 export function openLanguageStudent(request: StudentRequest): Promise<LanguageStudent> {
@@ -148,7 +162,9 @@ async function openOnnx(request: StudentRequest, path: string): Promise<Language
     adaptedMatrices: 0,
     write(target) {
       mkdirSync(target.path, { recursive: true });
-      const copied = copySmallFiles(dirname(path), target.path);
+      const copied = COMPANIONS.filter((name) => existsSync(join(dirname(path), name))).map((name) =>
+        writeHashed(target.path, name, readFileSync(join(dirname(path), name))),
+      );
       student.exportOnnx(join(target.path, ONNX_FILE), true);
       return [...copied, hashedFile(target.path, ONNX_FILE)];
     },
