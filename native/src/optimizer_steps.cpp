@@ -8,7 +8,8 @@
 namespace surprisal {
 namespace {
 
-// Entries a thread takes at a time.
+// Entries a thread takes at a time. Stores are ordinary ones: the lines were read a moment before, and streaming stores
+// took 1.5 times as long on a Zen 4.
 constexpr int64_t kGrain = 1 << 15;
 
 template <class T>

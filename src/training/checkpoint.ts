@@ -203,8 +203,17 @@ export function openCheckpoints(directory: string, identity: RunIdentity): Check
   let last = stepsOf(directory, 'step').at(-1);
   const placeOf = (kind: 'step' | 'best', step: number): string => path.join(directory, dirName(kind, step));
   const prune = (kind: 'step' | 'best', kept: number | undefined): void => {
-    for (const step of stepsOf(directory, kind))
-      if (step !== kept) fs.rmSync(placeOf(kind, step), { recursive: true, force: true });
+    for (const step of stepsOf(directory, kind)) {
+      if (step === kept) continue;
+      // Renamed first: a kill in the middle of a removal must not leave half a checkpoint under its name.
+      const aside = path.join(directory, `.${dirName(kind, step)}.${process.pid}.0.replaced`);
+      try {
+        fs.renameSync(placeOf(kind, step), aside);
+        fs.rmSync(aside, { recursive: true, force: true });
+      } catch (error) {
+        throw fileError(error, directory, 'write');
+      }
+    }
   };
   const describe = (set: ParameterSet, state: TrainState): StoredState => ({
     format: FORMAT,

@@ -76,13 +76,14 @@ export function openMetricsFile(path: string, options: MetricsOptions): MetricsF
   let fd: number;
   let position = 0;
   const write = (text: string): void => {
+    const bytes = Buffer.from(text);
+    let done = 0;
     try {
-      const bytes = Buffer.from(text);
-      fs.writeSync(fd, bytes, 0, bytes.length, position);
-      position += bytes.length;
+      while (done < bytes.length) done += fs.writeSync(fd, bytes, done, bytes.length - done, position + done);
     } catch (error) {
       throw fileError(error, path, 'write');
     }
+    position += bytes.length;
   };
   const exists = fs.existsSync(path);
   if (exists && resumeAt === undefined && !force)
