@@ -40,6 +40,8 @@ export interface OnnxStudentSettings extends NameSelection {
   readonly dims?: readonly number[];
   /** Saves nothing of the forward pass; the backward pass computes it again. */
   readonly recompute?: boolean;
+  /** Leaves dropout out in training too when false. */
+  readonly dropout?: boolean;
   /** Seed of dropout masks; default 0. */
   readonly seed?: number;
 }
@@ -186,10 +188,11 @@ export async function openOnnxStudent<Batch extends FeatureBatch | TokenBatch = 
   const logits = logitsTensor(given, settings.logits);
   const seeds = settings.features === undefined ? [logits] : [logits, settings.features];
   const plain = withOutputs(given, seeds);
-  const dropping = seedDropout(plain);
+  const found = seedDropout(plain);
+  const dropping = settings.dropout === false ? undefined : found;
   const inputs = planBatchFeeds(plain, precision, settings.dims);
   const selected = selectNames(weightCandidates(given), settings);
-  const differentiable = dropping?.training ?? plain;
+  const differentiable = (settings.dropout === false ? found?.inference : found?.training) ?? plain;
   const maskExample = { [DROPOUT_SEED]: new Tensor('int64', new BigInt64Array(2), [2]) };
   const example = { ...inputs.example, ...(dropping && maskExample) };
   const attempt = (wanted: readonly string[]): Promise<Differentiated> =>

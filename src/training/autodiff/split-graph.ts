@@ -1,4 +1,9 @@
-import { type NodeProto, TensorProto_DataType as Type, type ValueInfoProto } from '../../formats/onnx_pb.js';
+import {
+  type ModelProto,
+  type NodeProto,
+  TensorProto_DataType as Type,
+  type ValueInfoProto,
+} from '../../formats/onnx_pb.js';
 import { attribute } from '../../formats/onnx-attributes.js';
 import { changedNode, onnxNode, onnxValueInfo } from '../../formats/onnx-edit.js';
 import { capturedBy } from '../../formats/onnx-graph.js';
@@ -50,7 +55,7 @@ export function declare(analysis: GraphAnalysis, tensor: string, name = tensor):
 }
 
 /** Gives the gradients their public names. */
-function nameGradients(
+export function nameGradients(
   writer: NodeWriter,
   gradients: ReadonlyMap<string, string>,
   nodes: readonly NodeProto[],
@@ -141,7 +146,7 @@ export function splitGraph(
   const names = outputs.map(({ name }) => name);
   const forward = withGraph(model, forwardGraph(analysis, [...graph.node, ...shapeNodes], names, wanted, outputs));
   const unreached = wanted.filter((name) => !gradients.has(name));
-  return { forward: pruned(forward), backward: pruned(backward), saved, unreached };
+  return { forward: withReadInitializers(forward), backward: withReadInitializers(backward), saved, unreached };
 }
 
 /** What a node Shape gives, from the whole shape of its input. */
@@ -182,7 +187,7 @@ function forwardGraph(
 }
 
 /** The model without initializers that nothing reads. */
-function pruned(model: Differentiated['forward']): Differentiated['forward'] {
+export function withReadInitializers(model: ModelProto): ModelProto {
   const graph = model.graph;
   if (!graph) return model;
   const read = new Set(graph.node.flatMap((node) => [...node.input, ...capturedBy(node)]));
