@@ -114,9 +114,11 @@ interface RotaryInputs {
   readonly cos: string;
   readonly sin: string;
   readonly positions?: string;
+  /** 2 for [B, S]; of one number where the sequence starts, 0 or 1. */
+  readonly positionsRank?: number;
 }
 
-function rotary(g: DecompositionContext, { x, cos, sin, positions }: RotaryInputs): boolean {
+function rotary(g: DecompositionContext, { x, cos, sin, positions, positionsRank }: RotaryInputs): boolean {
   const heads = g.intAttribute('num_heads', 0);
   // Heads that lie side by side have to be counted.
   const rank = g.rank(x) ?? (heads === 0 ? 4 : undefined);
@@ -126,13 +128,11 @@ function rotary(g: DecompositionContext, { x, cos, sin, positions }: RotaryInput
   const position = rank === 3 ? 1 : 2;
   const tableOf = (table: string): string | undefined => {
     if (positions === undefined) return g.emit('Unsqueeze', [table, g.integers([rank === 3 ? 2 : 1])]);
-    const places = g.rank(positions);
-    if (places === undefined) return undefined;
-    if (places === 2) {
+    if (positionsRank === undefined) return undefined;
+    if (positionsRank === 2) {
       const rows = g.emit('Gather', [table, positions], { axis: { int: 0 } });
       return g.emit('Unsqueeze', [rows, g.integers([rank === 3 ? 2 : 1])]);
     }
-    // One number: where the sequence starts.
     const steps = g.emit('Add', [counting(g, extents(g, apart, [position])), positions]);
     const rows = g.emit('Gather', [table, steps], { axis: { int: 0 } });
     return rank === 3 ? g.emit('Unsqueeze', [rows, g.integers([1])]) : rows;
@@ -155,12 +155,12 @@ function rotary(g: DecompositionContext, { x, cos, sin, positions }: RotaryInput
 
 const rotaryEmbedding: Decomposition = (g) => {
   const [x, cos, sin, positions] = g.inputs;
-  return rotary(g, { x, cos, sin, ...(isGiven(positions) && { positions }) });
+  return rotary(g, { x, cos, sin, ...(isGiven(positions) && { positions, positionsRank: 2 }) });
 };
 
 const contributedRotaryEmbedding: Decomposition = (g) => {
   const [x, positions, cos, sin] = g.inputs;
-  return rotary(g, { x, cos, sin, positions });
+  return rotary(g, { x, cos, sin, positions, positionsRank: g.rank(positions) });
 };
 
 /** Attention and rotary embeddings. */
