@@ -23,9 +23,8 @@ import {
   parseShare,
   teacherFiles,
 } from './distill-classifier-options.js';
-import type { LanguageOptions } from './distill-language-options.js';
 import { parseCadence, parseSteps, stepParameters, type TrainOptions, type TrainShared } from './distill-options.js';
-import { flagOf, parseInteger } from './edge-values.js';
+import { parseInteger } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
 import { requireOption } from './shared-options.js';
 
@@ -39,25 +38,7 @@ const DEFAULTS = {
   clipNorm: Number.POSITIVE_INFINITY,
 } as const;
 
-/** Options of language models that classifiers have no use for. */
-const LANGUAGE_ONLY: readonly (keyof LanguageOptions)[] = [
-  'loraRank',
-  'loraAlpha',
-  'loraTargets',
-  'loraOutput',
-  'onPolicy',
-  'onPolicyTemperature',
-  'onPolicyTokens',
-  'vocabAlign',
-  'dtype',
-  'lossOn',
-  'chatTemplate',
-  'promptField',
-  'answerField',
-  'prefixToken',
-];
-
-type Own = TrainOptions & ClassifierOptions & Partial<LanguageOptions>;
+type Own = TrainOptions & ClassifierOptions;
 
 /** What the options decide. */
 interface Plan {
@@ -69,11 +50,7 @@ interface Plan {
   readonly inputs: readonly string[];
 }
 
-function checkOptions(options: TrainShared, own: Own): void {
-  const stray = LANGUAGE_ONLY.find((name) => own[name] !== undefined);
-  if (stray) throw new InputError(`${flagOf(stray)} is for language models; the student is a classifier`);
-  if (options.context !== undefined)
-    throw new InputError('--context is for language models; the student is a classifier');
+function checkOptions(own: Own): void {
   const hasEval = (own.evalData ?? []).length > 0;
   if (own.evalLabels !== undefined && !hasEval) throw new InputError('--eval-labels needs --eval-data');
   if (own.evalShare !== undefined && hasEval) {
@@ -105,7 +82,7 @@ const beside = (out: string): string => join(dirname(resolve(out)), `.${basename
 const isFile = (out: string): boolean => out.toLowerCase().endsWith('.onnx');
 
 async function planOf(options: TrainShared, own: Own): Promise<Plan> {
-  checkOptions(options, own);
+  checkOptions(own);
   const student = requireOption(own.student, '--student', 'the network that is trained, such as mlp:24');
   const out = requireOption(options.out, '--out', 'a directory, or an .onnx file, to write');
   const data = await expandSources(requireOption(options.data, '--data', 'rows of features with labels'));

@@ -4,7 +4,7 @@ import { createObjective, type Objective } from '../training/objective.js';
 import type { OptimizerSettings } from '../training/optimizer.js';
 import type { ScheduleName } from '../training/schedules.js';
 import { type Evaluation, type TrainHooks, type TrainResult, type TrainSettings, train } from '../training/trainer.js';
-import type { BatchSource, FeatureBatch, Floats, Loss, Precision, Student } from '../training/types.js';
+import type { BatchSource, FeatureBatch, Floats, Precision, Student } from '../training/types.js';
 import type { ClassData } from './class-data.js';
 import { type ClassMetrics, measureClassifier } from './class-metrics.js';
 
@@ -118,15 +118,6 @@ export function classObjective(
       }),
     }),
   });
-}
-
-/** Whether any of the losses reads a teacher, or its features. */
-export function readsTeacher(loss: string): { readonly teacher: boolean; readonly features: boolean } {
-  const reads: Loss['reads'][] = parseLosses(loss).map((term) => term.loss.reads);
-  return {
-    teacher: reads.some(({ teacher }) => teacher !== 'none'),
-    features: reads.some(({ features }) => features),
-  };
 }
 
 /** Logits, and features where the student shows them, of all rows. */

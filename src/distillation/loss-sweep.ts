@@ -36,13 +36,13 @@ export function parseSweep(text: string): LossSweep {
   const known = [...new Set(candidates.flatMap(({ parameters }) => Object.keys(parameters)))];
   if (!known.includes(parameter)) {
     throw new InputError(
-      `--sweep ${text}: no ${loss === undefined ? 'loss' : `parameter of ${loss}`} is called "${parameter}"${didYouMean(parameter, known)}`,
+      `--sweep ${text}: ${loss === undefined ? 'no loss' : `the loss "${loss}"`} has ${loss === undefined ? 'a' : 'no'} parameter "${parameter}"${didYouMean(parameter, known)}`,
     );
   }
   return { ...(loss !== undefined && { loss }), parameter, values: [...new Set(values)] };
 }
 
-const TERM = /([A-Za-z][\w-]*)\s*(?:\(([^()]*)\))?/g;
+const TERM = /([A-Za-z][\w-]*)(?:\s*\(([^()]*)\))?/g;
 
 /** The text with a parameter added to every term that takes it and does not state it; undefined where none does. */
 function withParameter(text: string, { loss, parameter }: LossSweep, value: string): string | undefined {
