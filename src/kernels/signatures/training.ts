@@ -116,4 +116,31 @@ export interface TrainingKernels {
     leftover: Float32Array,
     threads: number,
   ): number;
+  /** `settings`: batch, length, heads, kv heads, head size, rotated dimensions, window or 0, scale, cap or 0. */
+  selfAttentionForward(
+    queries: Float32Array,
+    keys: Float32Array,
+    values: Float32Array,
+    cosines: Float32Array | null,
+    sines: Float32Array | null,
+    mixed: Float32Array,
+    sums: Float32Array,
+    settings: Float64Array,
+    threads: number,
+  ): void;
+  selfAttentionBackward(
+    queries: Float32Array,
+    keys: Float32Array,
+    values: Float32Array,
+    cosines: Float32Array | null,
+    sines: Float32Array | null,
+    mixed: Float32Array,
+    sums: Float32Array,
+    settings: Float64Array,
+    mixedGradient: Float32Array,
+    queriesGradient: Float32Array,
+    keysGradient: Float32Array,
+    valuesGradient: Float32Array,
+    threads: number,
+  ): void;
 }

@@ -1,0 +1,10 @@
+#if defined(__x86_64__)
+#include "self_attention_kernel.hpp"
+#include "vectors_avx2.hpp"
+
+namespace surprisal {
+
+const SelfAttentionLoops kSelfAttentionAvx2 = SelfAttentionOver<V32>::table();
+
+}  // namespace surprisal
+#endif
