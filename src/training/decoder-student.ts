@@ -1,6 +1,7 @@
 import type { Tensor } from 'onnxruntime-node';
 import { InputError } from '../errors.js';
 import { elementCount } from '../formats/tensor.js';
+import { nativeKernels } from '../kernels/native.js';
 import { addInto } from '../kernels/optimizer-steps.js';
 import type { ModelDescription } from '../models/description.js';
 import type { MemoryTensor } from '../models/memory-model.js';
@@ -14,6 +15,7 @@ import { createSeams, type Seam } from './decoder-seams.js';
 import { type LowRankAdapter, readDecoderWeights } from './decoder-weights.js';
 import { createEmbedding } from './embedding.js';
 import { createSavedBuffers, type Feeds, type SavedState } from './graph-segment.js';
+import { createNativeAttention } from './native-attention.js';
 import { createRowBlockHead } from './row-block-head.js';
 import { trainedModel } from './trained-model.js';
 import { planTraining, type TrainingPlan } from './training-memory.js';
@@ -111,18 +113,23 @@ export async function openDecoderStudent(files: ModelFiles, options: DecoderStud
     streamLearns: last.outputLearns,
   });
   const recompute = (layer: number): boolean => layer < plan.recomputedLayers;
-  const attention = createGraphAttention({
-    model,
-    precision,
-    threads,
-    random: random.fork(layerCount + 2),
-    ropes: createRopeFeeds(model, precision),
-    workspace,
-    extras,
-    views: weights.extras,
-    recompute,
-    ...(extension && { extension }),
-  });
+  const ropes = createRopeFeeds(model, precision);
+  // The kernel knows neither double precision nor what an extension does to scores.
+  const attention =
+    precision === 'f32' && !extension && nativeKernels()
+      ? createNativeAttention({ model, threads, ropes })
+      : createGraphAttention({
+          model,
+          precision,
+          threads,
+          random: random.fork(layerCount + 2),
+          ropes,
+          workspace,
+          extras,
+          views: weights.extras,
+          recompute,
+          ...(extension && { extension }),
+        });
   const embedding = createEmbedding(model, weights);
   const buffers = seams.map(createSavedBuffers);
 

@@ -34,3 +34,9 @@ export function createWorkspace(precision: Precision): Workspace {
   };
   return workspace;
 }
+
+/** The array of a tensor of single precision. */
+export function singles(tensor: Tensor): Float32Array {
+  if (tensor.data instanceof Float32Array) return tensor.data;
+  throw new RangeError(`a tensor of type ${tensor.type} where one of float32 is needed`);
+}
