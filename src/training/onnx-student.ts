@@ -9,15 +9,16 @@ import { loadExternalData } from '../formats/onnx-external.js';
 import { addInto } from '../kernels/optimizer-steps.js';
 import { createSession, floatsOf, runSession } from '../models/sessions.js';
 import { differentiate } from './autodiff/differentiate.js';
-import { FLOAT_TYPES, onnxFloats } from './autodiff/precision.js';
+import { onnxFloats } from './autodiff/precision.js';
 import { prepareModel, weightsAsInputs, withGraph } from './autodiff/prepare.js';
 import { DROPOUT_SEED, seedDropout } from './autodiff/seeded-dropout.js';
 import { gradientName } from './autodiff/split-graph.js';
 import type { Differentiated } from './autodiff/types.js';
 import { type Activations, keepActivations } from './kept-activations.js';
-import { type NameSelection, selectNames } from './name-patterns.js';
+import type { NameSelection } from './name-patterns.js';
 import { withParameters, writeOnnxModel } from './onnx-export.js';
 import { type BatchFeeds, planBatchFeeds } from './onnx-inputs.js';
+import { tieTransposes } from './tied-weights.js';
 import type {
   FeatureBatch,
   Floats,
@@ -28,6 +29,7 @@ import type {
   Student,
   TokenBatch,
 } from './types.js';
+import { selectWeights } from './weight-candidates.js';
 
 export interface OnnxStudentSettings extends NameSelection {
   readonly precision: Precision;
@@ -59,31 +61,6 @@ export interface OnnxStudent<Batch extends FeatureBatch | TokenBatch = FeatureBa
    * @throws InputError when the file is there and `force` is not set
    */
   exportOnnx(path: string, force?: boolean): void;
-}
-
-/** Operands that are statistics or settings, not weights. */
-const NO_WEIGHTS: Readonly<Record<string, readonly number[]>> = {
-  BatchNormalization: [3, 4],
-  Pow: [1],
-  Clip: [1, 2],
-  Pad: [2],
-  Dropout: [1],
-  Resize: [1, 2],
-  OneHot: [2],
-  Range: [0, 1, 2],
-};
-
-/** Floating-point initializers that may be trained: tensors of rank 1 or more that are no statistics or settings. */
-export function weightCandidates(model: ModelProto): string[] {
-  const graph = graphOf(model);
-  const settings = new Set(
-    graph.node.flatMap((node) => (NO_WEIGHTS[node.opType] ?? []).flatMap((place) => node.input[place] ?? [])),
-  );
-  const read = new Set(graph.node.flatMap(({ input }) => input));
-  return graph.initializer
-    .filter(({ name, dataType, dims }) => FLOAT_TYPES.has(dataType) && dims.length > 0 && read.has(name))
-    .map(({ name }) => name)
-    .filter((name) => !settings.has(name));
 }
 
 /** Name of the tensor with the logits. @throws InputError when it is not clear or not there */
@@ -174,8 +151,8 @@ interface Open {
 
 /**
  * Opens an ONNX graph as a student: its weights become inputs that are fed from one flat buffer, gradients come out of
- * a second graph. `train` and `freeze` are globs over initializer names; without `train` every floating-point initializer
- * of rank 1 or more is trained, except statistics of batch normalisation and settings such as bounds and exponents.
+ * a second graph. `train` and `freeze` are globs over initializer names; without `train` all weights are trained, which
+ * are those of `weightCandidates`.
  * Dropout nodes are active in `accumulate`, and their masks are a function of `seed`, the weights and the batch.
  * @throws InputError for a graph without logits, with inputs of another kind, or with operators that have no gradient
  */
@@ -184,14 +161,14 @@ export async function openOnnxStudent<Batch extends FeatureBatch | TokenBatch = 
   settings: OnnxStudentSettings,
 ): Promise<OnnxStudent<Batch>> {
   const { precision } = settings;
-  const given = loadModel(source);
+  const given = tieTransposes(loadModel(source));
   const logits = logitsTensor(given, settings.logits);
   const seeds = settings.features === undefined ? [logits] : [logits, settings.features];
   const plain = withOutputs(given, seeds);
   const found = seedDropout(plain);
   const dropping = settings.dropout === false ? undefined : found;
   const inputs = planBatchFeeds(plain, precision, settings.dims);
-  const selected = selectNames(weightCandidates(given), settings);
+  const selected = selectWeights(given, settings);
   const differentiable = (settings.dropout === false ? found?.inference : found?.training) ?? plain;
   const maskExample = { [DROPOUT_SEED]: new Tensor('int64', new BigInt64Array(2), [2]) };
   const example = { ...inputs.example, ...(dropping && maskExample) };

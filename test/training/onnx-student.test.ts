@@ -6,8 +6,9 @@ import { decodeOnnxModel, readOnnxModel } from '../../src/formats/onnx.js';
 import { type ModelProto, TensorProto_DataType } from '../../src/formats/onnx_pb.js';
 import { graphOf, onnxTensor } from '../../src/formats/onnx-edit.js';
 import { composeGraph } from '../../src/models/graph.js';
-import { openOnnxStudent, weightCandidates } from '../../src/training/onnx-student.js';
+import { openOnnxStudent } from '../../src/training/onnx-student.js';
 import type { FeatureBatch, LogitsVisitor } from '../../src/training/types.js';
+import { weightCandidates } from '../../src/training/weight-candidates.js';
 
 interface Stored {
   readonly shape: number[];
