@@ -6,7 +6,7 @@ import { analyseGraph, analyseUnrun, type GraphAnalysis } from './analysis.js';
 import { createNodeWriter, type NodeWriter } from './backward-graph.js';
 import { prepareModel, withGraph } from './prepare.js';
 import type { Feeds } from './probe.js';
-import { DECOMPOSITIONS, RULES } from './registry.js';
+import { DECOMPOSITIONS, RULES, STRAIGHT_THROUGH } from './registry.js';
 import { createDecompositionContext } from './rule-context.js';
 import { gradientName, OPTIONAL_OUTPUTS, splitGraph } from './split-graph.js';
 import type { Differentiated, DifferentiateRequest } from './types.js';
@@ -62,7 +62,13 @@ export async function differentiateGraph(
   }
   const writer = createNodeWriter(analysis, 'd.');
   const cotangents = new Map(seeds.map((seed) => [seed, gradientName(seed)]));
-  const gradients = walkBackward(analysis, cotangents, wanted, writer, RULES);
+  const gradients = walkBackward(
+    analysis,
+    cotangents,
+    wanted,
+    writer,
+    request.straightThrough ? STRAIGHT_THROUGH : RULES,
+  );
   return { analysis, writer, cotangents: gradientName, gradients };
 }
 

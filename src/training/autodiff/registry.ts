@@ -6,6 +6,7 @@ import { INDEXING_RULES } from './rules/indexing.js';
 import { NORMALISATION_RULES } from './rules/normalisation.js';
 import { PRODUCT_RULES } from './rules/products.js';
 import { REDUCTION_RULES } from './rules/reductions.js';
+import { ROUNDING_RULES } from './rules/rounding.js';
 import { SHAPE_RULES } from './rules/shapes.js';
 import type { RuleTable } from './types.js';
 
@@ -21,5 +22,8 @@ export const RULES: RuleTable = {
   ...EINSUM_RULES,
   ...CROSS_ENTROPY_RULES,
 };
+
+/** The same with rounding taken for the identity. */
+export const STRAIGHT_THROUGH: RuleTable = { ...RULES, ...ROUNDING_RULES };
 
 export { DECOMPOSITIONS } from './decompositions.js';

@@ -78,6 +78,8 @@ export interface DifferentiateRequest {
   readonly precision: Precision;
   /** Saved tensors of the forward pass, or none: the backward graph then computes the forward pass again. */
   readonly recompute?: boolean;
+  /** Rounding and quantisation pass the cotangent on as if they were the identity; an error otherwise. */
+  readonly straightThrough?: boolean;
 }
 
 /** A tensor that the forward graph gives and the backward graph takes. */

@@ -53,7 +53,7 @@ function seenAt(g: DecompositionContext, padded: string, offset: readonly number
 
 function padded(g: DecompositionContext, x: string, window: Window, value: number): string {
   if (window.same === undefined && window.pads.every((rows) => rows === 0)) return x;
-  const { begin, end } = runtimePads(g, x, g.outputs[0], window);
+  const { begin, end } = runtimePads(g, x, window);
   return g.emit('Pad', [x, joined(g, [begin, end]), g.scalar(value), g.integers(range(2, 2 + window.dims))]);
 }
 
@@ -87,8 +87,7 @@ function withBias(g: DecompositionContext, y: string, bias: string | undefined, 
 function conv(g: DecompositionContext): string | undefined {
   const [x, weight, bias] = g.inputs;
   const window = readWindow(g, []);
-  // Pads that follow from the output would be read from the node that is taken away.
-  if (window.dims === 0 || window.same !== undefined) return undefined;
+  if (window.dims === 0) return undefined;
   return withBias(g, convolved(g, padded(g, x, window, 0), weight, window), bias, window.dims);
 }
 
@@ -143,7 +142,7 @@ function averagePool(g: DecompositionContext): string | undefined {
   const [x] = g.inputs;
   const window = readWindow(g, []);
   const { dims, kernel } = window;
-  if (dims === 0 || window.same !== undefined || g.intAttribute('ceil_mode', 0) !== 0) return undefined;
+  if (dims === 0 || g.intAttribute('ceil_mode', 0) !== 0) return undefined;
   const offsets = offsetsOf(kernel);
   const sumOf = (tensor: string): string =>
     total(
@@ -151,7 +150,8 @@ function averagePool(g: DecompositionContext): string | undefined {
       offsets.map((offset) => seenAt(g, tensor, offset, window)),
     );
   const sum = sumOf(padded(g, x, window, 0));
-  const whole = window.pads.every((rows) => rows === 0) || g.intAttribute('count_include_pad', 0) !== 0;
+  const unpadded = window.same === undefined && window.pads.every((rows) => rows === 0);
+  const whole = unpadded || g.intAttribute('count_include_pad', 0) !== 0;
   if (whole) return g.emit('Div', [sum, g.scalar(offsets.length)]);
   const inside = ones(g, joined(g, [g.integers([1, 1]), extents(g, x, range(2, 2 + dims))]));
   return g.emit('Div', [sum, sumOf(padded(g, inside, window, 0))]);

@@ -88,7 +88,7 @@ const conv: VjpRule = (g) => {
     ];
   }
   // Pads that depend on the extents are computed, and the rule is that of the padded input.
-  const pads = runtimePads(g, x, g.outputs[0], read);
+  const pads = runtimePads(g, x, read);
   const both = joined(g, [pads.begin, pads.end]);
   const axes = g.integers(range(2, 2 + dims));
   const padded = g.emit('Pad', [x, both, '', axes]);
@@ -151,7 +151,7 @@ const averagePool: VjpRule = (g) => {
   const window = readWindow(g, g.intsAttribute('kernel_shape') ?? []);
   const { strides, dilations, kernel, dims } = window;
   const axes = g.integers(range(2, 2 + dims));
-  const pads = runtimePads(g, x, y, window);
+  const pads = runtimePads(g, x, window);
   const extent = extentsBetween(g, x, 2, 2 + dims);
   const shown = extentsBetween(g, y, 2, 2 + dims);
   const one = g.integers([1]);

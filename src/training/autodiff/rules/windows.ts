@@ -36,14 +36,15 @@ export function readWindow(
   };
 }
 
-/** Begins and ends of the pads as int64 vectors, from the shapes of input and output where the node leaves them open. */
-export function runtimePads(g: Emitter, x: string, y: string, window: Window): { begin: string; end: string } {
+/** Begins and ends of the pads as int64 vectors; from the extents of the input where the node leaves them open. */
+export function runtimePads(g: Emitter, x: string, window: Window): { begin: string; end: string } {
   const { dims, kernel, strides, dilations, pads, same } = window;
   if (same === undefined) return { begin: g.integers(pads.slice(0, dims)), end: g.integers(pads.slice(dims)) };
-  const steps = g.emit('Sub', [extentsBetween(g, y, 2, 2 + dims), g.integers([1])]);
+  const extent = extentsBetween(g, x, 2, 2 + dims);
+  const steps = g.emit('Div', [g.emit('Sub', [extent, g.integers([1])]), g.integers(strides)]);
   const reach = g.integers(kernel.map((size, i) => dilations[i] * (size - 1) + 1));
   const covered = g.emit('Add', [g.emit('Mul', [steps, g.integers(strides)]), reach]);
-  const missing = g.emit('Max', [g.emit('Sub', [covered, extentsBetween(g, x, 2, 2 + dims)]), g.integers([0])]);
+  const missing = g.emit('Max', [g.emit('Sub', [covered, extent]), g.integers([0])]);
   const half = g.emit('Div', [missing, g.integers([2])]);
   const rest = g.emit('Sub', [missing, half]);
   return same === 'upper' ? { begin: half, end: rest } : { begin: rest, end: half };
