@@ -13,9 +13,19 @@ const ACTIONS: readonly Action[] = [
     load: () => import('./distill-compare.js'),
   },
   {
+    name: 'capture',
+    summary: "keep a teacher's likeliest tokens in a file, to train in its absence",
+    load: () => import('./distill-capture.js'),
+  },
+  {
     name: 'activations',
     summary: 'search an activation by the entropy of its outputs, and compare activations by training',
     load: () => import('./distill-activations.js'),
+  },
+  {
+    name: 'score',
+    summary: 'audit a teacher and a student without training: all losses, ranks, calibration, error bounds',
+    load: () => import('./distill-score.js'),
   },
   {
     name: 'ntk',
