@@ -15,6 +15,7 @@ import {
   STEP_COLUMNS,
 } from '../src/koopman/koopman-report.js';
 import { KOOPMAN_VARIANTS, type LagrangianSettings } from '../src/koopman/lagrangian.js';
+import type { NetworkFitSettings } from '../src/koopman/network-fit.js';
 import { perceptronParts } from '../src/koopman/perceptron.js';
 import type { SummaryCell } from '../src/report/summary-table.js';
 import type { ReportValue } from '../src/report/values.js';
@@ -56,6 +57,10 @@ interface OwnOptions {
   decayEvery?: string;
   clip?: string;
   saveModel?: string;
+  network?: string;
+  precision?: string;
+  saveEncoder?: string;
+  saveDecoder?: string;
 }
 
 /** Declares `surprisal analyze-entropy koopman`. */
@@ -92,7 +97,14 @@ export function configure(command: Command): void {
     .option('--learning-rate <rate>', 'fit: of Adam (default 0.001)')
     .option('--decay-every <n>', 'fit: steps after which the rate falls by a fifth (default 0: never)')
     .option('--clip <norm>', 'fit: largest norm of the gradient (default 1)')
-    .option('--save-model <file.safetensors>', 'fit: write encoder, decoder, standardisation and Koopman matrix');
+    .option('--save-model <file.safetensors>', 'fit: write encoder, decoder, standardisation and Koopman matrix')
+    .option(
+      '--network <text>',
+      'fit: by the training engine, an encoder such as mlp:128-64,gelu; the decoder mirrors it',
+    )
+    .option('--precision <type>', 'fit with --network: f32 or f64 (default f32)')
+    .option('--save-encoder <file.onnx>', 'fit with --network: observations to latents')
+    .option('--save-decoder <file.onnx>', 'fit with --network: latents to standardised observations');
   command.action(async () => {
     process.exitCode = await run(await read(), command.opts<OwnOptions>());
   });
@@ -148,10 +160,20 @@ function argumentsOf(options: Options, own: OwnOptions): KoopmanArguments {
     'decayEvery',
     'clip',
     'saveModel',
+    'network',
+    'precision',
+    'saveEncoder',
+    'saveDecoder',
   ];
   const stray = fitting.find((name) => own[name] !== undefined);
   if (!own.fit && stray !== undefined) {
     throw new InputError(`${flagOf(stray)} needs --fit`);
+  }
+  const ofNetworks = (['precision', 'saveEncoder', 'saveDecoder'] as const).find((name) => own[name] !== undefined);
+  if (own.network === undefined && ofNetworks) throw new InputError(`${flagOf(ofNetworks)} needs --network`);
+  const ofPerceptrons = (['hidden', 'decayEvery', 'saveModel'] as const).find((name) => own[name] !== undefined);
+  if (own.network !== undefined && ofPerceptrons) {
+    throw new InputError(`${flagOf(ofPerceptrons)} is not read with --network; its text says the layers`);
   }
   const columns = own.columns
     ?.split(',')
@@ -172,11 +194,15 @@ function argumentsOf(options: Options, own: OwnOptions): KoopmanArguments {
     horizons: list('--horizons', own.horizons ?? '5,20,50'),
     ...(own.budget !== undefined && { budget: positive('--budget', own.budget) }),
     ...(own.noiseRidge !== undefined && { noiseRidge: parseNumber('--noise-ridge', own.noiseRidge, 0) }),
-    ...(own.fit && { fit: fitSettings(settings, own, options.seed) }),
+    ...(own.fit && { fit: fitSettings(settings, own, options) }),
   };
 }
 
-function fitSettings(settings: LagrangianSettings, own: OwnOptions, seed: number): FitSettings {
+function fitSettings(
+  settings: LagrangianSettings,
+  own: OwnOptions,
+  { seed, threads }: Options,
+): FitSettings | NetworkFitSettings {
   const steps = parseInteger('--steps', own.steps ?? '1200', 1);
   return {
     ...settings,
@@ -190,6 +216,11 @@ function fitSettings(settings: LagrangianSettings, own: OwnOptions, seed: number
     clip: positive('--clip', own.clip ?? '1'),
     seed,
     logEvery: Math.max(1, Math.floor(steps / 200)),
+    ...(own.network !== undefined && {
+      network: own.network,
+      precision: parseChoice('--precision', own.precision ?? 'f32', ['f32', 'f64'] as const),
+      threads,
+    }),
   };
 }
 
@@ -211,7 +242,9 @@ function parametersOf(args: KoopmanArguments, own: OwnOptions, seed: number): Re
     noise_ridge: args.noiseRidge ?? null,
     fit: fit !== undefined,
     latent: fit?.latent ?? null,
-    hidden: fit?.hidden ?? null,
+    hidden: own.network === undefined ? (fit?.hidden ?? null) : null,
+    network: own.network ?? null,
+    precision: own.network === undefined ? null : (own.precision ?? 'f32'),
     steps: fit?.steps ?? null,
     batch: fit?.batch ?? null,
     sequence_length: fit?.windowLength ?? null,
@@ -233,6 +266,11 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
     inputs,
     parameters: parametersOf(args, own, options.seed),
     subtitle: args.path,
+    files: new Map(
+      [['--save-encoder', own.saveEncoder] as const, ['--save-decoder', own.saveDecoder] as const].flatMap(
+        ([flag, path]) => (path === undefined ? [] : [[flag, path] as const]),
+      ),
+    ),
   };
   return runAnalysis(
     view,
@@ -258,6 +296,15 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
           tableRows: () => koopmanTableRows(result),
           figure: async (subtitle) => (await import('../src/koopman/koopman-plot.js')).drawKoopman(result, subtitle),
           summary: { header: ['figure', 'value'], rows: summary(result) },
+          files: () =>
+            new Map(
+              result.networks
+                ? [
+                    ['--save-encoder', result.networks.encoder],
+                    ['--save-decoder', result.networks.decoder],
+                  ]
+                : [],
+            ),
         };
       },
     },

@@ -117,15 +117,16 @@ function termsOf(model, data, latent) {
 const rows = [];
 let closedForm;
 for (const setting of SETTINGS) {
-  const found = SEEDS.map((seed) => {
+  const found = [];
+  for (const seed of SEEDS) {
     const model = fitted(training, setting, seed, 16);
     const { koopman, coherenceNats, effectiveDimension } = termsOf(model, held, 16);
     const z = encode(model, held.data);
     // Rollouts use the matrix fitted on all training trajectories.
-    const errors = rolloutErrors(held, z, 16, model.koopman, HORIZONS, (latents) => decode(model, latents), 5);
+    const errors = await rolloutErrors(held, z, 16, model.koopman, HORIZONS, (latents) => decode(model, latents), 5);
     closedForm ??= { z: encode(model, training.data), koopman };
-    return { coherenceNats, effectiveDimension, errors: errors.map(({ rmse }) => rmse) };
-  });
+    found.push({ coherenceNats, effectiveDimension, errors: errors.map(({ rmse }) => rmse) });
+  }
   const mean = (pick) => found.reduce((sum, one) => sum + pick(one), 0) / found.length;
   rows.push({
     ...setting,

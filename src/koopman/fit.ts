@@ -57,7 +57,8 @@ export interface FitResult {
 
 const DECAY = 0.8;
 
-function standardisation(trajectories: Trajectories): { mean: Float64Array; scale: Float64Array } {
+/** Mean and population deviation of every coordinate; 1 where one does not vary. */
+export function standardisation(trajectories: Trajectories): { mean: Float64Array; scale: Float64Array } {
   const { data, width } = trajectories;
   const rows = data.length / width;
   const mean = new Float64Array(width);
@@ -69,7 +70,7 @@ function standardisation(trajectories: Trajectories): { mean: Float64Array; scal
 }
 
 /** Places where a window of the wanted length fits. */
-function windowStarts(lengths: readonly number[], length: number): Int32Array {
+export function windowStarts(lengths: readonly number[], length: number): Int32Array {
   const starts: number[] = [];
   let at = 0;
   for (const own of lengths) {

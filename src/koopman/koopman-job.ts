@@ -17,6 +17,7 @@ import { koopmanMatrix } from './koopman-matrix.js';
 import { type LagrangianSettings, type LagrangianTerms, lagrangianTerms } from './lagrangian.js';
 import { latentEntropy } from './latent-entropy.js';
 import { koopmanModes, type Mode } from './modes.js';
+import { fitKoopmanNetwork, type NetworkFitSettings } from './network-fit.js';
 import { type RolloutError, rolloutErrors } from './rollout.js';
 import { sequencesOf, stackedLatents, stepCount } from './sequences.js';
 
@@ -33,8 +34,8 @@ export interface KoopmanArguments {
   readonly horizons: readonly number[];
   readonly budget?: number;
   readonly noiseRidge?: number;
-  /** Learn encoder and decoder first; otherwise the rows are the latents. */
-  readonly fit?: FitSettings;
+  /** Learn encoder and decoder first; otherwise the rows are the latents. With `network` by the training engine. */
+  readonly fit?: FitSettings | NetworkFitSettings;
 }
 
 export interface KoopmanResult {
@@ -54,9 +55,19 @@ export interface KoopmanResult {
   readonly rollout: readonly RolloutError[];
   readonly fitSteps: readonly FitStep[];
   readonly model?: KoopmanModel;
+  /** Networks of the training engine, where they were asked for. */
+  readonly networks?: KoopmanNetworks;
   /** Latents of the first two leading directions, for the portrait: `[points, 2]` and the sequence of each. */
   readonly portrait: { readonly points: Float64Array; readonly sequence: Int32Array };
   readonly warnings: readonly string[];
+}
+
+/** Trained networks as ONNX files: raw observations to latents, and latents to standardised observations. */
+export interface KoopmanNetworks {
+  readonly encoder: Uint8Array;
+  readonly decoder: Uint8Array;
+  /** Weights and biases of both. */
+  readonly weights: number;
 }
 
 const PORTRAIT_POINTS = 2000;
@@ -161,11 +172,51 @@ export async function analyseKoopman(
   requireMemory(args, read);
   const next = await readNext(args, read);
   const trajectories: Trajectories = { data: read.data, width: read.width, lengths: read.lengths };
+  if (args.fit && 'network' in args.fit) {
+    const fitted = await fitKoopmanNetwork(trajectories, args.fit, progress);
+    try {
+      return await describe(args, { trajectories, next }, { ...fitted, decode: (rows) => fitted.decode(rows) });
+    } finally {
+      await fitted.close();
+    }
+  }
   const fitted = args.fit && fitKoopman(trajectories, args.fit, ({ step }) => progress(step + 1));
   const model = fitted?.model;
-  const width = args.fit ? args.fit.latent : read.width;
-  const latents = model ? encode(model, read.data) : read.data;
-  const sequences = sequencesOf(latents, width, read.lengths, next, args.path);
+  return describe(
+    args,
+    { trajectories, next },
+    model && {
+      steps: fitted?.steps ?? [],
+      latents: encode(model, read.data),
+      koopman: model.koopman,
+      model,
+      decode: (rows) => decode(model, rows),
+    },
+  );
+}
+
+/** A fitted representation of the trajectories, whatever fitted it. */
+interface Representation {
+  readonly steps: readonly FitStep[];
+  readonly latents: Float64Array;
+  readonly koopman: Float64Array;
+  readonly model?: KoopmanModel;
+  readonly encoder?: Uint8Array;
+  readonly decoder?: Uint8Array;
+  readonly weights?: number;
+  decode(rows: Float64Array): Float64Array | Promise<Float64Array>;
+}
+
+/** All terms of a representation, or of the rows themselves. */
+async function describe(
+  args: KoopmanArguments,
+  read: { readonly trajectories: Trajectories; readonly next: Float64Array | undefined },
+  fitted: Representation | undefined,
+): Promise<KoopmanResult> {
+  const { trajectories, next } = read;
+  const width = args.fit ? args.fit.latent : trajectories.width;
+  const latents = fitted?.latents ?? trajectories.data;
+  const sequences = sequencesOf(latents, width, trajectories.lengths, next, args.path);
   const { settings } = args;
   const longest = Math.max(...sequences.list.map(({ steps }) => steps));
   const warnings: string[] = [];
@@ -175,7 +226,7 @@ export async function analyseKoopman(
         'anchor and is 0; lower --window',
     );
   }
-  const koopman = model?.koopman ?? koopmanMatrix(sequences, settings.ridge);
+  const koopman = fitted?.koopman ?? koopmanMatrix(sequences, settings.ridge);
   const terms = lagrangianTerms(sequences, settings, koopman);
   if (terms.collapsed) warnings.push('all latents are equal: the von Neumann entropy is 0 by convention');
   const modes = koopmanModes(koopman, width);
@@ -194,11 +245,11 @@ export async function analyseKoopman(
   const gamma = settings.weights.gamma > 0 ? settings.weights.gamma : 0.1;
   const gaussian = gaussianTerms(system, args.lags, gamma, args.budget, given?.observation);
   const { spectrum } = latentEntropy(stackedLatents(sequences), stepCount(sequences), width, settings.variant);
-  const horizons = args.horizons.filter((horizon) => read.lengths.some((length) => length > horizon));
+  const horizons = args.horizons.filter((horizon) => trajectories.lengths.some((length) => length > horizon));
   return {
-    sequences: read.lengths.length,
+    sequences: trajectories.lengths.length,
     steps: stepCount(sequences),
-    observedWidth: read.width,
+    observedWidth: trajectories.width,
     width,
     terms,
     modes,
@@ -207,12 +258,16 @@ export async function analyseKoopman(
     noiseRidge: fit?.noiseRidge ?? 0,
     systemGiven: given !== undefined,
     spectrum,
-    rollout: rolloutErrors(trajectories, latents, width, koopman, horizons, (rows) =>
-      model ? decode(model, rows) : rows,
+    rollout: await rolloutErrors(trajectories, latents, width, koopman, horizons, (rows) =>
+      fitted ? fitted.decode(rows) : rows,
     ),
     fitSteps: fitted?.steps ?? [],
-    ...(model && { model }),
-    portrait: portraitOf(latents, width, read.lengths),
+    ...(fitted?.model && { model: fitted.model }),
+    ...(fitted?.encoder &&
+      fitted.decoder && {
+        networks: { encoder: fitted.encoder, decoder: fitted.decoder, weights: fitted.weights ?? 0 },
+      }),
+    portrait: portraitOf(latents, width, trajectories.lengths),
     warnings,
   };
 }

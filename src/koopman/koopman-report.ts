@@ -103,6 +103,7 @@ export function koopmanBody(result: KoopmanResult, args: Pick<KoopmanArguments, 
     latent_spectrum: result.spectrum,
     koopman_matrix_row_convention: terms.koopman,
     fit_steps: args.fit?.steps ?? null,
+    network_weights: result.networks?.weights ?? null,
     warnings: result.warnings,
   };
 }

@@ -17,17 +17,18 @@ export interface RolloutError {
  * @param decode takes latents to the space of the trajectories' data; identity when the data are the latents
  * @param stride steps between starts
  */
-export function rolloutErrors(
+export async function rolloutErrors(
   trajectories: Trajectories,
   latents: Float64Array,
   latent: number,
   koopman: Float64Array,
   horizons: readonly number[],
-  decode: (rows: Float64Array) => Float64Array,
+  decode: (rows: Float64Array) => Float64Array | Promise<Float64Array>,
   stride = 1,
-): RolloutError[] {
+): Promise<RolloutError[]> {
   const { data, width, lengths } = trajectories;
-  return horizons.map((horizon) => {
+  const found: RolloutError[] = [];
+  for (const horizon of horizons) {
     const starts: number[] = [];
     let at = 0;
     for (const length of lengths) {
@@ -42,7 +43,7 @@ export function rolloutErrors(
     for (let step = 0; step < horizon; step++) {
       rows = multiply(rows, koopman, new Float64Array(rows.length), { m: count, n: latent, k: latent });
     }
-    const predicted = decode(rows);
+    const predicted = await decode(rows);
     let errors = 0;
     let squares = 0;
     for (const [i, start] of starts.entries()) {
@@ -52,11 +53,12 @@ export function rolloutErrors(
         squares += truth * truth;
       }
     }
-    return {
+    found.push({
       horizon,
       nrmse: Math.sqrt(errors / squares),
       rmse: Math.sqrt(errors / (count * width)),
       predictions: count,
-    };
-  });
+    });
+  }
+  return found;
 }

@@ -85,7 +85,7 @@ describe('linear-Gaussian information', () => {
 });
 
 describe('Koopman matrix', () => {
-  it('recovers a rotation, its modes and its rollouts', () => {
+  it('recovers a rotation, its modes and its rollouts', async () => {
     const angle = 0.3;
     const z = Float64Array.from({ length: 400 }, (_, i) =>
       i % 2 === 0 ? 100 * Math.cos((angle * i) / 2) : 100 * Math.sin((angle * (i - 1)) / 2),
@@ -96,7 +96,7 @@ describe('Koopman matrix', () => {
     const modes = koopmanModes(c, 2);
     expect(modes.map(({ modulus }) => modulus)).toEqual([expect.closeTo(1, 9), expect.closeTo(1, 9)]);
     expect(Math.abs(modes[0].argument)).toBeCloseTo(angle, 9);
-    const [error] = rolloutErrors({ data: z, width: 2, lengths: [200] }, z, 2, c, [20], (rows) => rows);
+    const [error] = await rolloutErrors({ data: z, width: 2, lengths: [200] }, z, 2, c, [20], (rows) => rows);
     expect(error.predictions).toBe(180);
     expect(error.nrmse).toBeLessThan(1e-8);
   });
