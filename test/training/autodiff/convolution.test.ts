@@ -41,6 +41,11 @@ const opened: Readonly<Record<string, Operator>> = {
     pads: ints(0, 1, 0, 0, 1, 1),
   }),
   'Conv of one place': conv([2, 3, 4, 4], [5, 3, 1, 1], { strides: ints(2, 2) }),
+  'Conv that keeps the extents, more behind': conv([1, 2, 7, 6], [2, 2, 4, 3], {
+    auto_pad: 'SAME_UPPER',
+    strides: ints(2, 1),
+  }),
+  'Conv that keeps the extents, more in front': conv([1, 2, 6], [2, 2, 4], { auto_pad: 'SAME_LOWER' }),
   ConvTranspose: transposed([2, 3, 4, 4], [3, 2, 3, 3]),
   'ConvTranspose strided, padded, with rows added': transposed([2, 4, 3, 4], [4, 2, 3, 2], {
     strides: ints(2, 3),
@@ -62,6 +67,10 @@ const opened: Readonly<Record<string, Operator>> = {
   'AveragePool that counts pads': pool('AveragePool', [1, 2, 5, 6], [3, 2], {
     pads: ints(1, 1, 1, 0),
     count_include_pad: int(1),
+  }),
+  'AveragePool that keeps the extents': pool('AveragePool', [1, 2, 5], [4], {
+    auto_pad: 'SAME_UPPER',
+    strides: ints(2),
   }),
   GlobalAveragePool: { op: 'GlobalAveragePool', inputs: [[2, 3, 4, 5]] },
   GlobalMaxPool: { op: 'GlobalMaxPool', inputs: [[2, 3, 4]] },
