@@ -29,6 +29,7 @@ import { toolVersion } from './edge-version.js';
 import { requireOption } from './shared-options.js';
 
 const COMMAND = 'distill-pld train';
+const GRADIENT_GRAPH = '--save-gradient-graph';
 const DEFAULTS = {
   loss: 'pld',
   epochs: 30,
@@ -125,6 +126,8 @@ async function planOf(options: TrainShared, own: Own): Promise<Plan> {
       resume: options.resume,
       metrics: { path: own.metrics ?? join(work, 'metrics.csv'), force: options.force || own.metrics === undefined },
       out: join(work, 'student.onnx'),
+      ...(own.gradCheck === true && { gradCheck: true }),
+      ...(own.saveGradientGraph !== undefined && { gradientGraph: true }),
     },
   };
 }
@@ -168,7 +171,10 @@ async function train(plan: Plan, options: TrainShared, context: AnalysisContext)
   });
   for (const warning of result.warnings) context.warn(warning);
   if (!isFile(plan.out)) writeDirectory(plan, options, body);
-  return outcomeOf(plan, body);
+  if (body.grad_check?.agrees === false) {
+    context.warn(`the gradients of ${body.grad_check.worst_parameter} differ from finite differences`);
+  }
+  return outcomeOf(plan, body, result.gradientGraph);
 }
 
 /** student.onnx, metrics.csv, classes.json, and the manifest last. */
@@ -198,20 +204,22 @@ function writeDirectory(plan: Plan, options: TrainShared, body: ClassifierBody):
   rmSync(plan.work, { recursive: true, force: true });
 }
 
-function outcomeOf(plan: Plan, body: ClassifierBody): AnalysisOutcome {
+function outcomeOf(plan: Plan, body: ClassifierBody, gradientGraph: Uint8Array | undefined): AnalysisOutcome {
   return {
     body,
     rows: () => [],
     figure: (subtitle) => classifierFigure(body, subtitle),
     summary: { header: ['run', 'value'], rows: classifierSummary(body) },
     files() {
-      if (!isFile(plan.out)) return new Map();
+      const files = new Map<string, Uint8Array>();
+      if (gradientGraph) files.set(GRADIENT_GRAPH, gradientGraph);
+      if (!isFile(plan.out)) return files;
       if (existsSync(join(plan.work, 'student.onnx.data'))) {
         throw new InputError(`${plan.out}: weights of over 2 GiB take two files; name a directory with --out`);
       }
       const bytes = readFileSync(join(plan.work, 'student.onnx'));
       rmSync(plan.work, { recursive: true, force: true });
-      return new Map([['--out', bytes]]);
+      return files.set('--out', bytes);
     },
   };
 }
@@ -225,7 +233,10 @@ export async function trainClassifier(options: TrainShared, own: Own): Promise<n
       name: CLASSIFIER_SCHEMA,
       command: COMMAND,
       columns: [],
-      files: new Map(isFile(plan.out) ? [['--out', plan.out]] : []),
+      files: new Map([
+        ...(isFile(plan.out) ? [['--out', plan.out] as const] : []),
+        ...(own.saveGradientGraph === undefined ? [] : [[GRADIENT_GRAPH, own.saveGradientGraph] as const]),
+      ]),
       unit: 'steps',
       inputs: plan.inputs,
       parameters,

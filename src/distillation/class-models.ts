@@ -1,10 +1,11 @@
 import { InputError } from '../errors.js';
 import { openFeatures } from '../features/open-features.js';
 import { loadMatrix } from '../formats/feature-matrix.js';
+import type { ModelProto } from '../formats/onnx_pb.js';
 import { selectNames } from '../training/name-patterns.js';
 import { parseNetwork } from '../training/network-text.js';
 import { composeNetwork, NETWORK_HIDDEN, NETWORK_LOGITS } from '../training/networks.js';
-import { type OnnxStudent, openOnnxStudent } from '../training/onnx-student.js';
+import { type OnnxStudent, type OnnxStudentSettings, openOnnxStudent } from '../training/onnx-student.js';
 import type { FeatureBatch, Precision } from '../training/types.js';
 import { type ClassData, featureScale } from './class-data.js';
 import { type ClassOutputs, type ClassTraining, classOutputs, trainOnRows } from './classifier-training.js';
@@ -40,26 +41,32 @@ export interface ClassModelOptions {
   readonly freeze?: readonly string[];
 }
 
+/** What `openOnnxStudent` takes to open a classifier. */
+export interface ClassModelPlan {
+  readonly source: ModelProto | string;
+  readonly settings: OnnxStudentSettings;
+}
+
 /**
- * Opens a classifier for rows such as those of `data`, whose scale a network takes when it is told to standardise.
- * @throws InputError for a network or file that does not fit the rows
+ * The graph of a classifier for rows such as those of `data`, whose scale a network takes when it is told to standardise.
+ * @throws InputError for a network that does not fit the rows
  */
-export async function openClassModel(
+export function planClassModel(
   model: ClassModel,
   data: ClassData,
   classes: number,
   options: ClassModelOptions,
-): Promise<OnnxStudent<FeatureBatch>> {
+): ClassModelPlan {
   const { seed, precision, threads, train, freeze } = options;
   const shared = { precision, threads, seed, dims: data.dims };
   const patterns = { ...(train && { train }), ...(freeze && { freeze }) };
   if (model.kind === 'onnx') {
-    return openOnnxStudent<FeatureBatch>(model.path, {
-      ...shared,
-      ...patterns,
-      ...(model.logitsOutput !== undefined && { logits: model.logitsOutput }),
-      ...(model.featuresOutput !== undefined && { features: model.featuresOutput }),
-    });
+    const { path, logitsOutput, featuresOutput } = model;
+    const outputs = {
+      ...(logitsOutput !== undefined && { logits: logitsOutput }),
+      ...(featuresOutput !== undefined && { features: featuresOutput }),
+    };
+    return { source: path, settings: { ...shared, ...patterns, ...outputs } };
   }
   const network = composeNetwork(parseNetwork(model.text), {
     dims: data.dims,
@@ -68,12 +75,25 @@ export async function openClassModel(
     precision,
     ...(model.standardize !== 'none' && { scale: featureScale(data, model.standardize) }),
   });
-  return openOnnxStudent<FeatureBatch>(network.model, {
-    ...shared,
-    train: selectNames(network.parameters, patterns),
-    logits: NETWORK_LOGITS,
-    features: NETWORK_HIDDEN,
-  });
+  const trained = selectNames(network.parameters, patterns);
+  return {
+    source: network.model,
+    settings: { ...shared, train: trained, logits: NETWORK_LOGITS, features: NETWORK_HIDDEN },
+  };
+}
+
+/**
+ * Opens a classifier for rows such as those of `data`.
+ * @throws InputError for a network or file that does not fit the rows
+ */
+export function openClassModel(
+  model: ClassModel,
+  data: ClassData,
+  classes: number,
+  options: ClassModelOptions,
+): Promise<OnnxStudent<FeatureBatch>> {
+  const { source, settings } = planClassModel(model, data, classes, options);
+  return openOnnxStudent<FeatureBatch>(source, settings);
 }
 
 /** Logits of a file, a row for each of `data`. */

@@ -1,6 +1,7 @@
 import type { Figure } from '../report/plots/figure.js';
 import { lineChart } from '../report/plots/line-chart.js';
 import type { SummaryCell } from '../report/summary-table.js';
+import type { ClassGradCheck } from './class-gradients.js';
 import type { ClassMetrics } from './class-metrics.js';
 import type { ClassifierResult } from './train-classifier-job.js';
 import { type CurvePoint, curvePanel, stepPanel } from './training-curve.js';
@@ -75,6 +76,17 @@ export interface GradCheckFigures {
   agrees: boolean;
 }
 
+function gradCheckFigures({ precision, tolerance, parameters, worst, passed }: ClassGradCheck): GradCheckFigures {
+  return {
+    precision,
+    entries: parameters.reduce((sum, own) => sum + own.entries, 0),
+    worst_relative_error: parameters.reduce((most, own) => Math.max(most, own.relativeError, own.directionError), 0),
+    worst_parameter: worst,
+    tolerance,
+    agrees: passed,
+  };
+}
+
 export interface ClassifierWords {
   readonly student: string;
   readonly teacher?: string;
@@ -108,7 +120,7 @@ export function classifierBody(result: ClassifierResult, words: ClassifierWords)
     last_loss_nats: result.lastLoss,
     training: classFigures(result.training),
     evaluation: before && after ? { before: classFigures(before), after: classFigures(after) } : null,
-    grad_check: null,
+    grad_check: result.gradCheck ? gradCheckFigures(result.gradCheck) : null,
     curve: [...result.curve],
     evaluations: result.evaluations.map(({ step, metrics }) => ({ step, ...classFigures(metrics) })),
     warnings: [...result.warnings, ...words.warnings],

@@ -3,9 +3,12 @@ import { InputError } from '../errors.js';
 import type { ComputeReference } from '../kernels/compute-thread.js';
 import { openCheckpoints } from '../training/checkpoint.js';
 import { openMetricsFile } from '../training/metrics-file.js';
+import { type OnnxStudent, openOnnxStudent } from '../training/onnx-student.js';
+import type { FeatureBatch } from '../training/types.js';
 import type { ClassData, ClassDataSource } from './class-data.js';
+import { type ClassGradCheck, checkClassGradients, classGradientGraph } from './class-gradients.js';
 import { type ClassMetrics, measureClassifier } from './class-metrics.js';
-import { type ClassModel, type ClassTeacher, checkClasses, openClassModel, teacherOutputs } from './class-models.js';
+import { type ClassModel, type ClassTeacher, checkClasses, planClassModel, teacherOutputs } from './class-models.js';
 import { allRows, drawRows, readClassFiles, rowsOfSet, splitRows } from './class-splits.js';
 import {
   type ClassOutputs,
@@ -41,6 +44,8 @@ export interface ClassifierArguments {
   readonly metrics?: { readonly path: string; readonly force: boolean };
   /** Where the trained student goes: an .onnx file. */
   readonly out?: string;
+  readonly gradCheck?: boolean;
+  readonly gradientGraph?: boolean;
 }
 
 /** What the command hears while a run lasts. */
@@ -67,6 +72,9 @@ export interface ClassifierResult {
   readonly after?: ClassMetrics;
   readonly training: ClassMetrics;
   readonly teacher?: { readonly training: ClassMetrics; readonly heldOut?: ClassMetrics };
+  readonly gradCheck?: ClassGradCheck;
+  /** Bytes of the graph of gradients. */
+  readonly gradientGraph?: Uint8Array;
   readonly curve: readonly CurvePoint[];
   /** Held-out figures behind each evaluation. */
   readonly evaluations: readonly { readonly step: number; readonly metrics: ClassMetrics }[];
@@ -138,13 +146,14 @@ export async function trainClassifierModel(
   progress({ kind: 'phase', name: 'read the rows' });
   const rows = await readRows(args, progress);
   const { training, seed, threads } = args;
-  const student = await openClassModel(args.student, rows.student, rows.classes, {
+  const plan = planClassModel(args.student, rows.student, rows.classes, {
     seed,
     threads,
     precision: training.precision,
     ...(args.train && { train: args.train }),
     ...(args.freeze && { freeze: args.freeze }),
   });
+  const student = await openOnnxStudent<FeatureBatch>(plan.source, plan.settings);
   try {
     checkClasses(student.classes, rows.student, 'student');
     if (args.teacher && student.classes !== rows.classes) {
@@ -154,6 +163,12 @@ export async function trainClassifierModel(
     }
     const judge = async (): Promise<ClassMetrics | undefined> =>
       rows.heldOut && evaluateClassifier(student, rows.heldOut, rows.heldOutTeacher);
+    const trained = student.parameters.parameters.map(({ name }) => name);
+    const gradientGraph = args.gradientGraph ? await classGradientGraph(plan, trained) : undefined;
+    if (args.gradCheck) progress({ kind: 'phase', name: 'check the gradients' });
+    const checked = args.gradCheck
+      ? await checkClassGradients(plan, training.loss, rows.student, rows.studentTeacher)
+      : undefined;
     const before = await judge();
     progress({ kind: 'phase', name: 'train' });
     const run = await runSteps(args, rows, student, progress);
@@ -171,6 +186,8 @@ export async function trainClassifierModel(
       scalars: learnedScalars(student.parameters),
       ...(before && { before }),
       ...(after && { after }),
+      ...(checked && { gradCheck: checked }),
+      ...(gradientGraph && { gradientGraph }),
       training: await evaluateClassifier(student, own, studentTeacher),
       ...(studentTeacher && {
         teacher: {
@@ -186,7 +203,7 @@ export async function trainClassifierModel(
   }
 }
 
-type Opened = Awaited<ReturnType<typeof openClassModel>>;
+type Opened = OnnxStudent<FeatureBatch>;
 
 async function runSteps(
   args: ClassifierArguments,

@@ -1,20 +1,17 @@
 import { create } from '@bufbuild/protobuf';
-import type { InferenceSession } from 'onnxruntime-node';
-import { Tensor } from 'onnxruntime-node';
+import { type OnnxValue, Tensor } from 'onnxruntime-node';
 import { didYouMean, InputError } from '../errors.js';
 import { encodeOnnxModel, onnxOutputs, readOnnxModel } from '../formats/onnx.js';
 import { type ModelProto, ValueInfoProtoSchema } from '../formats/onnx_pb.js';
 import { graphOf } from '../formats/onnx-edit.js';
 import { loadExternalData } from '../formats/onnx-external.js';
 import { addInto } from '../kernels/optimizer-steps.js';
-import { createSession, floatsOf, runSession } from '../models/sessions.js';
-import { differentiate } from './autodiff/differentiate.js';
+import { floatsOf } from '../models/sessions.js';
+import { hasShapesFromData } from './autodiff/analysis.js';
 import { onnxFloats } from './autodiff/precision.js';
 import { prepareModel, weightsAsInputs, withGraph } from './autodiff/prepare.js';
 import { DROPOUT_SEED, seedDropout } from './autodiff/seeded-dropout.js';
-import { gradientName } from './autodiff/split-graph.js';
-import type { Differentiated } from './autodiff/types.js';
-import { type Activations, keepActivations } from './kept-activations.js';
+import { createSavedBuffers, floatTensor, openSegment, type Segment } from './graph-segment.js';
 import type { NameSelection } from './name-patterns.js';
 import { withParameters, writeOnnxModel } from './onnx-export.js';
 import { type BatchFeeds, planBatchFeeds } from './onnx-inputs.js';
@@ -64,7 +61,7 @@ export interface OnnxStudent<Batch extends FeatureBatch | TokenBatch = FeatureBa
 }
 
 /** Name of the tensor with the logits. @throws InputError when it is not clear or not there */
-function logitsTensor(model: ModelProto, wanted: string | undefined): string {
+export function logitsTensor(model: ModelProto, wanted: string | undefined): string {
   const outputs = onnxOutputs(model).map(({ name }) => name);
   if (wanted !== undefined) return wanted;
   if (outputs.includes('logits')) return 'logits';
@@ -104,8 +101,7 @@ function parameterSet(model: ModelProto, names: readonly string[], precision: Pr
 
 /** A tensor on a stretch of a flat buffer, which it shares. */
 function viewOf(buffer: Floats, { offset, length, dims }: Parameter): Tensor {
-  const part = buffer.subarray(offset, offset + length);
-  return part instanceof Float32Array ? new Tensor('float32', part, dims) : new Tensor('float64', part, dims);
+  return floatTensor(buffer.subarray(offset, offset + length), dims);
 }
 
 /** Whether every number is zero; read two at a time. */
@@ -119,7 +115,7 @@ function isZero(values: Floats): boolean {
 }
 
 /** Two words that change with the weights and with the batch: the seed of a step's dropout masks. */
-function maskSeed(set: ParameterSet, batch: FeatureBatch | TokenBatch, seed: number): Tensor {
+function dropoutSeed(set: ParameterSet, batch: FeatureBatch | TokenBatch, seed: number): Tensor {
   let [first, second] = [Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b), seed | 0];
   const add = (word: number): void => {
     first = Math.imul(first ^ word, 0x01000193);
@@ -137,12 +133,7 @@ function maskSeed(set: ParameterSet, batch: FeatureBatch | TokenBatch, seed: num
 interface Open {
   readonly set: ParameterSet;
   readonly inputs: BatchFeeds;
-  readonly weights: Readonly<Record<string, Tensor>>;
-  readonly forward: InferenceSession;
-  readonly backward: InferenceSession;
-  /** Without dropout. */
-  readonly evaluating: InferenceSession;
-  readonly kept: Activations;
+  readonly segment: Segment;
   readonly logits: string;
   readonly features: string | undefined;
   /** Seed of dropout, where the graph has it. */
@@ -165,57 +156,68 @@ export async function openOnnxStudent<Batch extends FeatureBatch | TokenBatch = 
   const logits = logitsTensor(given, settings.logits);
   const seeds = settings.features === undefined ? [logits] : [logits, settings.features];
   const plain = withOutputs(given, seeds);
-  const found = seedDropout(plain);
-  const dropping = settings.dropout === false ? undefined : found;
+  const dropout = seedDropout(plain);
+  const training = settings.dropout === false ? (dropout?.inference ?? plain) : (dropout?.training ?? plain);
   const inputs = planBatchFeeds(plain, precision, settings.dims);
-  const selected = selectWeights(given, settings);
-  const differentiable = (settings.dropout === false ? found?.inference : found?.training) ?? plain;
   const maskExample = { [DROPOUT_SEED]: new Tensor('int64', new BigInt64Array(2), [2]) };
-  const example = { ...inputs.example, ...(dropping && maskExample) };
-  const attempt = (wanted: readonly string[]): Promise<Differentiated> =>
-    differentiate({ model: differentiable, wanted, seeds, precision, recompute: settings.recompute }, example);
-  let made = await attempt(selected);
-  const { unreached } = made;
-  const reached = selected.filter((name) => !unreached.includes(name));
-  if (reached.length === 0) throw new InputError('no weight that is trained has an influence on the logits');
-  if (unreached.length > 0) made = await attempt(reached);
-  const set = parameterSet(given, reached, precision);
-  const sessionSettings = {
-    threads: precision === 'f64' ? 1 : settings.threads,
-    device: 'cpu',
-    arena: true,
+  const selected = selectWeights(given, settings);
+  const attempt = (wanted: readonly string[]): Promise<Segment> => {
+    const encode = (model: ModelProto): Uint8Array =>
+      encodeOnnxModel(weightsAsInputs(prepareModel(model, precision, wanted), wanted));
+    return openSegment({
+      graph: encode(training),
+      ...(dropout && { inference: encode(dropout.inference) }),
+      wanted,
+      seeds,
+      example: {
+        ...inputs.example,
+        ...(dropout && maskExample),
+        ...weightFeeds(parameterSet(given, wanted, precision)),
+      },
+      precision,
+      threads: settings.threads,
+      recompute: settings.recompute ?? false,
+      fixedShapes: !hasShapesFromData(training),
+    });
+  };
+  let segment = await attempt(selected);
+  const unreached = selected.filter((name) => segment.unreached.has(name));
+  if (unreached.length > 0) {
+    await segment.close();
+    if (unreached.length === selected.length) {
+      throw new InputError('no weight that is trained has an influence on the logits');
+    }
+    segment = await attempt(selected.filter((name) => !unreached.includes(name)));
+  }
+  const set = parameterSet(
+    given,
+    selected.filter((name) => !unreached.includes(name)),
     precision,
-  } as const;
-  const load = (model: ModelProto): Promise<InferenceSession> => createSession(encodeOnnxModel(model), sessionSettings);
-  const forward = await load(made.forward);
+  );
   const open: Open = {
     set,
     inputs,
-    forward,
-    backward: await load(made.backward),
-    evaluating: dropping
-      ? await load(weightsAsInputs(prepareModel(dropping.inference, precision, reached), reached))
-      : forward,
-    kept: keepActivations(made.forward),
-    weights: Object.fromEntries(set.parameters.map((parameter) => [parameter.name, viewOf(set.values, parameter)])),
+    segment,
     logits,
     features: settings.features,
-    ...(dropping && { maskSeed: settings.seed ?? 0 }),
+    ...(dropout && settings.dropout !== false && { maskSeed: settings.seed ?? 0 }),
   };
-  const described = await describeOutputs(open);
-  return studentOf<Batch>(open, given, unreached, described);
+  return studentOf<Batch>(open, given, unreached, await describeOutputs(open));
 }
+
+/** The weights as inputs: tensors on the flat buffer, which see its later values. */
+const weightFeeds = (set: ParameterSet): Record<string, Tensor> =>
+  Object.fromEntries(set.parameters.map((parameter) => [parameter.name, viewOf(set.values, parameter)]));
 
 /** Columns of logits and features, from a run on the example. */
 async function describeOutputs(open: Open): Promise<{ classes: number; featureWidth: number | undefined }> {
-  const { evaluating, inputs, weights, logits, features } = open;
-  const fetches = Object.fromEntries(
-    evaluating.outputNames.filter((name) => name === logits || name === features).map((name) => [name, null]),
-  );
-  const outputs = (await runSession(evaluating, { ...inputs.example, ...weights }, fetches)) as Record<string, Tensor>;
-  const classes = outputs[logits].dims.at(-1);
+  const { segment, inputs, set, logits, features } = open;
+  const fetches = { [logits]: null, ...(features !== undefined && { [features]: null }) };
+  const outputs = await segment.infer({ ...inputs.example, ...weightFeeds(set) }, fetches);
+  const lastExtent = (name: string): number | undefined => (outputs[name] as Tensor).dims.at(-1);
+  const classes = lastExtent(logits);
   if (classes === undefined || classes < 1) throw new InputError(`"${logits}" has no columns: it holds no logits`);
-  return { classes, featureWidth: features === undefined ? undefined : outputs[features].dims.at(-1) };
+  return { classes, featureWidth: features === undefined ? undefined : lastExtent(features) };
 }
 
 function studentOf<Batch extends FeatureBatch | TokenBatch>(
@@ -224,37 +226,25 @@ function studentOf<Batch extends FeatureBatch | TokenBatch>(
   unreached: readonly string[],
   described: { readonly classes: number; readonly featureWidth: number | undefined },
 ): OnnxStudent<Batch> {
-  const { set, inputs, forward, backward, evaluating, kept, weights, logits, features } = open;
+  const { set, inputs, segment, logits, features, maskSeed } = open;
   const { classes, featureWidth } = described;
-  const shown = features === undefined ? [logits] : [logits, features];
+  const weights = weightFeeds(set);
+  const shown = { [logits]: null, ...(features !== undefined && { [features]: null }) };
+  const buffers = createSavedBuffers();
+  const tensorsOn = (buffer: Floats): Record<string, Tensor> =>
+    Object.fromEntries(set.parameters.map((parameter) => [parameter.name, viewOf(buffer, parameter)]));
+  const direct = tensorsOn(set.gradients);
   let scratch: { readonly gradients: Floats; readonly tensors: Record<string, Tensor> } | undefined;
 
-  const tensorsOn = (buffer: Floats): Record<string, Tensor> =>
-    Object.fromEntries(set.parameters.map((parameter) => [gradientName(parameter.name), viewOf(buffer, parameter)]));
-  const direct = tensorsOn(set.gradients);
-
-  const blockOf = (outputs: Readonly<Record<string, Tensor>>): LogitsBlock => {
+  const blockOf = (outputs: Readonly<Record<string, OnnxValue>>): LogitsBlock => {
     const values = floatsOf(outputs[logits]);
-    const shownFeatures = features === undefined ? undefined : floatsOf(outputs[features]);
     return {
       firstRow: 0,
       rows: values.length / classes,
       classes,
       logits: values,
-      ...(shownFeatures && { features: shownFeatures, featureWidth }),
+      ...(features !== undefined && { features: floatsOf(outputs[features]), featureWidth }),
     };
-  };
-
-  const runForward = async (session: InferenceSession, names: readonly string[], batch: Batch, seeded: boolean) => {
-    const key = `${seeded ? 'train' : 'evaluate'}:${inputs.key(batch)}`;
-    const feeds = {
-      ...inputs.feeds(batch),
-      ...weights,
-      ...(seeded && open.maskSeed !== undefined && { [DROPOUT_SEED]: maskSeed(set, batch, open.maskSeed) }),
-    };
-    const outputs = (await runSession(session, feeds, kept.fetches(names, key))) as Record<string, Tensor>;
-    kept.learn(outputs, key);
-    return { feeds, outputs };
   };
 
   return {
@@ -264,51 +254,45 @@ function studentOf<Batch extends FeatureBatch | TokenBatch>(
     unreached,
     rowsOf: (batch) => inputs.rowsOf(batch),
     async accumulate(batch, visit) {
-      const { feeds, outputs } = await runForward(forward, forward.outputNames, batch, true);
+      const feeds = {
+        ...inputs.feeds(batch),
+        ...weights,
+        ...(maskSeed !== undefined && { [DROPOUT_SEED]: dropoutSeed(set, batch, maskSeed) }),
+      };
+      const { outputs, saved } = await segment.forward(feeds, shown, buffers, inputs.key(batch));
       const block = blockOf(outputs);
-      const zeros = (like: Floats): Floats =>
-        like instanceof Float32Array ? new Float32Array(like.length) : new Float64Array(like.length);
-      const gradient = zeros(block.logits);
-      const featureGradient = block.features && zeros(block.features);
+      const gradient = zerosLike(block.logits);
+      const featureGradient = block.features && zerosLike(block.features);
       await visit({ ...block, gradient, ...(featureGradient && { featureGradient }) });
-
-      const available: Record<string, Tensor> = { ...outputs, ...feeds };
-      available[gradientName(logits)] = tensorLike(outputs[logits], gradient);
-      if (features !== undefined && featureGradient) {
-        available[gradientName(features)] = tensorLike(outputs[features], featureGradient);
-      }
-      const needed = Object.fromEntries(backward.inputNames.map((name) => [name, available[name]]));
+      const cotangents = {
+        [logits]: floatTensor(gradient, (outputs[logits] as Tensor).dims),
+        ...(features !== undefined &&
+          featureGradient && { [features]: floatTensor(featureGradient, (outputs[features] as Tensor).dims) }),
+      };
+      // The runtime overwrites, so only the first micro-batch of a step may go straight into the sum.
       if (isZero(set.gradients)) {
-        await runSession(backward, needed, direct);
+        await segment.backward(feeds, saved, cotangents, direct);
         return [];
       }
       if (!scratch) {
-        const gradients = set.gradients.slice();
+        const gradients = zerosLike(set.gradients);
         scratch = { gradients, tensors: tensorsOn(gradients) };
       }
-      await runSession(backward, needed, scratch.tensors);
+      await segment.backward(feeds, saved, cotangents, scratch.tensors);
       addInto(set.gradients, scratch.gradients);
       return [];
     },
     async evaluate(batch, visit) {
-      const { outputs } = await runForward(evaluating, shown, batch, false);
-      await visit(blockOf(outputs));
+      await visit(blockOf(await segment.infer({ ...inputs.feeds(batch), ...weights }, shown)));
     },
     trainedModel: () => withParameters(given, set),
     exportOnnx: (path, force) => writeOnnxModel(withParameters(given, set), path, force),
-    async close() {
-      if (evaluating !== forward) await evaluating.release();
-      await forward.release();
-      await backward.release();
-    },
+    close: () => segment.close(),
   };
 }
 
-function tensorLike(like: Tensor, values: Floats): Tensor {
-  return values instanceof Float32Array
-    ? new Tensor('float32', values, like.dims)
-    : new Tensor('float64', values, like.dims);
-}
+const zerosLike = (like: Floats): Floats =>
+  like instanceof Float32Array ? new Float32Array(like.length) : new Float64Array(like.length);
 
 /** @throws InputError as `readOnnxModel` */
 function loadModel(source: ModelProto | string): ModelProto {

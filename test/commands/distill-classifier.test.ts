@@ -10,7 +10,19 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const at = (name: string): string => join(folder, name);
 const DIGITS = 'fixtures/tables/digits.csv';
 const TASK = ['--data', DIGITS, '--standardize', 'all', '--quiet'];
-const TRAIN = ['distill-pld', 'train', '--student', 'mlp:12', '--eval-share', '0.2', '--epochs', '4', ...TASK];
+const TRAIN = [
+  'distill-pld',
+  'train',
+  '--student',
+  'mlp:12',
+  '--eval-share',
+  '0.2',
+  '--epochs',
+  '4',
+  '--learning-rate',
+  '0.03',
+  ...TASK,
+];
 
 describe('distill-pld train on features', () => {
   it('learns from a teacher that is trained on the spot, and writes a model that classifies', () => {
