@@ -1,4 +1,4 @@
-import { existsSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import {
   LANGUAGE_SCHEMA,
@@ -148,6 +148,9 @@ export async function trainLanguage(options: TrainShared, own: Own): Promise<num
  */
 function checkTargets(out: string, options: TrainShared): string {
   const work = join(dirname(resolve(out)), `.${basename(out)}.training`);
+  if (existsSync(out) && !statSync(out).isDirectory()) {
+    throw new InputError(`${out}: exists and is not a directory; choose another path`);
+  }
   if (existsSync(out) && !options.force) {
     throw new InputError(`${out}: exists; pass --force to replace it, or choose another path`);
   }
@@ -236,6 +239,7 @@ async function prepare(
       configuration: { ...parameters, steps_in_all: total, data: windows.validLabels },
     },
     resume: options.resume,
+    gradCheck: own.gradCheck === true,
     ...(own.metrics !== undefined && { metrics: { path: own.metrics, force: options.force } }),
     target: {
       path: join(files.work, 'result'),
@@ -439,7 +443,7 @@ function listener(
 function bodyOf(run: PreparedRun, result: LanguageResult, warnings: string[]): LanguageBody {
   const { subject, training } = run;
   const { lora, teacher, windows, heldOut } = training;
-  const { run: course, first_loss_nats, last_loss_nats, evaluation, curve } = result;
+  const { run: course, first_loss_nats, last_loss_nats, evaluation, grad_check, curve } = result;
   const dropped = result.droppedMass;
   return {
     student: {
@@ -459,7 +463,7 @@ function bodyOf(run: PreparedRun, result: LanguageResult, warnings: string[]): L
     first_loss_nats,
     last_loss_nats,
     evaluation,
-    grad_check: null,
+    grad_check,
     curve,
     warnings,
   };

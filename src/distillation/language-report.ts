@@ -1,5 +1,6 @@
 import type { Figure } from '../report/plots/figure.js';
 import type { SummaryCell } from '../report/summary-table.js';
+import type { GradCheckBody } from './grad-check-report.js';
 import type { LanguageEvaluation, TokenMean } from './language-evaluation.js';
 import { type CurvePoint, curvePanel, stepPanel } from './training-curve.js';
 
@@ -47,16 +48,6 @@ export interface LanguageBody {
   readonly grad_check: GradCheckBody | null;
   readonly curve: readonly CurvePoint[];
   readonly warnings: readonly string[];
-}
-
-/** Gradients beside finite differences. */
-export interface GradCheckBody {
-  readonly precision: 'f32' | 'f64';
-  readonly entries: number;
-  readonly worst_relative_error: number;
-  readonly worst_parameter: string;
-  readonly tolerance: number;
-  readonly agrees: boolean;
 }
 
 const plusMinus = ({ mean, standard_error }: TokenMean): string =>

@@ -1,20 +1,22 @@
 import { join } from 'node:path';
 import { generate } from '../decoding/generation.js';
-import { InputError } from '../errors.js';
+import { InputError, RunError } from '../errors.js';
 import type { HashedFile } from '../formats/hash.js';
 import { createEngine } from '../models/engine.js';
 import { type LanguageModel, modelOfEngine, openLanguageModel } from '../models/language-model.js';
 import { openCheckpoints } from '../training/checkpoint.js';
 import { createDataOrder } from '../training/data-order.js';
+import { gradCheck, missingDoubleKernel } from '../training/grad-check.js';
 import { parseLosses, termWeight } from '../training/losses/loss-text.js';
 import { openMetricsFile } from '../training/metrics-file.js';
 import { createObjective, type Objective } from '../training/objective.js';
 import { type TrainSettings, train } from '../training/trainer.js';
 import type { TrainingPlan } from '../training/training-memory.js';
-import type { BatchSource, TokenBatch } from '../training/types.js';
+import { type BatchSource, IGNORED, type TokenBatch } from '../training/types.js';
 import { windowsSha256 } from './capture-file.js';
 import { capturedLanguageTeacher } from './captured-language-teacher.js';
 import { openCapturedTeacher } from './captured-teacher.js';
+import { type GradCheckBody, gradCheckBody } from './grad-check-report.js';
 import { evaluateLanguage, type LanguageEvaluation } from './language-evaluation.js';
 import type { LanguageBody } from './language-report.js';
 import {
@@ -26,7 +28,7 @@ import {
 } from './language-student.js';
 import { type LanguageTeacher, openLiveTeacher, type TeacherOfBatch } from './live-teacher.js';
 import { adoptTeacherLabels, isOnPolicy, isSampled, type OnPolicySettings, onPolicyBatches } from './on-policy.js';
-import { orderedBatches, type TokenWindows } from './token-data.js';
+import { batchOfWindows, orderedBatches, type TokenWindows } from './token-data.js';
 import { readStepHistory } from './training-curve.js';
 
 /** Where the teacher's distributions come from. */
@@ -59,6 +61,8 @@ export interface LanguageTraining {
   /** What decides the numbers of the run beside what is here: digests of models and options. */
   readonly identity: { readonly model: string; readonly configuration: Readonly<Record<string, unknown>> };
   readonly resume: boolean;
+  /** Gradients are held to finite differences before the first step. */
+  readonly gradCheck: boolean;
   readonly metrics?: { readonly path: string; readonly force: boolean };
   readonly target: StudentTarget;
 }
@@ -72,7 +76,7 @@ export type LanguageProgress =
 
 /** What a run gives to its report; what only the command knows is added there. */
 export interface LanguageResult
-  extends Pick<LanguageBody, 'run' | 'first_loss_nats' | 'last_loss_nats' | 'evaluation' | 'curve'> {
+  extends Pick<LanguageBody, 'run' | 'first_loss_nats' | 'last_loss_nats' | 'evaluation' | 'grad_check' | 'curve'> {
   readonly files: readonly HashedFile[];
   readonly parameters: number;
   readonly adaptedMatrices: number;
@@ -112,9 +116,10 @@ export async function trainLanguageModel(
     if (learner.plan) progress({ kind: 'plan', plan: learner.plan });
     try {
       const teacher = connectTeacher(training, model, learner.student.classes);
+      const grad_check = training.gradCheck ? await checkGradients({ training, learner, teacher, progress }) : null;
       const result = await runTraining({ training, learner, teacher, progress });
       progress({ kind: 'phase', name: 'write' });
-      return { ...result, files: learner.write(training.target) };
+      return { ...result, grad_check, files: learner.write(training.target) };
     } finally {
       await learner.close();
     }
@@ -249,6 +254,54 @@ function batchesOf({ training, learner, teacher }: Parts): BatchSource<TokenBatc
   });
 }
 
+/** Positions of the window that gradients are checked on: every entry takes four passes over it. */
+const CHECKED_POSITIONS = 12;
+
+/**
+ * Holds the gradients of a copy of the student in double precision to finite differences of the run's own loss.
+ * @throws RunError when they do not agree
+ */
+async function checkGradients(parts: Parts): Promise<GradCheckBody> {
+  const { training, teacher, progress } = parts;
+  progress({ kind: 'phase', name: 'check gradients' });
+  const window = training.windows.labels.findIndex((label) => label !== IGNORED) / training.windows.length;
+  const whole = batchOfWindows(training.windows, Int32Array.of(Math.floor(window)));
+  const from = Math.max(0, whole.labels.findIndex((label) => label !== IGNORED) + 1 - CHECKED_POSITIONS);
+  const length = Math.min(CHECKED_POSITIONS, whole.length - from);
+  const batch: TokenBatch = {
+    ...whole,
+    length: from + length,
+    tokens: whole.tokens.slice(0, from + length),
+    labels: whole.labels.slice(0, from + length),
+  };
+  const request = { ...requestOf(training, 0), precision: 'f64' as const, batch: 1, length: batch.length };
+  const { learner, missing } = await openForCheck(request);
+  try {
+    const check = await gradCheck(learner.student, batch, objectiveOf({ ...parts, learner, teacher }));
+    const body = gradCheckBody(check, missing);
+    if (body.agrees) return body;
+    throw new RunError(
+      `the gradient of ${body.worst_parameter} differs from finite differences by ${body.worst_relative_error} ` +
+        `(tolerance ${body.tolerance}): this is a fault of the program, please report it`,
+    );
+  } finally {
+    await learner.close();
+  }
+}
+
+/** A copy in double precision, or in single where the runtime cannot compute an operator in double. */
+async function openForCheck(
+  request: StudentRequest,
+): Promise<{ readonly learner: LanguageStudent; readonly missing?: string }> {
+  try {
+    return { learner: await openLanguageStudent(request) };
+  } catch (error) {
+    const missing = missingDoubleKernel(error);
+    if (missing === undefined) throw error;
+    return { learner: await openLanguageStudent({ ...request, precision: 'f32' }), missing };
+  }
+}
+
 /** Micro-batches of so many steps that the student wrote. */
 function countSampled({ onPolicy, settings }: LanguageTraining, steps: number): number {
   if (onPolicy === undefined) return 0;
@@ -257,7 +310,7 @@ function countSampled({ onPolicy, settings }: LanguageTraining, steps: number): 
   return sampled;
 }
 
-async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files'>> {
+async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files' | 'grad_check'>> {
   const { training, learner, teacher, progress } = parts;
   const { student } = learner;
   const { settings, heldOut, batchSize, seed, threads } = training;
