@@ -20,7 +20,7 @@ export interface RunIdentity {
   /** Digest of the model that is trained: its architecture and what is frozen of its weights. */
   readonly model: string;
   readonly seed: number;
-  /** Losses, data, batches, optimiser, schedule: any JSON. Steps and paths do not belong here. */
+  /** Losses, data, batches: any JSON, without paths. Optimiser, schedule and accumulation are compared by the trainer. */
   readonly configuration: Readonly<Record<string, unknown>>;
 }
 
@@ -33,6 +33,8 @@ export interface TrainState {
   readonly skipped: number;
   readonly skippedInARow: number;
   readonly best?: { readonly step: number; readonly loss: number };
+  /** What the steps were made with, as JSON. */
+  readonly settings?: unknown;
 }
 
 /** Checkpoints of one run in one directory: the last one, and the values of the best evaluation. */
@@ -121,8 +123,8 @@ function readState(place: string): StoredState {
   return stored;
 }
 
-/** What differs between two runs, in words; undefined when nothing does. */
-function difference(before: RunIdentity, now: RunIdentity): string | undefined {
+/** What differs between two JSON values, in words; undefined when nothing does. */
+export function difference(before: unknown, now: unknown): string | undefined {
   const key = differingKey(before, now);
   if (key === undefined) return undefined;
   const at = (value: unknown): unknown =>

@@ -1,6 +1,6 @@
 import { InputError, RunError } from '../errors.js';
 import { sumOfSquares } from '../kernels/optimizer-steps.js';
-import type { CheckpointStore, TrainState } from './checkpoint.js';
+import { type CheckpointStore, difference, type TrainState } from './checkpoint.js';
 import { clipCoefficient } from './clipping.js';
 import type { Objective, ObjectiveTotals } from './objective.js';
 import { createOptimizer, type Optimizer, type OptimizerSettings } from './optimizer.js';
@@ -205,8 +205,16 @@ async function evaluateStep<Batch>(run: Run<Batch>, course: Course, step: number
 
 function saveState<Batch>(run: Run<Batch>, course: Course, step: number): void {
   const { skipped, skippedInARow, best } = course;
-  const state: TrainState = { step, optimizerSteps: run.optimizer.steps, skipped, skippedInARow, best };
+  const settings = decidingSettings(run.settings);
+  const state: TrainState = { step, optimizerSteps: run.optimizer.steps, skipped, skippedInARow, best, settings };
   run.hooks.checkpoints?.save(run.student.parameters, run.optimizer, state);
+}
+
+/** The settings that decide the numbers of every step, as JSON. A constant rate does not depend on the length of the run. */
+function decidingSettings({ optimizer, schedule, steps, accumulate = 1, clipNorm }: TrainSettings): unknown {
+  const { schedule: name = 'constant', totalSteps = steps, ...rest } = schedule;
+  const course = name === 'constant' ? { ...rest, schedule: name } : { ...rest, schedule: name, totalSteps };
+  return JSON.parse(JSON.stringify({ optimizer, schedule: course, accumulate, clipNorm: clipNorm ?? null }));
 }
 
 /** The course of a run from its checkpoint, whose values and moments are read; or from the start. */
@@ -218,6 +226,11 @@ function openCourse<Batch>(run: Run<Batch>): Course & { readonly step: number } 
   if (state.step > run.settings.steps)
     throw new InputError(
       `${checkpoints.directory}: a checkpoint of step ${state.step} in a run of ${run.settings.steps} steps`,
+    );
+  const differs = difference(state.settings, decidingSettings(run.settings));
+  if (differs !== undefined)
+    throw new InputError(
+      `${checkpoints.directory}: a checkpoint of step ${state.step} made with other settings: ${differs}; use the same, or another output`,
     );
   run.optimizer.resumeAt(state.optimizerSteps);
   const bestValues =

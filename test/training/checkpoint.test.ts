@@ -133,6 +133,15 @@ describe('checkpoints of a run', () => {
       'tensor "velocity.weight" is missing',
     );
     await expect(opened({}, { steps: 5 })).rejects.toThrow('a checkpoint of step 17 in a run of 5 steps');
+    const rate = { learningRate: 0.01, warmupSteps: 3 };
+    await expect(opened({}, { schedule: { ...rate, schedule: 'linear' } })).rejects.toThrow(
+      'schedule.schedule was "cosine" and is now "linear"',
+    );
+    await expect(opened({}, { steps: 30 })).rejects.toThrow('schedule.totalSteps was 17 and is now 30');
+    await expect(opened({}, { clipNorm: 1 })).rejects.toThrow('clipNorm was null and is now 1');
+    await expect(opened({}, { optimizer: { method: 'adamw', beta1: 0.8 } })).rejects.toThrow(
+      'optimizer.beta1 was nothing and is now 0.8',
+    );
     const store = openCheckpoints(directory, identity);
     const wide = linearStudent(WIDTH + 1, CLASSES, { precision: 'f32' }).parameters;
     expect(() => store.load(wide, createOptimizer(wide, { method: 'adamw' }))).toThrow(
@@ -142,6 +151,15 @@ describe('checkpoints of a run', () => {
     expect(() => store.load(double, createOptimizer(double, { method: 'adamw' }))).toThrow('is F32, this run computes');
     // Nothing of the student was touched by what was refused.
     expect(wide.values).toEqual(linearStudent(WIDTH + 1, CLASSES, { precision: 'f32' }).parameters.values);
+  });
+
+  it('a constant rate may go on for longer than was planned', async () => {
+    const schedule = { learningRate: 0.01 };
+    const whole = await run({ schedule, steps: 21 });
+    await run({ schedule }, { checkpoints: openCheckpoints(directory, identity) });
+    const longer = await run({ schedule, steps: 21 }, { checkpoints: openCheckpoints(directory, identity) });
+    expect(longer.result).toMatchObject({ resumedFrom: 17, steps: 21 });
+    expect(longer.values).toEqual(whole.values);
   });
 
   it('refuses a state that cannot be read', async () => {

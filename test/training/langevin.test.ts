@@ -39,7 +39,7 @@ async function sample(settings: Partial<LangevinSettings>): Promise<{ weights: n
     student,
     source,
     objective,
-    { stepSize: STEP_SIZE, dataCount: ROWS, burnIn: 100, thinning: 2, snapshots: 4000, seed: 1, ...settings },
+    { stepSize: STEP_SIZE, dataCount: ROWS, burnIn: 100, thinning: 2, snapshots: 1500, seed: 1, ...settings },
     {
       onSnapshot(index) {
         seen.push(index);
