@@ -14,6 +14,8 @@ export type Feeds = Readonly<Record<string, Tensor>>;
 export interface SegmentRequest {
   /** Encoded graph whose weights are inputs. */
   readonly graph: Uint8Array;
+  /** What `infer` runs where that is another graph, such as one without dropout. */
+  readonly inference?: Uint8Array;
   /** Inputs whose gradients are wanted. */
   readonly wanted: readonly string[];
   /** Outputs that get a cotangent. */
@@ -120,9 +122,9 @@ export async function openSegment(request: SegmentRequest): Promise<Segment> {
       precision,
     });
   let plain: Promise<InferenceSession> | undefined;
-  const plainInputs = inputNames(model);
+  const plainInputs = inputNames(request.inference ? decode(request.inference) : model);
   const infer: Segment['infer'] = async (feeds, outputs) => {
-    plain ??= open(request.graph);
+    plain ??= open(request.inference ?? request.graph);
     return runSession(await plain, pick(feeds, plainInputs), outputs);
   };
   const closePlain = async (): Promise<void> => {

@@ -78,6 +78,19 @@ export function shapeOperands(node: NodeProto): number[] {
   return known === 'all' ? node.input.map((_, place) => place) : known.filter((place) => place < node.input.length);
 }
 
+/** Whether the values that are fed may decide extents, beyond the extents of what is fed. */
+export function hasShapesFromData(model: ModelProto): boolean {
+  const graph = graphOf(model);
+  const index = indexOnnxGraph(graph);
+  const fed = new Set(graph.input.map(({ name }) => name));
+  const readsFed = (name: string): boolean => [...index.ancestors(name)].some((ancestor) => fed.has(ancestor));
+  return graph.node.some(
+    (node) =>
+      node.attribute.some(({ g }) => g !== undefined) ||
+      shapeOperands(node).some((place) => node.input[place] !== '' && readsFed(node.input[place])),
+  );
+}
+
 /** Runs a prepared model on an example and tells what its tensors are. @throws InputError as `probeGraph` */
 export async function analyseGraph(
   model: ModelProto,
