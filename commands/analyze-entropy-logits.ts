@@ -14,7 +14,6 @@ import {
   logitsPartial,
 } from '../src/entropy/logits-report.js';
 import { logitDocuments, logitTargets, ofShard, scoreLogits } from '../src/entropy/logits-scoring.js';
-import { parseLogProbRow } from '../src/entropy/logprob-rows.js';
 import {
   addLogProbs,
   createLogProbStatistics,
@@ -28,6 +27,7 @@ import { InputError } from '../src/errors.js';
 import { readRecords } from '../src/formats/documents.js';
 import { createInputLedger, expandSources, type InputDigest } from '../src/formats/inputs.js';
 import { type LogitTensor, openLogitTensor, readTokenIdFile } from '../src/formats/logit-rows.js';
+import { parseLogProbRow } from '../src/formats/logprob-rows.js';
 import { placeOf } from '../src/formats/rows.js';
 import { isTensorFile } from '../src/formats/tensor-file.js';
 import { buildReport, type Report, writeReport } from '../src/report/json.js';

@@ -28,6 +28,11 @@ const ACTIONS: readonly Action[] = [
     load: () => import('./distill-score.js'),
   },
   {
+    name: 'heads',
+    summary: 'distil several networks into one with a head for each: distilled concatenation of representations',
+    load: () => import('./distill-heads.js'),
+  },
+  {
     name: 'ntk',
     summary: 'permutations learnt exactly by ensembles of wide networks: prediction and simulation',
     load: () => import('./distill-ntk.js'),

@@ -8,6 +8,7 @@ import type { InputLedger } from '../src/formats/inputs.js';
 import type { ReportObject } from '../src/report/values.js';
 import type { ChatMessage } from '../src/tokenizers/chat-template.js';
 import type { Tokenizer } from '../src/tokenizers/tokenizer.js';
+import { IGNORED } from '../src/training/types.js';
 import { parseChoice, parseInteger } from './edge-values.js';
 import type { SharedOptions } from './shared-options.js';
 
@@ -111,7 +112,25 @@ function readText(
     }),
   });
   checkTokenIds(tokenised, vocabularySize);
-  return { tokens: tokenised.tokens, place, ...(tokenised.span && { spans: [tokenised.span] }) };
+  const spans = tokenised.span ? [tokenised.span] : document.inputIds && labelledSpans(document, place);
+  return { tokens: tokenised.tokens, place, ...(spans && { spans }) };
+}
+
+/** Of rows of token ids with `labels` beside them: what is asked for, where these are not -100. */
+function labelledSpans({ inputIds, record }: Document, place: string): [number, number][] | undefined {
+  const { labels } = record;
+  if (!Array.isArray(labels)) return undefined;
+  if (labels.length !== inputIds?.length) {
+    throw new InputError(`${place}: ${labels.length} labels for ${inputIds?.length} input_ids`);
+  }
+  const spans: [number, number][] = [];
+  labels.forEach((label, i) => {
+    if (label === IGNORED) return;
+    const last = spans.at(-1);
+    if (last?.[1] === i) last[1] = i + 1;
+    else spans.push([i, i + 1]);
+  });
+  return spans;
 }
 
 function messagesOf(messages: readonly unknown[], place: string): ChatMessage[] {

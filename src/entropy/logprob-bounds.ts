@@ -1,18 +1,5 @@
 import { InputError } from '../errors.js';
-
-/** What an inference server returned for one position: some of the largest log-probabilities, and the target's. */
-export interface TopLogProbs {
-  /** Place in the sequence. */
-  readonly position: number;
-  readonly token: string;
-  readonly tokenId?: number;
-  /** Log-probability of the target; undefined when it was not returned. */
-  readonly targetLogProb?: number;
-  /** The k largest log-probabilities, the target among them only when it is one of them. */
-  readonly top: Float64Array;
-  /** The target's when it was returned beside the k largest. */
-  readonly extra?: number;
-}
+import type { TopLogProbs } from '../formats/logprob-rows.js';
 
 /** Bounds on the entropy of a distribution of which the largest probabilities are known. */
 export interface EntropyBounds {

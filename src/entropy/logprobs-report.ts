@@ -1,3 +1,4 @@
+import type { TopLogProbs } from '../formats/logprob-rows.js';
 import type { Cell } from '../report/csv.js';
 import { escapeToken } from '../report/escape.js';
 import { type ReportObject, reportObject } from '../report/values.js';
@@ -16,7 +17,7 @@ import {
   summarizeColumn,
 } from './column-statistics.js';
 import { HISTOGRAM_WIDTH_NATS } from './corpus.js';
-import { type EntropyBounds, entropyBounds, type TopLogProbs } from './logprob-bounds.js';
+import { type EntropyBounds, entropyBounds } from './logprob-bounds.js';
 
 export const LOGPROBS_SCHEMA = 'logprobs';
 

@@ -5,7 +5,7 @@ import { descendingOrder } from './plackett-luce-reference.js';
 type Floats = Float32Array | Float64Array;
 
 /** The likeliest classes of rows of logits. */
-export interface TopLogProbs {
+export interface LikeliestClasses {
   readonly k: number;
   /** [rows, k], by descending probability, ties by ascending class; -1 where a class has no probability. */
   readonly ids: Int32Array;
@@ -24,7 +24,7 @@ function hostile(logits: Floats, classes: number, row: number, name: string, fir
   );
 }
 
-function topRow(logits: Floats, temperature: number, row: number, into: TopLogProbs): boolean {
+function topRow(logits: Floats, temperature: number, row: number, into: LikeliestClasses): boolean {
   const { k } = into;
   let max = Number.NEGATIVE_INFINITY;
   for (const x of logits) {
@@ -64,11 +64,11 @@ export function topLogProbs(
     readonly name?: string;
     readonly firstRow?: number;
   } = {},
-): TopLogProbs {
+): LikeliestClasses {
   const { temperature = 1, threads, name = 'logits', firstRow = 0 } = options;
   if (k < 1 || k > classes) throw new RangeError(`${k} of ${classes} classes`);
   if (logits.length < rows * classes) throw new RangeError(`${logits.length} logits are no [${rows}, ${classes}]`);
-  const result: TopLogProbs = {
+  const result: LikeliestClasses = {
     k,
     ids: new Int32Array(rows * k),
     logProbs: new Float32Array(rows * k),

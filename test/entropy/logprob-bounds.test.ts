@@ -1,13 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { entropyBounds, type TopLogProbs } from '../../src/entropy/logprob-bounds.js';
-import { parseLogProbRow } from '../../src/entropy/logprob-rows.js';
+import { entropyBounds } from '../../src/entropy/logprob-bounds.js';
+import { parseLogProbRow, type TopLogProbs } from '../../src/formats/logprob-rows.js';
 import { createRandom } from '../../src/random.js';
 
 const row = (top: number[], more: Partial<TopLogProbs> = {}): TopLogProbs => ({
   position: 0,
   token: '',
   top: Float64Array.from(top),
+  topTokens: [],
   ...more,
 });
 

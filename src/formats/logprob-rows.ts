@@ -1,5 +1,29 @@
 import { InputError } from '../errors.js';
-import type { TopLogProbs } from './logprob-bounds.js';
+
+/** A token as a server names it. */
+export interface ListedToken {
+  readonly id?: number;
+  readonly text?: string;
+  readonly bytes?: readonly number[];
+}
+
+/** What an inference server returned for one position: some of the largest log-probabilities, and the target's. */
+export interface TopLogProbs {
+  /** Place in the sequence. */
+  readonly position: number;
+  readonly token: string;
+  readonly tokenId?: number;
+  /** UTF-8 of the token, where the server gives it: its text may stand for part of a character. */
+  readonly tokenBytes?: readonly number[];
+  /** Log-probability of the target; undefined when it was not returned. */
+  readonly targetLogProb?: number;
+  /** The k largest log-probabilities, the target among them only when it is one of them. */
+  readonly top: Float64Array;
+  /** The tokens of `top`. */
+  readonly topTokens: readonly ListedToken[];
+  /** The target's when it was returned beside the k largest. */
+  readonly extra?: number;
+}
 
 type Fields = Record<string, unknown>;
 
@@ -26,6 +50,25 @@ function sameToken(a: Fields, b: Fields): boolean {
   return typeof a.token === 'string' && a.token === b.token;
 }
 
+const bytesOf = (value: unknown): readonly number[] | undefined =>
+  Array.isArray(value) && value.every((byte) => typeof byte === 'number') ? value : undefined;
+
+/** Servers may name a token by its id: vLLM writes `token_id:17` where it is asked to. */
+function namedToken(text: string): ListedToken {
+  const id = /^token_id:(\d+)$/.exec(text)?.[1];
+  return id === undefined ? { text } : { id: Number(id) };
+}
+
+function listedToken(entry: Fields): ListedToken {
+  const bytes = bytesOf(entry.bytes);
+  const text = [entry.token, entry.tok_str, entry.text].find((value) => typeof value === 'string');
+  return {
+    ...(typeof text === 'string' && namedToken(text)),
+    ...(typeof entry.id === 'number' && { id: entry.id }),
+    ...(bytes && { bytes }),
+  };
+}
+
 /** One position of OpenAI's chat format or of llama.cpp's server: a token and a list of the likeliest. */
 function listedPosition(entry: Fields, position: number, where: string): TopLogProbs {
   const listed = entry.top_logprobs ?? entry.top_probs ?? entry.probs;
@@ -35,11 +78,14 @@ function listedPosition(entry: Fields, position: number, where: string): TopLogP
     return item;
   });
   const top = Float64Array.from(tops, (item, i) => entryLogProb(item, `${where}: entry ${i}`));
+  const own = listedToken(entry);
   const common = {
     position,
     token: typeof entry.token === 'string' ? entry.token : typeof entry.content === 'string' ? entry.content : '',
-    ...(typeof entry.id === 'number' ? { tokenId: entry.id } : {}),
+    ...(own.id !== undefined && { tokenId: own.id }),
+    ...(own.bytes && { tokenBytes: own.bytes }),
     top,
+    topTokens: tops.map(listedToken),
   };
   // llama.cpp's older server gives no probability of the token itself: it stands in the list, or not.
   const inList = tops.findIndex((item) => sameToken(item, entry) || item.tok_str === common.token);
@@ -55,23 +101,26 @@ function mappedPosition(
   entries: readonly (readonly [string, number])[],
   target: { readonly key?: string; readonly token: string; readonly tokenId?: number; readonly logProb?: number },
   position: number,
+  nameOf: (key: string) => ListedToken = namedToken,
 ): TopLogProbs {
   const common = {
     position,
     token: target.token,
     ...(target.tokenId === undefined ? {} : { tokenId: target.tokenId }),
   };
+  const listed = (kept: typeof entries) => ({
+    top: Float64Array.from(kept, ([, logProb]) => logProb),
+    topTokens: kept.map(([key]) => nameOf(key)),
+  });
   const own = entries.find(([key]) => key === target.key)?.[1];
   const targetLogProb = target.logProb ?? own;
-  if (targetLogProb === undefined) return { ...common, top: Float64Array.from(entries, ([, logProb]) => logProb) };
+  if (targetLogProb === undefined) return { ...common, ...listed(entries) };
   // Servers put the target beside the k likeliest when it is not one of them. Only a target below all others can be such
   // an addition, and taking it for one loosens the lower bound but never breaks it.
-  const others = entries.filter(([key]) => key !== target.key).map(([, logProb]) => logProb);
-  const appended = others.length > 0 && others.every((logProb) => logProb > targetLogProb);
-  if (own === undefined || appended) {
-    return { ...common, targetLogProb, top: Float64Array.from(others), extra: targetLogProb };
-  }
-  return { ...common, targetLogProb, top: Float64Array.from(entries, ([, logProb]) => logProb) };
+  const others = entries.filter(([key]) => key !== target.key);
+  const appended = others.length > 0 && others.every(([, logProb]) => logProb > targetLogProb);
+  if (own === undefined || appended) return { ...common, targetLogProb, ...listed(others), extra: targetLogProb };
+  return { ...common, targetLogProb, ...listed(entries) };
 }
 
 /** OpenAI's legacy completions: parallel lists of tokens, their log-probabilities and mappings of the likeliest. */
@@ -93,7 +142,14 @@ function legacyPositions(logprobs: Fields, where: string): TopLogProbs[] {
     if (!isObject(top)) throw new InputError(`${here}: its top log-probabilities are not an object`);
     const entries = Object.entries(top).map(([key, value]) => [key, logProbOf(value, here)] as const);
     const text = String(token);
-    positions.push(mappedPosition(entries, { key: text, token: text, logProb: logProbOf(own[i], here) }, i));
+    const { id } = namedToken(text);
+    const target = {
+      key: text,
+      token: text,
+      ...(id !== undefined && { tokenId: id }),
+      logProb: logProbOf(own[i], here),
+    };
+    positions.push(mappedPosition(entries, target, i));
   });
   return positions;
 }
@@ -120,7 +176,11 @@ function vllmPositions(list: readonly unknown[], ids: unknown, where: string): T
     const chosen = key === undefined ? undefined : item[key];
     const token = isObject(chosen) && typeof chosen.decoded_token === 'string' ? chosen.decoded_token : '';
     const tokenId = key !== undefined && /^\d+$/.test(key) ? { tokenId: Number(key) } : {};
-    positions.push(mappedPosition(entries, { token, ...tokenId, ...(key === undefined ? {} : { key }) }, i));
+    positions.push(
+      mappedPosition(entries, { token, ...tokenId, ...(key === undefined ? {} : { key }) }, i, (id) => ({
+        id: Number(id),
+      })),
+    );
   });
   return positions;
 }
@@ -145,7 +205,21 @@ function fromLogprobs(value: unknown, owner: Fields, where: string): TopLogProbs
   return vllmPositions(value, owner.token_ids, where);
 }
 
+/** Text-generation-inference: tokens {id, text, logprob} beside lists of the likeliest in the same form. */
+function generationPositions(details: Fields, where: string): TopLogProbs[] | undefined {
+  const { tokens, top_tokens: tops } = details;
+  if (!Array.isArray(tokens) || !Array.isArray(tops)) return undefined;
+  if (tokens.length !== tops.length) {
+    throw new InputError(`${where}: ${tokens.length} tokens and ${tops.length} lists "top_tokens"`);
+  }
+  return tokens.map((token, i) => {
+    if (!isObject(token)) throw new InputError(`${where}: token ${i} is not an object`);
+    return listedPosition({ ...token, token: token.text, top_logprobs: tops[i] }, i, `${where}: token ${i}`);
+  });
+}
+
 function positionsOf(row: Fields, where: string): TopLogProbs[] | undefined {
+  if (isObject(row.details)) return generationPositions(row.details, where);
   if (Array.isArray(row.completion_probabilities)) return listedPositions(row.completion_probabilities, where);
   if (Array.isArray(row.choices) || Array.isArray(row.outputs)) {
     const results = (row.choices ?? row.outputs) as unknown[];
@@ -169,8 +243,9 @@ function positionsOf(row: Fields, where: string): TopLogProbs[] | undefined {
 /**
  * The positions of one JSONL row as an inference server returns it: OpenAI chat (`logprobs.content[].top_logprobs`),
  * legacy completions (`logprobs.token_logprobs`, `top_logprobs`), vLLM (`logprobs` or `prompt_logprobs`: token id to
- * {logprob, rank, decoded_token}), llama.cpp's server (`completion_probabilities` with `top_logprobs` or `top_probs`), a whole
- * response with one choice, or one position a row. Natural logarithms. Positions without log-probabilities are left out.
+ * {logprob, rank, decoded_token}), llama.cpp's server (`completion_probabilities` with `top_logprobs` or `top_probs`),
+ * text-generation-inference (`details.tokens` and `details.top_tokens`), a whole response with one choice, or one position a
+ * row. Natural logarithms. Positions without log-probabilities are left out.
  *
  * @param where file and line, for errors
  * @throws InputError when the row has none of these forms
@@ -180,7 +255,7 @@ export function parseLogProbRow(row: unknown, where: string): TopLogProbs[] {
   if (positions === undefined) {
     throw new InputError(
       `${where}: no log-probabilities found; expected OpenAI's "logprobs", vLLM's "logprobs" or "prompt_logprobs", ` +
-        'or llama.cpp\'s "completion_probabilities"',
+        'llama.cpp\'s "completion_probabilities", or "details" with "top_tokens"',
     );
   }
   return positions;
