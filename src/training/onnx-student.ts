@@ -8,6 +8,7 @@ import { loadExternalData } from '../formats/onnx-external.js';
 import { addInto } from '../kernels/optimizer-steps.js';
 import { floatsOf } from '../models/sessions.js';
 import { hasShapesFromData } from './autodiff/analysis.js';
+import { openedModel } from './autodiff/differentiate.js';
 import { onnxFloats } from './autodiff/precision.js';
 import { prepareModel, weightsAsInputs, withGraph } from './autodiff/prepare.js';
 import { DROPOUT_SEED, seedDropout } from './autodiff/seeded-dropout.js';
@@ -161,12 +162,17 @@ export async function openOnnxStudent<Batch extends FeatureBatch | TokenBatch = 
   const inputs = planBatchFeeds(plain, precision, settings.dims);
   const maskExample = { [DROPOUT_SEED]: new Tensor('int64', new BigInt64Array(2), [2]) };
   const selected = selectWeights(given, settings);
-  const attempt = (wanted: readonly string[]): Promise<Segment> => {
-    const encode = (model: ModelProto): Uint8Array =>
-      encodeOnnxModel(weightsAsInputs(prepareModel(model, precision, wanted), wanted));
+  const attempt = async (wanted: readonly string[]): Promise<Segment> => {
+    const encode = (model: ModelProto): Uint8Array => encodeOnnxModel(weightsAsInputs(model, wanted));
+    const quiet = dropout?.inference ?? plain;
+    // The runtime has no double kernels for some operators, which differentiation writes out by itself.
+    const inference =
+      precision === 'f64'
+        ? await openedModel(quiet, precision, wanted, inputs.example)
+        : prepareModel(quiet, precision, wanted);
     return openSegment({
-      graph: encode(training),
-      ...(dropout && { inference: encode(dropout.inference) }),
+      graph: encode(prepareModel(training, precision, wanted)),
+      inference: encode(inference),
       wanted,
       seeds,
       example: {

@@ -38,6 +38,19 @@ export async function differentiate(request: DifferentiateRequest, example: Feed
   );
 }
 
+/**
+ * A model in the given precision with its compound operators written out, among them those that the runtime computes in
+ * single precision only. @throws InputError as `differentiate`
+ */
+export async function openedModel(
+  model: ModelProto,
+  precision: Precision,
+  wanted: readonly string[],
+  example: Feeds,
+): Promise<ModelProto> {
+  return (await decompose(prepareModel(model, precision, wanted), wanted, precision, example)).model;
+}
+
 /** A graph and, beside it, the nodes of its gradients. */
 export interface GraphGradients {
   readonly analysis: GraphAnalysis;
