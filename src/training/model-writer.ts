@@ -1,7 +1,7 @@
 import type { HashedFile } from '../formats/hash.js';
 import { editJson, type JsonChanges } from '../formats/json-edit.js';
 import { createSafetensorsWriter, type PlannedTensor } from '../formats/safetensors-writer.js';
-import { DTYPE_BYTES, type TensorInfo, type TensorStore } from '../formats/tensor.js';
+import { DTYPE_BYTES, type DType, type TensorInfo, type TensorStore } from '../formats/tensor.js';
 import { narrowFromF32, widenToF32 } from '../kernels/dtypes.js';
 import type { Config } from '../models/config-reader.js';
 import { copySmallFiles, hashedFile, tensorBytes, writeHashed } from '../models/model-directory.js';
@@ -26,7 +26,7 @@ const PIECE = 1 << 20;
  *
  * @param directory exists; its manifest is the caller's
  * @param student what it started as
- * @param weights its tensors as they are now, F32 or F64: `currentModel().store` of a decoder student
+ * @param weights its tensors as they are now: `currentModel().store` of a decoder student
  * @returns the files that were written
  * @throws RunError when the disk is full
  */
@@ -94,7 +94,8 @@ function* storedBytes(
   dtype: StudentDType,
   threads?: number,
 ): Generator<Uint8Array, void, undefined> {
-  const width = info.dtype === 'F64' ? 8 : 4;
+  const own = info.dtype as DType;
+  const width = DTYPE_BYTES[own];
   const count = info.byteLength / width;
   const piece = turned ? matrixElements(info) : PIECE;
   for (let at = 0; at < count; at += piece) {
@@ -102,7 +103,7 @@ function* storedBytes(
     const raw = new Uint8Array(length * width);
     store.readInto(info, at * width, raw.length, raw);
     const values = new Float32Array(length);
-    widenToF32(raw, info.dtype === 'F64' ? 'F64' : 'F32', values, threads);
+    widenToF32(raw, own, values, threads);
     const bytes = new Uint8Array(length * DTYPE_BYTES[dtype]);
     narrowFromF32(turned ? turnedMatrix(values, info) : values, dtype, bytes, threads);
     yield bytes;

@@ -7,6 +7,7 @@ import { describeModel } from '../models/architectures.js';
 import type { Config } from '../models/config-reader.js';
 import type { LayerDescription, ModelDescription } from '../models/description.js';
 import { memoryStore } from '../models/memory-model.js';
+import { MERGED_MODEL_TYPE } from '../models/merged-experts.js';
 import { locateHuggingFace, type ModelFiles, openModelFiles, readJson } from '../models/model-files.js';
 import { openWeights } from '../models/pvq-store.js';
 import type { Random } from '../random.js';
@@ -28,13 +29,13 @@ export interface StudentModel {
   readonly layers?: readonly number[];
   /** Stacks of experts that are [experts, in, out] on disk, while `files` shows [experts, out, in]. */
   readonly turnedStacks: ReadonlySet<string>;
-  /** Tensors that belong to the model and are no weights of the decoder (a vision tower), copied as they are. */
+  /** Tensors that belong to the model and are nothing to learn (a vision tower, maps of merged experts), copied as they are. */
   readonly carried: readonly TensorInfo[];
   /** Where they are read. */
   readonly carriedFrom?: TensorStore;
 }
 
-const CARRIED = /^(model\.)?(vision_tower|multi_modal_projector|vision_model|visual)\./;
+const CARRIED = /^(model\.)?(vision_tower|multi_modal_projector|vision_model|visual)\.|\.expert_map$/;
 
 const isStudentDType = (dtype: string): dtype is StudentDType => dtype === 'F32' || dtype === 'F16' || dtype === 'BF16';
 
@@ -90,6 +91,9 @@ export function randomStudent(path: string, random: Random, companions?: string)
   if (!existsSync(file)) throw new InputError(`${file}: no such configuration`);
   const config = readJson(file);
   const description = describeModel(config, file);
+  if (config.model_type === MERGED_MODEL_TYPE) {
+    throw new InputError(`${file}: a model with merged experts cannot start at random; start its family and merge it`);
+  }
   if (config.model_type !== description.modelType) {
     throw new InputError(
       `${file}: model_type ${JSON.stringify(config.model_type)} is more than a decoder; a random start needs the ` +
@@ -203,7 +207,7 @@ function configOfLayers(text: string, description: ModelDescription, layers: rea
   const inner = config.text_config;
   const isNested = typeof inner === 'object' && inner !== null;
   const holder = (isNested ? inner : config) as Config;
-  if (config.model_type === 'surprisal_moe') {
+  if (config.model_type === MERGED_MODEL_TYPE) {
     throw new InputError(`${path}: layers of a model with merged experts cannot be left out`);
   }
   const changes = layerChanges(holder, description, layers);
