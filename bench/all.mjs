@@ -18,6 +18,7 @@ const FILES = [
   ['attention-entropy-32k.mjs', true],
   ['pvq-decode.mjs', true],
   ['assignment.mjs', true],
+  ['optimizers.mjs', true],
 ];
 
 for (const [file, hasPeer] of FILES) {

@@ -22,7 +22,10 @@ export interface TrainSettings {
   readonly clipNorm?: number;
   /** Steps between two evaluations; also behind the last step. Default: none. */
   readonly evaluateEvery?: number;
-  /** Steps between two checkpoints; also behind the last step. Default: the last step alone. */
+  /**
+   * Steps between two checkpoints; also behind the last step. Default: the last step alone. One is written in the step
+   * behind it, when its values have given a finite loss and gradient.
+   */
   readonly checkpointEvery?: number;
   /** Leaves the values of the best evaluation in the student. Default: those of the last step. */
   readonly restoreBest?: boolean;
@@ -83,10 +86,10 @@ function checkSettings(settings: TrainSettings, hooks: TrainHooks): void {
     throw new InputError('evaluations are asked for, but there is nothing to evaluate on');
 }
 
-/** Name of the first tensor with an entry that is not finite. */
-function firstNonFinite(set: ParameterSet): string {
+/** Name of the first tensor with an entry of `buffer` that is not finite. */
+function firstNonFinite(set: ParameterSet, buffer: Floats): string {
   for (const { name, offset, length } of set.parameters) {
-    for (let i = offset; i < offset + length; i++) if (!Number.isFinite(set.gradients[i])) return name;
+    for (let i = offset; i < offset + length; i++) if (!Number.isFinite(buffer[i])) return name;
   }
   return 'none';
 }
@@ -143,7 +146,12 @@ async function accumulateStep<Batch>(run: Run<Batch>, step: number): Promise<Sum
 }
 
 /** Accumulates, clips and moves. Gradients are zero before and behind. */
-async function makeStep<Batch>(run: Run<Batch>, step: number, learningRate: number): Promise<StepRecord> {
+async function makeStep<Batch>(
+  run: Run<Batch>,
+  course: Course,
+  step: number,
+  learningRate: number,
+): Promise<StepRecord> {
   const { student, settings, hooks, optimizer } = run;
   const { gradients } = student.parameters;
   const sums = await accumulateStep(run, step);
@@ -162,6 +170,8 @@ async function makeStep<Batch>(run: Run<Batch>, step: number, learningRate: numb
   }
   const gradientNorm = Math.sqrt(sumOfSquares(gradients, settings.threads)) / validRows;
   if (!Number.isFinite(gradientNorm)) return { ...record, gradientNorm, skipped: true };
+  // The values of the step before have just proved good: before that, a checkpoint could hold a run that has diverged.
+  if (course.checkpointDue) saveState(run, course, step - 1);
   const gradientScale = clipCoefficient(gradientNorm, settings.clipNorm) / validRows;
   optimizer.step({ learningRate, gradientScale, clear: true, threads: settings.threads });
   return { ...record, gradientNorm, skipped: false };
@@ -171,6 +181,8 @@ async function makeStep<Batch>(run: Run<Batch>, step: number, learningRate: numb
 interface Course {
   skipped: number;
   skippedInARow: number;
+  /** The checkpoint of the step before is to be written when its values have given a finite loss and gradient. */
+  checkpointDue: boolean;
   best?: { readonly step: number; readonly loss: number };
   bestValues?: Floats;
 }
@@ -178,7 +190,7 @@ interface Course {
 /** Leaves a step out, or stops when too many were. */
 function skipStep<Batch>(run: Run<Batch>, course: Course, step: number): void {
   const { parameters } = run.student;
-  const name = firstNonFinite(parameters);
+  const name = firstNonFinite(parameters, parameters.gradients);
   course.skipped++;
   course.skippedInARow++;
   parameters.gradients.fill(0);
@@ -208,6 +220,15 @@ function saveState<Batch>(run: Run<Batch>, course: Course, step: number): void {
   const settings = decidingSettings(run.settings);
   const state: TrainState = { step, optimizerSteps: run.optimizer.steps, skipped, skippedInARow, best, settings };
   run.hooks.checkpoints?.save(run.student.parameters, run.optimizer, state);
+  course.checkpointDue = false;
+}
+
+/** The checkpoint behind the last step, whose values no step has tried. */
+function saveLast<Batch>(run: Run<Batch>, course: Course, step: number): void {
+  const { values } = run.student.parameters;
+  if (!Number.isFinite(sumOfSquares(values, run.settings.threads)))
+    throw new RunError(`the values of ${firstNonFinite(run.student.parameters, values)} are not finite any more`);
+  saveState(run, course, step);
 }
 
 /** The settings that decide the numbers of every step, as JSON. A constant rate does not depend on the length of the run. */
@@ -222,7 +243,8 @@ function openCourse<Batch>(run: Run<Batch>): Course & { readonly step: number } 
   const { checkpoints } = run.hooks;
   const { parameters } = run.student;
   const state = checkpoints?.load(parameters, run.optimizer);
-  if (checkpoints === undefined || state === undefined) return { step: 0, skipped: 0, skippedInARow: 0 };
+  const fresh = { step: 0, skipped: 0, skippedInARow: 0, checkpointDue: false };
+  if (checkpoints === undefined || state === undefined) return fresh;
   if (state.step > run.settings.steps)
     throw new InputError(
       `${checkpoints.directory}: a checkpoint of step ${state.step} in a run of ${run.settings.steps} steps`,
@@ -235,7 +257,7 @@ function openCourse<Batch>(run: Run<Batch>): Course & { readonly step: number } 
   run.optimizer.resumeAt(state.optimizerSteps);
   const bestValues =
     run.settings.restoreBest && state.best !== undefined ? checkpoints.loadBest(parameters, state.best) : undefined;
-  return { ...state, bestValues };
+  return { ...state, checkpointDue: false, bestValues };
 }
 
 /**
@@ -268,14 +290,15 @@ export async function train<Batch>(
   let stopped = false;
   for (let step = resumedFrom + 1; step <= steps && !stopped; step++) {
     try {
-      const record = await makeStep(run, step, schedule(step - 1));
+      const record = await makeStep(run, course, step, schedule(step - 1));
       if (record.skipped) skipStep(run, course, step);
       else course.skippedInARow = 0;
       const evaluation = await evaluateStep(run, course, step);
       await hooks.onStep?.(record, evaluation);
       made = step;
       stopped = step < steps && hooks.stop?.() === true;
-      if (step % checkpointEvery === 0 || step === steps || stopped) saveState(run, course, step);
+      if (step === steps || stopped) saveLast(run, course, step);
+      else if (step % checkpointEvery === 0) course.checkpointDue = true;
     } catch (error) {
       throw atStep(error, step, hooks.checkpoints);
     }

@@ -181,6 +181,50 @@ describe('checkpoints of a run', () => {
     expect(state.identity).toEqual(identity);
   });
 
+  it('keeps no checkpoint whose values give no finite loss', async () => {
+    // The step that ruins the values is one behind which a checkpoint is due: the one before it stays.
+    let calls = 0;
+    const ruin: Loss = {
+      ...crossEntropy,
+      evaluate(input, gradients) {
+        const output = crossEntropy.evaluate(input, gradients);
+        return ++calls > 8 * 6 ? { ...output, sum: Number.POSITIVE_INFINITY } : output;
+      },
+    };
+    const first = await source.batch(0);
+    const student = linearStudent(WIDTH, CLASSES, { precision: 'f32', blockRows: 5 });
+    const settings = {
+      steps: 20,
+      optimizer: { method: 'adamw' },
+      schedule: { learningRate: 0.1 },
+      checkpointEvery: 4,
+    } as const;
+    const checkpoints = openCheckpoints(directory, identity);
+    calls = 0;
+    const failing = train(
+      student,
+      { perEpoch: 1, batch: () => first },
+      objectiveOf(ruin),
+      { ...settings, accumulate: 3 },
+      { checkpoints },
+    );
+    await expect(failing).rejects.toThrow('step 9: the loss is Infinity (ce); the checkpoint of step 4');
+    expect(readdirSync(directory)).toEqual(['step-00000004']);
+  });
+
+  it('refuses to end with values that are not finite', async () => {
+    const settings = { steps: 3, optimizer: { method: 'sgd' }, schedule: { learningRate: 3e38 } } as const;
+    const large: Loss = {
+      ...crossEntropy,
+      evaluate(input, gradients) {
+        gradients?.logits.fill(30);
+        return { sum: 1, validRows: input.rows };
+      },
+    };
+    const ending = run({ ...settings, steps: 1 }, { checkpoints: openCheckpoints(directory, identity) }, large);
+    await expect(ending).rejects.toThrow('step 1: the values of weight are not finite any more; no checkpoint');
+  });
+
   it('says which checkpoint is kept when the loss is lost', async () => {
     let calls = 0;
     const lost: Loss = {
