@@ -3,7 +3,7 @@ import { lineChart } from '../report/plots/line-chart.js';
 import type { SummaryCell } from '../report/summary-table.js';
 import type { ClassGradCheck } from './class-gradients.js';
 import type { ClassMetrics } from './class-metrics.js';
-import type { ClassifierResult } from './train-classifier-job.js';
+import type { ClassifierResult, EvaluationPoint } from './train-classifier-job.js';
 import { type CurvePoint, curvePanel, stepPanel } from './training-curve.js';
 
 export const CLASSIFIER_SCHEMA = 'distill-train-classifier';
@@ -62,7 +62,7 @@ export interface ClassifierBody {
   evaluation: { before: ClassFigures; after: ClassFigures } | null;
   grad_check: GradCheckFigures | null;
   curve: CurvePoint[];
-  evaluations: (ClassFigures & { step: number })[];
+  evaluations: EvaluationPoint[];
   warnings: string[];
 }
 
@@ -122,7 +122,7 @@ export function classifierBody(result: ClassifierResult, words: ClassifierWords)
     evaluation: before && after ? { before: classFigures(before), after: classFigures(after) } : null,
     grad_check: result.gradCheck ? gradCheckFigures(result.gradCheck) : null,
     curve: [...result.curve],
-    evaluations: result.evaluations.map(({ step, metrics }) => ({ step, ...classFigures(metrics) })),
+    evaluations: [...result.evaluations],
     warnings: [...result.warnings, ...words.warnings],
   };
 }
@@ -156,6 +156,7 @@ export function classifierSummary(body: ClassifierBody): SummaryCell[][] {
 export async function classifierFigure(body: ClassifierBody, subtitle: string): Promise<Figure> {
   const { evaluation, evaluations, teacher } = body;
   const steps = evaluations.map(({ step }) => step);
+  const rows = body.rows.held_out;
   const accuracy =
     evaluations.length > 1
       ? [
@@ -168,7 +169,9 @@ export async function classifierFigure(body: ClassifierBody, subtitle: string): 
                 name: 'student',
                 x: steps,
                 y: evaluations.map((own) => own.accuracy),
-                standardError: evaluations.map((own) => own.accuracy_se ?? 0),
+                standardError: evaluations.map((own) =>
+                  Math.sqrt((own.accuracy * (1 - own.accuracy)) / Math.max(1, rows - 1)),
+                ),
               },
             ],
             ...(teacher?.held_out && { references: [{ value: teacher.held_out.accuracy, label: 'teacher' }] }),

@@ -1,4 +1,6 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { parse } from 'csv-parse/sync';
 import { InputError } from '../errors.js';
 import type { ComputeReference } from '../kernels/compute-thread.js';
 import { openCheckpoints } from '../training/checkpoint.js';
@@ -54,6 +56,16 @@ export type ClassifierProgress =
   | { readonly kind: 'step'; readonly step: number; readonly rows: number; readonly loss: number }
   | { readonly kind: 'warning'; readonly message: string };
 
+/** Held-out figures behind a step, as the metrics tell them. */
+export interface EvaluationPoint {
+  readonly step: number;
+  readonly accuracy: number;
+  readonly nll_nats: number;
+  readonly calibration_error: number;
+  readonly agreement: number | null;
+  readonly kl_nats: number | null;
+}
+
 export interface ClassifierResult {
   readonly rows: { readonly train: number; readonly student: number; readonly heldOut: number };
   readonly dims: readonly number[];
@@ -77,7 +89,7 @@ export interface ClassifierResult {
   readonly gradientGraph?: Uint8Array;
   readonly curve: readonly CurvePoint[];
   /** Held-out figures behind each evaluation. */
-  readonly evaluations: readonly { readonly step: number; readonly metrics: ClassMetrics }[];
+  readonly evaluations: readonly EvaluationPoint[];
   readonly warnings: readonly string[];
 }
 
@@ -228,7 +240,6 @@ async function runSteps(
     force: args.metrics?.force ?? true,
     ...(args.resume && { resumeAt: checkpoints.last ?? 0 }),
   });
-  const evaluations: { step: number; metrics: ClassMetrics }[] = [];
   let seen = 0;
   const result = await trainOnRows({
     student,
@@ -244,9 +255,6 @@ async function runSteps(
         data: rows.heldOut,
         ...(rows.heldOutTeacher && { teacher: rows.heldOutTeacher }),
         ...(args.evalEvery !== undefined && { every: args.evalEvery }),
-        seen: (step, found) => {
-          evaluations.push({ step, metrics: found });
-        },
       },
     }),
     hooks: {
@@ -268,8 +276,25 @@ async function runSteps(
     firstLoss: history.firstLoss,
     lastLoss: history.lastLoss,
     curve: history.points,
-    evaluations,
+    evaluations: rows.heldOut ? readEvaluations(path) : [],
   };
+}
+
+/** Evaluations of a run from its metrics, those before a kill among them. */
+function readEvaluations(path: string): EvaluationPoint[] {
+  const records: Record<string, string>[] = parse(readFileSync(path), { columns: true });
+  const optional = (text: string | undefined): number | null =>
+    text === undefined || text === '' ? null : Number(text);
+  return records
+    .filter((record) => record.eval_accuracy !== '')
+    .map((record) => ({
+      step: Number(record.step),
+      accuracy: Number(record.eval_accuracy),
+      nll_nats: Number(record.eval_nll_nats),
+      calibration_error: Number(record.eval_calibration_error),
+      agreement: optional(record.eval_agreement),
+      kl_nats: optional(record.eval_kl_nats),
+    }));
 }
 
 /** Parameters of one entry: the learnable scalars of activations. */
