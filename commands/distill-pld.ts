@@ -33,6 +33,11 @@ const ACTIONS: readonly Action[] = [
     load: () => import('./distill-heads.js'),
   },
   {
+    name: 'ensemble',
+    summary: 'mixtures of models under log loss: regret, posterior, weight of a hypothesis and its bounds',
+    load: () => import('./distill-ensemble.js'),
+  },
+  {
     name: 'ntk',
     summary: 'permutations learnt exactly by ensembles of wide networks: prediction and simulation',
     load: () => import('./distill-ntk.js'),

@@ -100,13 +100,18 @@ export function summaryRows(audit: PairAudit): SummaryCell[][] {
   ];
 }
 
-function rankPanel({ pld }: PairAudit): Promise<Panel>[] {
+function rankPanel(audit: PairAudit): Promise<Panel>[] {
+  const { pld } = audit;
   if (pld === null) return [];
   const ranks = pld.per_rank.filter(({ contribution_nats }, i) => i === 0 || contribution_nats > 0);
+  const beyond =
+    audit.classes > pld.per_rank.length
+      ? ` ${pld.rest_nats.toPrecision(3)} nats lie beyond rank ${pld.per_rank.length}.`
+      : '';
   return [
     lineChart({
       title: 'What each rank adds to the PLD loss',
-      note: `Rank 1 is the label. ${pld.rest_nats.toPrecision(3)} nats lie beyond rank ${pld.per_rank.length}.`,
+      note: `Rank 1 is the label.${beyond}`,
       xLabel: 'rank',
       yLabel: 'nats',
       yZero: true,
@@ -133,21 +138,27 @@ function boundPanel({ comp_sum }: PairAudit): Promise<Panel>[] {
     const low = Math.min(surrogate_excess > 0 ? surrogate_excess : end, end) / 20;
     const x = Float64Array.from({ length: CURVE_POINTS }, (_, i) => low * (end / low) ** (i / (CURVE_POINTS - 1)));
     return [
-      { name: `tau ${tau}`, colour, x, y: x.map((value) => errorOfSurrogate(value, tau, comp_sum.classes)) },
-      { name: `tau ${tau}, measured`, colour, x: [surrogate_excess], y: [zero_one_excess] },
+      {
+        name: `tau ${tau}`,
+        colour,
+        dashed: false,
+        x,
+        y: x.map((value) => errorOfSurrogate(value, tau, comp_sum.classes)),
+      },
+      { name: `tau ${tau}, these rows`, colour, points: true, x: [surrogate_excess], y: [zero_one_excess] },
     ];
   });
   return [
     lineChart({
       title: 'Error that the excess of a comp-sum loss allows',
-      note: 'Curves: the bound Gamma. Dots: these rows; none may lie above its curve.',
+      note: 'Curves: the bound Gamma. Dots: these rows; each must lie under its own curve.',
       xLabel: 'excess of the loss',
       yLabel: 'zero-one excess',
       xScale: 'log',
       yLow: 0,
       yHigh: 1,
       series,
-      dots: rows.length * CURVE_POINTS <= 0,
+      dots: false,
     }),
   ];
 }

@@ -18,6 +18,8 @@ export interface LineSeries {
   readonly colour?: number;
   /** Of the line, 1 when absent: many lines that cross are drawn translucent. */
   readonly opacity?: number;
+  /** Large dots without a line and without a place in the legend: measurements beside the curves of their colours. */
+  readonly points?: boolean;
 }
 
 /** A line at a known value, with its name. */
@@ -79,12 +81,8 @@ async function coloursOf(chart: LineChart): Promise<{ colours: string[]; legend:
   }
   const colours = series.map(({ colour }, i) => CATEGORY_COLOURS[(colour ?? i) % CATEGORY_COLOURS.length]);
   if (series.length < 2) return { colours, legend: {} };
-  const swatches = series.map(
-    ({ name, dashed }, i): Swatch => ({
-      label: name,
-      colour: colours[i],
-      shape: isDashed(dashed, i) ? 'dashed' : 'line',
-    }),
+  const swatches = series.flatMap(({ name, dashed, points }, i): Swatch[] =>
+    points ? [] : [{ label: name, colour: colours[i], shape: isDashed(dashed, i) ? 'dashed' : 'line' }],
   );
   return { colours, legend: { swatches } };
 }
@@ -188,17 +186,19 @@ export async function lineChart(chart: LineChart): Promise<Panel> {
   chart.series.forEach((series, i) => {
     const strokeDasharray = isDashed(series.dashed, i) ? '5 3' : undefined;
     const strokeOpacity = series.opacity;
-    marks.push(
-      Plot.line(all[i], { x: 'x', y: 'y', stroke: colours[i], strokeWidth: 1.7, strokeDasharray, strokeOpacity }),
-    );
-    if (withDots) {
+    if (!series.points) {
+      marks.push(
+        Plot.line(all[i], { x: 'x', y: 'y', stroke: colours[i], strokeWidth: 1.7, strokeDasharray, strokeOpacity }),
+      );
+    }
+    if (withDots || series.points) {
       marks.push(
         Plot.dot(
           all[i].filter((point) => Number.isFinite(point.y)),
           {
             x: 'x',
             y: 'y',
-            r: 2.3,
+            r: series.points ? 4.5 : 2.3,
             fill: colours[i],
             title: (point: Point) => `${series.name} at ${formatNumber(point.x)}: ${formatNumber(point.y)}`,
           },

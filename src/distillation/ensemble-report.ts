@@ -1,0 +1,210 @@
+import type { Cell } from '../report/csv.js';
+import type { Figure } from '../report/plots/figure.js';
+import { lineChart } from '../report/plots/line-chart.js';
+import type { Panel } from '../report/plots/panel.js';
+import type { SummaryCell } from '../report/summary-table.js';
+import type { GridRegret } from './bernoulli-grid.js';
+import type { EnsembleAudit } from './ensemble-audit.js';
+
+export const ENSEMBLE_SCHEMA = 'distill-ensemble';
+
+/** The Bernoulli experiment. */
+export interface GridExperiment {
+  readonly theta: number;
+  readonly samples: number;
+  readonly half_log_samples_nats: number;
+  readonly grids: readonly GridRegret[];
+}
+
+export interface EnsembleResult {
+  readonly ensemble: EnsembleAudit | null;
+  readonly bernoulli: GridExperiment | null;
+  readonly warnings: readonly string[];
+}
+
+/** Columns of `--out`: one row a model, or a grid of the Bernoulli experiment. */
+export const MODEL_COLUMNS = [
+  ...['model', 'prior', 'total_nats', 'posterior', 'regret_nats', 'regret_limit_nats', 'divergence_nats'],
+] as const;
+export const GRID_COLUMNS = [
+  ...['grid', 'log_models_nats', 'expected_regret_nats', 'ball_bound_nats', 'ball_radius_nats', 'jensen_bound_nats'],
+] as const;
+/** Columns of `--table`: one row a radius. */
+export const BALL_COLUMNS = ['radius_nats', 'weight', 'models', 'bound_nats'] as const;
+
+export function* ensembleRows({ ensemble, bernoulli }: EnsembleResult): Generator<readonly Cell[]> {
+  for (const row of ensemble?.by_model ?? []) {
+    yield [
+      row.model,
+      row.prior,
+      row.total_nats,
+      row.posterior,
+      row.regret_nats,
+      row.regret_limit_nats,
+      row.divergence_nats,
+    ];
+  }
+  for (const row of bernoulli?.grids ?? []) {
+    yield [
+      ...[row.grid, row.log_models_nats, row.expected_regret_nats],
+      ...[row.ball_bound_nats, row.ball_radius_nats, row.jensen_bound_nats],
+    ];
+  }
+}
+
+export function* ballRows({ ensemble }: EnsembleResult): Generator<readonly Cell[]> {
+  for (const ball of ensemble?.reference?.balls ?? [])
+    yield [ball.radius_nats, ball.weight, ball.models, ball.bound_nats];
+}
+
+export const ensembleBody = (result: EnsembleResult): object => ({
+  ...result,
+  definitions: {
+    mixture: 'sequential log loss of the Bayesian mixture, each record predicted from the posterior before it',
+    regret: "mixture's total minus the model's; never above -ln prior",
+    bounds:
+      'ball: min over radii of samples * radius - ln W(radius), W the prior mass within KL(reference || model) <= radius; jensen: min over balls of -ln W + samples * prior-weighted mean KL inside',
+  },
+});
+
+export const SUMMARY_HEADER = ['figure', 'value'] as const;
+
+export function ensembleSummary({ ensemble, bernoulli }: EnsembleResult): SummaryCell[][] {
+  if (bernoulli !== null) {
+    return bernoulli.grids.flatMap(
+      ({ grid, expected_regret_nats, ball_bound_nats, jensen_bound_nats }): SummaryCell[][] => [
+        [`${grid} models: expected regret, nats`, expected_regret_nats],
+        [`${grid} models: ball bound, nats`, ball_bound_nats],
+        [`${grid} models: Jensen bound, nats`, jensen_bound_nats],
+      ],
+    );
+  }
+  if (ensemble === null) return [];
+  const { mixture, reference, test } = ensemble;
+  return [
+    ['models', ensemble.models],
+    ['records', ensemble.trained_records],
+    ['mixture, nats per record', mixture.mean_nats],
+    ['uniform average, nats per record', mixture.uniform_average_mean_nats],
+    [
+      `best model (${mixture.best_single_index}), nats per record`,
+      mixture.best_single_total_nats / ensemble.trained_records,
+    ],
+    ['regret to it, nats', mixture.regret_to_best_nats],
+    ['effective models', ensemble.effective_models],
+    ...(reference
+      ? ([
+          ['regret bound, nats', reference.bounds.ball_nats],
+          ['its radius, nats per sample', reference.bounds.ball_radius_nats],
+          ['its prior weight', reference.bounds.ball_weight],
+          ['Jensen bound, nats', reference.bounds.jensen_nats],
+        ] satisfies SummaryCell[][])
+      : []),
+    ...(reference?.target_nats != null
+      ? [[`samples for ${reference.target_nats} nats per sample`, reference.samples_for_target ?? 'none are enough']]
+      : []),
+    ...(test
+      ? ([
+          ['test: mixture, nats per record', test.mixture_mean_nats],
+          ['test: uniform average', test.uniform_average_mean_nats],
+          [`test: best trained (${test.best_trained_index})`, test.best_trained_mean_nats],
+        ] satisfies SummaryCell[][])
+      : []),
+  ];
+}
+
+function gridPanel({ grids, half_log_samples_nats }: GridExperiment): Promise<Panel> {
+  const x = grids.map(({ grid }) => grid);
+  return lineChart({
+    title: 'Regret hardly grows with the number of models',
+    note: 'Bernoulli models on a grid; counting them would promise ln(models).',
+    xLabel: 'models',
+    yLabel: 'nats',
+    xScale: 'log',
+    yZero: true,
+    series: [
+      { name: 'expected regret', x, y: grids.map((row) => row.expected_regret_nats) },
+      { name: 'Jensen bound', x, y: grids.map((row) => row.jensen_bound_nats) },
+      { name: 'ball bound', x, y: grids.map((row) => row.ball_bound_nats) },
+      { name: 'ln(models)', x, y: grids.map((row) => row.log_models_nats) },
+    ],
+    references: [{ value: half_log_samples_nats, label: '(1/2) ln n' }],
+  });
+}
+
+function ensemblePanels({ reference, concentration, by_model }: EnsembleAudit): Promise<Panel>[] {
+  const panels: Promise<Panel>[] = [];
+  const balls = (reference?.balls ?? []).filter(({ bound_nats }) => Number.isFinite(bound_nats));
+  if (reference && balls.length > 1) {
+    panels.push(
+      lineChart({
+        title: 'Regret bound against the radius of the ball',
+        note: `Least: ${reference.bounds.ball_nats.toPrecision(4)} nats at radius ${reference.bounds.ball_radius_nats.toPrecision(3)}.`,
+        xLabel: 'radius, nats per sample',
+        yLabel: 'nats',
+        yZero: true,
+        series: [{ name: 'bound', x: balls.map((ball) => ball.radius_nats), y: balls.map((ball) => ball.bound_nats) }],
+        markedX: { value: reference.bounds.ball_radius_nats, label: 'least' },
+      }),
+    );
+  }
+  panels.push(
+    lineChart({
+      title: 'How the posterior concentrates',
+      xLabel: 'records',
+      yLabel: 'effective models',
+      xScale: 'log',
+      yLow: 0,
+      series: [
+        {
+          name: 'exp(entropy)',
+          x: concentration.map((row) => row.records),
+          y: concentration.map((row) => row.effective_models),
+        },
+      ],
+    }),
+    lineChart({
+      title: 'Regret to every model, and its limit',
+      note: 'Models in the order of their total loss; the limit is -ln prior.',
+      xLabel: 'models from the best',
+      yLabel: 'nats',
+      series: regretSeries(by_model),
+    }),
+  );
+  return panels;
+}
+
+function regretSeries(models: EnsembleAudit['by_model']) {
+  const ordered = [...models].sort((a, b) => a.total_nats - b.total_nats);
+  const x = ordered.map((_, i) => i + 1);
+  return [
+    { name: 'regret', x, y: ordered.map((row) => row.regret_nats) },
+    { name: 'limit', x, y: ordered.map((row) => row.regret_limit_nats), dashed: true },
+  ];
+}
+
+/** Bound against radius, posterior and regrets of an ensemble; regret against the size of the class for the grid. */
+export async function drawEnsemble({ ensemble, bernoulli }: EnsembleResult, subtitle: string): Promise<Figure> {
+  const panels = [
+    ...(bernoulli ? [await gridPanel(bernoulli)] : []),
+    ...(ensemble ? await Promise.all(ensemblePanels(ensemble)) : []),
+  ];
+  return {
+    title: bernoulli ? 'A mixture over more and more models' : 'A mixture of models under log loss',
+    subtitle,
+    headline: ensemble
+      ? [
+          { label: 'Models', value: ensemble.models },
+          { label: 'Records', value: ensemble.trained_records },
+          { label: 'Mixture', value: ensemble.mixture.mean_nats, unit: 'nats' },
+          { label: 'Regret to the best', value: ensemble.mixture.regret_to_best_nats, unit: 'nats' },
+          { label: 'Effective models', value: ensemble.effective_models },
+        ]
+      : [
+          { label: 'Samples', value: bernoulli?.samples ?? 0 },
+          { label: 'Theta', value: bernoulli?.theta ?? 0 },
+        ],
+    panels,
+    sections: [],
+  };
+}
