@@ -1,4 +1,4 @@
-import { create } from '@bufbuild/protobuf';
+import { clone, create } from '@bufbuild/protobuf';
 import {
   type AttributeProto,
   AttributeProto_AttributeType,
@@ -22,6 +22,14 @@ export function attributeOf(name: string, value: AttributeValue): AttributeProto
   if ('int' in value) return integerAttribute(name, value.int);
   const ints = value.ints.map(BigInt);
   return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.INTS, ints });
+}
+
+/** The same value under another name. */
+export function renamedAttribute(given: AttributeProto, name: string): AttributeProto {
+  const copy = clone(AttributeProtoSchema, given);
+  copy.name = name;
+  copy.refAttrName = '';
+  return copy;
 }
 
 export function graphAttribute(name: string, g: GraphProto): AttributeProto {

@@ -3,7 +3,9 @@ import { InputError } from '../errors.js';
 import {
   type AttributeProto,
   type GraphProto,
+  GraphProtoSchema,
   type ModelProto,
+  ModelProtoSchema,
   type NodeProto,
   NodeProtoSchema,
   StringStringEntryProtoSchema,
@@ -29,10 +31,10 @@ export function onnxNode(
 
 /** A node like another, with some of its parts replaced. */
 export function changedNode(
-  { opType, domain, name, input, output, attribute }: NodeProto,
+  { opType, domain, overload, name, input, output, attribute }: NodeProto,
   changes: Partial<Pick<NodeProto, 'name' | 'input' | 'output' | 'attribute'>>,
 ): NodeProto {
-  return create(NodeProtoSchema, { opType, domain, name, input, output, attribute, ...changes });
+  return create(NodeProtoSchema, { opType, domain, overload, name, input, output, attribute, ...changes });
 }
 
 /** Declares a tensor; without `dims` its rank is left open. */
@@ -104,4 +106,20 @@ export function setMetadata(model: ModelProto, key: string, value: string): void
 export function graphOf(model: ModelProto): GraphProto {
   if (!model.graph) throw new InputError('the model holds no graph');
   return model.graph;
+}
+
+/** A model like another, with parts of its graph replaced; tensors are shared. */
+export function withGraph(
+  model: ModelProto,
+  changes: Partial<Pick<GraphProto, 'name' | 'node' | 'initializer' | 'input' | 'output'>>,
+): ModelProto {
+  const { name, node, initializer, input, output } = graphOf(model);
+  return create(ModelProtoSchema, {
+    irVersion: model.irVersion,
+    producerName: 'surprisal',
+    opsetImport: model.opsetImport,
+    functions: model.functions,
+    metadataProps: model.metadataProps,
+    graph: create(GraphProtoSchema, { name, node, initializer, input, output, ...changes }),
+  });
 }

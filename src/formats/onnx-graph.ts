@@ -124,7 +124,7 @@ export function indexOnnxGraph(proto: GraphProto): OnnxGraph {
       for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
         const node = producers.get(next);
         if (!node || SHAPE_ONLY.has(node.opType)) continue;
-        for (const input of [...node.input, ...capturedBy(node)]) {
+        for (const input of readBy(node)) {
           if (input === '' || reached.has(input)) continue;
           reached.add(input);
           waiting.push(input);
@@ -162,6 +162,9 @@ function constantType(node: NodeProto): number {
   }
   return TensorProto_DataType.INT64;
 }
+
+/** Tensors that a node reads, those that its subgraphs capture included. */
+export const readBy = (node: NodeProto): string[] => [...node.input, ...capturedBy(node)];
 
 /** Tensors of the outer graph that the subgraphs of a node read. */
 export function capturedBy(node: NodeProto): string[] {

@@ -9,10 +9,9 @@ import {
   TensorProto_DataLocation,
   TensorProtoSchema,
 } from '../formats/onnx_pb.js';
-import { graphOf, onnxTensor } from '../formats/onnx-edit.js';
+import { graphOf, onnxTensor, withGraph } from '../formats/onnx-edit.js';
 import { onnxTensorBytes } from '../formats/onnx-tensor.js';
 import { narrowFromF32 } from '../kernels/dtypes.js';
-import { withGraph } from './autodiff/prepare.js';
 import type { Floats, ParameterSet } from './types.js';
 
 /** Space that everything but the weights of a file may take. */

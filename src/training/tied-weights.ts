@@ -1,8 +1,7 @@
 import type { ModelProto, TensorProto } from '../formats/onnx_pb.js';
-import { graphOf, onnxNode } from '../formats/onnx-edit.js';
+import { graphOf, onnxNode, withGraph } from '../formats/onnx-edit.js';
 import { indexOnnxGraph } from '../formats/onnx-graph.js';
 import { FLOAT_TYPES, onnxFloats } from './autodiff/precision.js';
-import { withGraph } from './autodiff/prepare.js';
 import type { Floats } from './types.js';
 
 /** Equal by chance is out of the question from here on. */

@@ -1,10 +1,12 @@
 import { didYouMean, InputError } from '../../errors.js';
-import type { ModelProto, NodeProto } from '../../formats/onnx_pb.js';
-import { changedNode, graphOf, onnxNode } from '../../formats/onnx-edit.js';
+import type { GraphProto, ModelProto, NodeProto } from '../../formats/onnx_pb.js';
+import { attribute } from '../../formats/onnx-attributes.js';
+import { changedNode, graphOf, onnxNode, withGraph } from '../../formats/onnx-edit.js';
 import type { Precision } from '../types.js';
 import { analyseGraph, analyseUnrun, type GraphAnalysis } from './analysis.js';
 import { createNodeWriter, type NodeWriter } from './backward-graph.js';
-import { prepareModel, withGraph } from './prepare.js';
+import { branchNodes } from './inlining.js';
+import { prepareModel } from './prepare.js';
 import type { Feeds } from './probe.js';
 import { DECOMPOSITIONS, RULES, STRAIGHT_THROUGH } from './registry.js';
 import { createDecompositionContext } from './rule-context.js';
@@ -140,12 +142,25 @@ async function decompose(
   return analysis;
 }
 
+/** The branch of an If whose condition never changes. */
+function branchTaken(node: NodeProto, analysis: GraphAnalysis): GraphProto | undefined {
+  if (node.opType !== 'If') return undefined;
+  const condition = analysis.constantValues(node.input[0]);
+  return condition && attribute(node, condition[0] ? 'then_branch' : 'else_branch')?.g;
+}
+
 /** The model with every compound operator written out; undefined when there is none. */
 function openCompounds(analysis: GraphAnalysis, prefix: string): ModelProto | undefined {
   const { graph } = analysis;
   let changed = false;
   const initializer = [...graph.initializer];
   const node: NodeProto[] = graph.node.flatMap((compound) => {
+    const branch = branchTaken(compound, analysis);
+    if (branch) {
+      changed = true;
+      initializer.push(...branch.initializer);
+      return branchNodes(compound, branch, analysis.index.freshName);
+    }
     const rule = DECOMPOSITIONS[ruleName(compound)];
     if (!rule) return [compound];
     const writer = createNodeWriter(analysis, prefix);

@@ -7,13 +7,12 @@ import {
   ValueInfoProtoSchema,
 } from '../../formats/onnx_pb.js';
 import { integerAttribute } from '../../formats/onnx-attributes.js';
-import { changedNode, graphOf, onnxNode, onnxTensor, onnxValueInfo } from '../../formats/onnx-edit.js';
+import { changedNode, graphOf, onnxNode, onnxTensor, onnxValueInfo, withGraph } from '../../formats/onnx-edit.js';
 import { indexOnnxGraph } from '../../formats/onnx-graph.js';
 import { onnxTensorBytes } from '../../formats/onnx-tensor.js';
 import type { Precision } from '../types.js';
 import { differentiateGraph } from './differentiate.js';
 import { elementTypeOf } from './precision.js';
-import { withGraph } from './prepare.js';
 import type { Feeds } from './probe.js';
 import {
   declare,

@@ -1,39 +1,18 @@
 import { create } from '@bufbuild/protobuf';
-import {
-  type GraphProto,
-  GraphProtoSchema,
-  type ModelProto,
-  ModelProtoSchema,
-  OperatorSetIdProtoSchema,
-  TensorProto_DataType as Type,
-} from '../../formats/onnx_pb.js';
-import { graphOf, onnxValueInfo, opsetVersion } from '../../formats/onnx-edit.js';
+import { type ModelProto, OperatorSetIdProtoSchema, TensorProto_DataType as Type } from '../../formats/onnx_pb.js';
+import { graphOf, onnxValueInfo, opsetVersion, withGraph } from '../../formats/onnx-edit.js';
 import { indexOnnxGraph } from '../../formats/onnx-graph.js';
 import type { Precision } from '../types.js';
+import { inlineFunctions } from './inlining.js';
 import { withPrecision } from './precision.js';
 import { RULE_OPSET, upgradeGraph } from './upgrade.js';
 
 /** IR version of opset 18. */
 const OLDEST_IR = 8n;
 
-/** A model like another, with parts of its graph replaced; tensors are shared. */
-export function withGraph(
-  model: ModelProto,
-  changes: Partial<Pick<GraphProto, 'name' | 'node' | 'initializer' | 'input' | 'output'>>,
-): ModelProto {
-  const { name, node, initializer, input, output } = graphOf(model);
-  return create(ModelProtoSchema, {
-    irVersion: model.irVersion,
-    producerName: 'surprisal',
-    opsetImport: model.opsetImport,
-    functions: model.functions,
-    metadataProps: model.metadataProps,
-    graph: create(GraphProtoSchema, { name, node, initializer, input, output, ...changes }),
-  });
-}
-
 /** A copy of a model that rules can differentiate: one floating-point type, opset 18 or later, initializers no inputs. */
-export function prepareModel(model: ModelProto, precision: Precision, wanted: readonly string[]): ModelProto {
+export function prepareModel(source: ModelProto, precision: Precision, wanted: readonly string[]): ModelProto {
+  const model = inlineFunctions(source);
   const opset = opsetVersion(model);
   const given = graphOf(model);
   const index = indexOnnxGraph(given);

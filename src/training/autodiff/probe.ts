@@ -3,8 +3,8 @@ import { Tensor } from 'onnxruntime-node';
 import { InputError } from '../../errors.js';
 import { encodeOnnxModel, onnxInputs } from '../../formats/onnx.js';
 import { type ModelProto, TensorProto_DataType as Type, ValueInfoProtoSchema } from '../../formats/onnx_pb.js';
+import { withGraph } from '../../formats/onnx-edit.js';
 import { createSession, runSession } from '../../models/sessions.js';
-import { withGraph } from './prepare.js';
 
 /** Tensors by input name. */
 export type Feeds = Readonly<Record<string, Tensor>>;

@@ -1,4 +1,5 @@
 import type { NodeProto } from '../../formats/onnx_pb.js';
+import { readBy } from '../../formats/onnx-graph.js';
 import type { GraphAnalysis } from './analysis.js';
 
 /** Operators that cost next to nothing, or that the runtime folds into their readers: written again, not saved. */
@@ -57,7 +58,8 @@ export function planSavedTensors(
     if (isSource(name) || saved.has(name)) return true;
     const known = derivable.get(name);
     if (known !== undefined) return known;
-    const found = isFree(name) && (index.producer(name)?.input.every(canDerive) ?? false);
+    const node = index.producer(name);
+    const found = isFree(name) && node !== undefined && readBy(node).every(canDerive);
     derivable.set(name, found);
     return found;
   };
@@ -65,7 +67,8 @@ export function planSavedTensors(
   const rootOf = (name: string): string => {
     let root = name;
     for (let next = name; isFree(next); ) {
-      const missing: string[] = index.producer(next)?.input.filter((input) => !canDerive(input)) ?? [];
+      const node = index.producer(next);
+      const missing: string[] = node ? readBy(node).filter((input) => !canDerive(input)) : [];
       if (missing.length !== 1) break;
       next = missing[0];
       if (analysis.bytes(next) <= analysis.bytes(root)) root = next;
@@ -107,7 +110,7 @@ function collectSources(
       else inputs.add(name);
     } else if (node) {
       repeated.add(node);
-      waiting.push(...node.input);
+      waiting.push(...readBy(node));
     }
   }
   const order = analysis.graph.node.filter((node) => repeated.has(node));

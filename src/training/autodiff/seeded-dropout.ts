@@ -6,10 +6,9 @@ import {
   TensorProto_DataType as Type,
 } from '../../formats/onnx_pb.js';
 import { type AttributeValue, attribute, attributeOf } from '../../formats/onnx-attributes.js';
-import { graphOf, onnxNode, onnxTensor, onnxValueInfo } from '../../formats/onnx-edit.js';
+import { graphOf, onnxNode, onnxTensor, onnxValueInfo, withGraph } from '../../formats/onnx-edit.js';
 import { indexOnnxGraph, type OnnxGraph } from '../../formats/onnx-graph.js';
 import { onnxFloats } from './precision.js';
-import { withGraph } from './prepare.js';
 
 /** The int64 vector [2] that decides all masks of a run. */
 export const DROPOUT_SEED = 'dropout.seed';

@@ -5,11 +5,10 @@ import {
   type ValueInfoProto,
 } from '../../formats/onnx_pb.js';
 import { attribute } from '../../formats/onnx-attributes.js';
-import { changedNode, onnxNode, onnxValueInfo } from '../../formats/onnx-edit.js';
-import { capturedBy } from '../../formats/onnx-graph.js';
+import { changedNode, onnxNode, onnxValueInfo, withGraph } from '../../formats/onnx-edit.js';
+import { readBy } from '../../formats/onnx-graph.js';
 import type { GraphAnalysis } from './analysis.js';
 import type { NodeWriter } from './backward-graph.js';
-import { withGraph } from './prepare.js';
 import { planSavedTensors } from './saved-tensors.js';
 import type { Differentiated, SavedTensor } from './types.js';
 
@@ -24,7 +23,7 @@ export function liveNodes(nodes: readonly NodeProto[], outputs: Iterable<string>
     const node = nodes[at];
     if (!node.output.some((name) => wanted.has(name))) continue;
     live.push(node);
-    for (const name of node.input) wanted.add(name);
+    for (const name of readBy(node)) wanted.add(name);
   }
   return live.reverse();
 }
@@ -32,7 +31,7 @@ export function liveNodes(nodes: readonly NodeProto[], outputs: Iterable<string>
 /** Drops optional outputs at the end of a node that nobody reads; some kernels are slower for writing them. */
 export function dropUnreadOutputs(nodes: readonly NodeProto[], outputs: Iterable<string>): NodeProto[] {
   const read = new Set(outputs);
-  for (const node of nodes) for (const name of node.input) read.add(name);
+  for (const node of nodes) for (const name of readBy(node)) read.add(name);
   return nodes.map((node) => {
     let kept = node.output.length;
     if (!OPTIONAL_OUTPUTS[node.opType]) return node;
@@ -190,7 +189,7 @@ function forwardGraph(
 export function withReadInitializers(model: ModelProto): ModelProto {
   const graph = model.graph;
   if (!graph) return model;
-  const read = new Set(graph.node.flatMap((node) => [...node.input, ...capturedBy(node)]));
+  const read = new Set(graph.node.flatMap(readBy));
   for (const { name } of graph.output) read.add(name);
   graph.initializer = graph.initializer.filter(({ name }) => read.has(name));
   return model;

@@ -1,5 +1,6 @@
 import { InputError } from '../../errors.js';
 import type { NodeProto } from '../../formats/onnx_pb.js';
+import { readBy } from '../../formats/onnx-graph.js';
 import type { GraphAnalysis } from './analysis.js';
 import type { NodeWriter } from './backward-graph.js';
 import { createRuleContext } from './rule-context.js';
@@ -27,7 +28,7 @@ export const ruleName = ({ domain, opType }: NodeProto): string =>
 export function dependentTensors(analysis: GraphAnalysis, wanted: readonly string[]): ReadonlySet<string> {
   const dependent = new Set(wanted);
   for (const node of analysis.graph.node) {
-    if (!node.input.some((name) => dependent.has(name))) continue;
+    if (!readBy(node).some((name) => dependent.has(name))) continue;
     for (const output of node.output) {
       if (output === '') continue;
       if (analysis.isFloat(output) || CARRIERS.has(node.opType)) dependent.add(output);
@@ -51,7 +52,7 @@ function nodesOnPath(
   for (let at = analysis.graph.node.length - 1; at >= 0; at--) {
     const node = analysis.graph.node[at];
     if (!node.output.some((name) => reached.has(name))) continue;
-    const inputs = node.input.filter((name) => dependent.has(name));
+    const inputs = readBy(node).filter((name) => dependent.has(name));
     if (inputs.length === 0) continue;
     nodes.push(node);
     for (const name of inputs) {
