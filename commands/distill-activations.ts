@@ -33,7 +33,18 @@ import { addStepOptions, parseSteps, type StepOptions, stepParameters } from './
 import { flagOf, parseChoice, parseInteger, parseNumber } from './edge-values.js';
 import { ANALYSIS_OPTIONS, attachShared, type SharedOptions } from './shared-options.js';
 
-const SHARED = [...ANALYSIS_OPTIONS.filter((name) => name !== 'shard'), 'data', 'limit', 'table'] as const;
+const SHARED = [
+  ...ANALYSIS_OPTIONS.filter((name) => name !== 'shard'),
+  'model',
+  'data',
+  'dataFormat',
+  'textSplit',
+  'textField',
+  'limit',
+  'device',
+  'context',
+  'table',
+] as const;
 type Options = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
 
 /** Options as commander gives them. */
@@ -44,6 +55,7 @@ interface OwnOptions extends StepOptions {
   deviation?: string;
   inputs?: string;
   inputsTensor?: string;
+  layer?: string;
   nodes?: string;
   eps?: string;
   apply?: string;
@@ -76,6 +88,7 @@ export function configure(command: Command): void {
     .option('--deviation <x>', 'of the normal density (default 1)')
     .option('--inputs <file>', 'recorded inputs of the activation: .npy .npz .safetensors or a table, every entry')
     .option('--inputs-tensor <name>', 'array of an .npz or .safetensors file that holds them')
+    .option('--layer <n>', 'with --model: record the inputs of this block on the text of --data (0-based; default 0)')
     .option('--nodes <n>', 'nodes of the quadrature (default 256)')
     .option('--eps <list>', 'steps along the direction (default -0.1,-0.05,0.05,0.1,0.2,0.4)')
     .option('--apply <eps>', 'step of the improved activation (default that of --eps with the least entropy)')
@@ -109,14 +122,27 @@ const positive = (flag: string, text: string): number => {
   throw new InputError(`${flag} ${text}: a number above 0 is needed`);
 };
 
-function searchArguments(own: OwnOptions): ActivationArguments {
+/** Inputs come from a file or from a model and a text; rows to train on come from --data when no model reads it. */
+function refuseMixtures(options: Options, own: OwnOptions): void {
+  if (options.model === undefined) {
+    const stray = (['dataFormat', 'context'] as const).find((name) => options[name] !== undefined);
+    if (stray) throw new InputError(`${flagOf(stray)} needs --model`);
+    if (own.layer !== undefined) throw new InputError('--layer needs --model');
+    return;
+  }
+  if (own.inputs !== undefined)
+    throw new InputError('--model and --inputs both say what the inputs are: pass one of them');
+  if (own.compare !== undefined)
+    throw new InputError('--model reads --data as text: compare by training in a run of its own');
+  if (options.data.length === 0) throw new InputError('--model needs --data: the text on which inputs are recorded');
+}
+
+function searchArguments(options: Options, own: OwnOptions): ActivationArguments {
   const base = own.base ?? 'relu';
-  const density = parseChoice(
-    '--density',
-    own.density ?? (own.inputs === undefined ? 'normal' : 'kernel'),
-    DENSITY_KINDS,
-  );
-  if (density !== 'normal' && own.inputs === undefined) throw new InputError(`--density ${density} needs --inputs`);
+  refuseMixtures(options, own);
+  const recording = own.inputs !== undefined || options.model !== undefined;
+  const density = parseChoice('--density', own.density ?? (recording ? 'kernel' : 'normal'), DENSITY_KINDS);
+  if (density !== 'normal' && !recording) throw new InputError(`--density ${density} needs --inputs or --model`);
   const stray = (['mean', 'deviation'] as const).find((name) => own[name] !== undefined);
   if (density !== 'normal' && stray) throw new InputError(`${flagOf(stray)} belongs to --density normal`);
   if (own.inputsTensor !== undefined && own.inputs === undefined)
@@ -191,7 +217,8 @@ async function trainingArguments(options: Options, own: OwnOptions): Promise<Act
   if (own.compare === undefined) {
     const stray = TRAINING_OPTIONS.find((name) => own[name] !== undefined);
     if (stray) throw new InputError(`${flagOf(stray)} needs --compare`);
-    if (options.data.length > 0) throw new InputError('--data needs --compare; recorded inputs are given by --inputs');
+    if (options.data.length > 0 && options.model === undefined)
+      throw new InputError('--data needs --compare or --model; recorded inputs are given by --inputs');
     return undefined;
   }
   const names = own.compare.split(',').map((name) => name.trim());
@@ -232,7 +259,7 @@ function parametersOf(
   args: ActivationArguments,
   training: ActivationTrainingArguments | undefined,
   own: OwnOptions,
-  seed: number,
+  options: Options,
 ): Record<string, ReportValue> {
   const { settings } = args;
   return {
@@ -242,6 +269,13 @@ function parametersOf(
     deviation: args.density === 'normal' ? args.deviation : null,
     inputs: own.inputs ?? null,
     inputs_tensor: own.inputsTensor ?? null,
+    model: options.model ?? null,
+    layer: options.model === undefined ? null : Number(own.layer ?? '0'),
+    data: options.model === undefined ? null : [...options.data],
+    text_field: options.model === undefined ? null : options.textField,
+    text_split: options.model === undefined ? null : options.textSplit,
+    limit: options.limit ?? null,
+    context: options.context ?? null,
     nodes: settings.nodes,
     eps: [...settings.eps],
     apply: settings.apply ?? null,
@@ -265,7 +299,7 @@ function parametersOf(
           ...stepParameters(parseSteps(own, STEP_DEFAULTS)),
         }
       : null,
-    seed,
+    seed: options.seed,
   };
 }
 
@@ -279,8 +313,13 @@ function filesOf(own: OwnOptions, training: ActivationTrainingArguments | undefi
   ];
 }
 
+const recordedName = (options: Options, own: OwnOptions): string => {
+  if (options.model !== undefined) return ` of block ${own.layer ?? 0} of ${options.model}`;
+  return own.inputs === undefined ? '' : ` of ${own.inputs}`;
+};
+
 async function run(options: Options, own: OwnOptions): Promise<number> {
-  const args = searchArguments(own);
+  const args = searchArguments(options, own);
   const training = await trainingArguments(options, own);
   if (options.table !== undefined && !training)
     throw new InputError('--table holds trained networks: it needs --compare');
@@ -293,8 +332,8 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
     tableColumns: TRAINING_COLUMNS,
     unit: 'networks',
     inputs,
-    parameters: parametersOf(args, training, own, options.seed),
-    subtitle: `${base}, ${args.density} density${own.inputs === undefined ? '' : ` of ${own.inputs}`}`,
+    parameters: parametersOf(args, training, own, options),
+    subtitle: `${base}, ${args.density} density${recordedName(options, own)}`,
   };
   return runAnalysis(
     view,
@@ -310,7 +349,20 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
       },
       async measure(context: AnalysisContext): Promise<AnalysisOutcome> {
         for (const path of inputs) context.ledger.note(path);
-        const result = await context.run(SEARCH_ACTIVATION, args);
+        const { model } = options;
+        const recorded =
+          model === undefined
+            ? undefined
+            : await (await import('./activation-recording.js')).recordActivationInputs(
+                model,
+                parseInteger('--layer', own.layer ?? '0'),
+                options,
+                context,
+              );
+        const result = await context.run(SEARCH_ACTIVATION, {
+          ...args,
+          ...(recorded && { recorded: recorded.source }),
+        });
         for (const warning of searchWarnings(result)) context.warn(warning);
         let trained: ActivationTraining | undefined;
         if (training) {
@@ -325,6 +377,7 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
           tableRows: () => trainingRows(trained),
           figure: async (subtitle) =>
             (await import('../src/distillation/activation-plot.js')).drawActivations(result, trained, subtitle),
+          ...(recorded && { digests: async () => recorded.digests }),
           summary: { header: ['figure', 'value', 'se'], rows: summaryRows(result, trained) },
         };
       },

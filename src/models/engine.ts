@@ -306,6 +306,6 @@ function tapsOf(model: ModelDescription, layer: number, taps: readonly LayerTap[
   return taps.filter((tap) => {
     if (routed.includes(tap)) return mlp.kind === 'moe';
     if (tap === 'shared_hidden') return mlp.kind === 'moe' && mlp.shared !== undefined;
-    return tap !== 'mlp_hidden' || mlp.kind === 'dense';
+    return (tap !== 'mlp_hidden' && tap !== 'mlp_preactivation') || mlp.kind === 'dense';
   });
 }

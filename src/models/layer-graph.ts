@@ -199,10 +199,11 @@ function denseMlp(
     if (taps.has('mlp_hidden')) g.publish(hidden, `${prefix}mlp_hidden`);
     return linear(context, context.quantize(hidden, mlp.width), `${prefix}down`, mlp.width, hiddenSize, mlp.bias);
   };
-  if (!mlp.gated) {
-    const up = linear(context, value, `${prefix}up`, hiddenSize, mlp.width, mlp.bias);
-    return down(activate(g, mlp.activation, up));
-  }
+  const activated = (rows: string): string => {
+    if (taps.has('mlp_preactivation')) g.publish(rows, `${prefix}mlp_preactivation`);
+    return activate(g, mlp.activation, rows);
+  };
+  if (!mlp.gated) return down(activated(linear(context, value, `${prefix}up`, hiddenSize, mlp.width, mlp.bias)));
   let gate: string;
   let up: string;
   if (mlp.fusedGateUp) {
@@ -212,7 +213,7 @@ function denseMlp(
     gate = linear(context, value, `${prefix}gate`, hiddenSize, mlp.width, mlp.bias);
     up = linear(context, value, `${prefix}up`, hiddenSize, mlp.width, mlp.bias);
   }
-  return down(g.node('Mul', [activate(g, mlp.activation, gate), up]));
+  return down(g.node('Mul', [activated(gate), up]));
 }
 
 /** What the heads of a layer give, side by side: [n, heads * headDim]. */

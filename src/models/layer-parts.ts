@@ -8,6 +8,8 @@ import type { GraphComposer } from './graph.js';
  * by side, of o), `mlp_input` (normed, of gate, up, router and shared expert), `mlp_hidden` (of down, dense layers),
  * `shared_hidden` (of the shared expert's down).
  *
+ * `mlp_preactivation` [rows, width] is what the activation of a dense layer reads.
+ *
  * Of the routed experts, the rows of all experts one after the other, each exactly once (neither the twin that keeps a
  * lone row company nor experts that nobody chose appear): `expert_input` [routed, hidden] (of gate and up),
  * `expert_hidden` [routed, expert width] (of down), `expert_output` [routed, hidden] (before the router's weight), with
@@ -25,6 +27,7 @@ export type LayerTap =
   | 'attention_mixed'
   | 'attention_output'
   | 'mlp_input'
+  | 'mlp_preactivation'
   | 'mlp_hidden'
   | 'shared_hidden'
   | 'router_logits'
@@ -41,6 +44,7 @@ export const LAYER_TAPS: readonly LayerTap[] = [
   'attention_mixed',
   'attention_output',
   'mlp_input',
+  'mlp_preactivation',
   'mlp_hidden',
   'shared_hidden',
   'router_logits',

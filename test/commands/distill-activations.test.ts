@@ -43,6 +43,19 @@ describe('distill-pld activations', () => {
     expect(readFileSync(out('a.svg'), 'utf8')).toContain('Accuracy of trained networks');
   });
 
+  it('records the inputs of a block of a model', () => {
+    writeFileSync(out('text.txt'), 'The quick brown fox jumps over the lazy dog.');
+    const words = ['--model', 'fixtures/models/llama-sotu', '--data', out('text.txt'), '--layer', '1'];
+    const ended = run(...words, '--density', 'fitted', '--base', 'sigmoid', '--report', out('m.json'));
+    expect(ended.code).toBe(0);
+    const report = reportOf('m.json');
+    const { intermediate_size: width } = JSON.parse(readFileSync('fixtures/models/llama-sotu/config.json', 'utf8'));
+    expect(report.recorded_inputs).toBeGreaterThan(0);
+    expect(report.recorded_inputs % width).toBe(0);
+    expect(run(...words, '--compare', 'relu').stderr).toContain('--model reads --data as text');
+    expect(run(...words, '--layer', '9').stderr).toContain('blocks 0 to 3');
+  });
+
   it('takes recorded inputs, and refuses what makes no sense', () => {
     const random = createRandom(2);
     writeFileSync(out('in.csv'), `u\n${Array.from({ length: 500 }, () => random.normal() * 2).join('\n')}\n`);
@@ -53,7 +66,7 @@ describe('distill-pld activations', () => {
     expect(report.plug_in.after_nats).toBeLessThan(report.plug_in.before_nats);
     const faults: [string[], RegExp][] = [
       [['--base', 'x*sigmod(x)'], /did you mean "sigmoid"/],
-      [['--density', 'kernel'], /--density kernel needs --inputs/],
+      [['--density', 'kernel'], /--density kernel needs --inputs or --model/],
       [['--compare', 'rleu', '--data', out('in.csv')], /did you mean "relu"/],
       [['--epochs', '3'], /--epochs needs --compare/],
       [['--table', out('no.csv')], /--table holds trained networks/],
