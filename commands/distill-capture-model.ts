@@ -1,4 +1,4 @@
-import { CAPTURE } from '../src/distillation/capture-job.js';
+import { CAPTURE, CAPTURE_BYTES } from '../src/distillation/capture-job.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import { expandSources, type InputLedger } from '../src/formats/inputs.js';
 import { hashModelFiles } from '../src/models/model-hash.js';
@@ -26,7 +26,8 @@ export async function openModelSource(
   const spec = teacherOf(options, own);
   const data = await expandSources(requireOption(options.data, '--data', 'text that the student will learn from'));
   const { digests, files } = await modelDigests(spec, resolveModelPath(spec, process.env).path);
-  const session = await openModelSession(spec, { ...options, precision: parsePrecision(own.precision) });
+  const precision = parsePrecision(own.precision);
+  const session = await openModelSession(spec, { ...options, precision, reserveBytes: CAPTURE_BYTES });
   try {
     const { host, tokenizer, context } = session;
     const { vocabularySize, rowsPerBatch } = host.info;

@@ -27,6 +27,8 @@ export interface CapturedRows {
 
 /** Logits that are held at once. */
 const LOGIT_BYTES = 2 ** 26;
+/** Memory that a capture needs beside the engine: logits as the runtime gives them and as they are read. */
+export const CAPTURE_BYTES = 2 * LOGIT_BYTES;
 
 /** Positions from the first to the last that is wanted. */
 function rangeOf(wanted: Uint8Array): PositionRange {
