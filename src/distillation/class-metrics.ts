@@ -1,7 +1,5 @@
 import { type Floats, IGNORED } from '../training/types.js';
-
-/** Bins of the expected calibration error. */
-export const CALIBRATION_BINS = 15;
+import { gatherCalibration } from './calibration.js';
 
 /** How a classifier does on labelled rows; rows labelled `IGNORED` are left out. */
 export interface ClassMetrics {
@@ -11,7 +9,7 @@ export interface ClassMetrics {
   /** Mean of -log p(label), in nats, and its standard error. */
   readonly nllNats: number;
   readonly nllError: number;
-  /** Expected calibration error over `CALIBRATION_BINS` equal bins of the greatest probability (Guo et al. 2017). */
+  /** Expected calibration error over 15 equal bins of the greatest probability (Guo et al. 2017). */
   readonly calibrationError: number;
   /** Mean entropy of the predictions, in nats. */
   readonly entropyNats: number;
@@ -47,33 +45,21 @@ function meanOf(sum: number, squares: number, rows: number): [number, number] {
   return [mean, Math.sqrt(variance / rows)];
 }
 
-/** |accuracy - confidence| of each bin, weighted by its share of the rows. */
-function calibrationError(confidence: Float64Array, correct: Uint8Array): number {
-  const sums = new Float64Array(CALIBRATION_BINS);
-  confidence.forEach((p, i) => {
-    const bin = Math.min(CALIBRATION_BINS - 1, Math.max(0, Math.ceil(p * CALIBRATION_BINS) - 1));
-    sums[bin] += correct[i] - p;
-  });
-  return sums.reduce((total, sum) => total + Math.abs(sum), 0) / confidence.length;
-}
-
 /**
  * @param logits [rows, classes]
  * @param teacher [rows, classes], where there is one
  */
 export function measureClassifier(logits: Floats, labels: Int32Array, classes: number, teacher?: Floats): ClassMetrics {
   const counted = labels.reduce((count, label) => count + (label === IGNORED ? 0 : 1), 0);
-  const confidence = new Float64Array(counted);
-  const correct = new Uint8Array(counted);
-  const sums = { nll: 0, nllSquares: 0, entropy: 0, agree: 0, kl: 0, klSquares: 0 };
-  let at = 0;
+  const calibration = gatherCalibration();
+  const sums = { hits: 0, nll: 0, nllSquares: 0, entropy: 0, agree: 0, kl: 0, klSquares: 0 };
   labels.forEach((label, row) => {
     if (label === IGNORED) return;
     const start = row * classes;
     const normaliser = logSumExp(logits, start, classes);
     const best = likeliestClass(logits, start, classes);
-    confidence[at] = Math.exp(logits[start + best] - normaliser);
-    correct[at++] = best === label ? 1 : 0;
+    calibration.add(Math.exp(logits[start + best] - normaliser), best === label);
+    if (best === label) sums.hits++;
     const nll = normaliser - logits[start + label];
     sums.nll += nll;
     sums.nllSquares += nll * nll;
@@ -88,8 +74,7 @@ export function measureClassifier(logits: Floats, labels: Int32Array, classes: n
     sums.kl += kl;
     sums.klSquares += kl * kl;
   });
-  const hits = correct.reduce((sum, hit) => sum + hit, 0);
-  const [accuracy, accuracyError] = meanOf(hits, hits, counted);
+  const [accuracy, accuracyError] = meanOf(sums.hits, sums.hits, counted);
   const [nllNats, nllError] = meanOf(sums.nll, sums.nllSquares, counted);
   const own = {
     rows: counted,
@@ -97,7 +82,7 @@ export function measureClassifier(logits: Floats, labels: Int32Array, classes: n
     accuracyError,
     nllNats,
     nllError,
-    calibrationError: calibrationError(confidence, correct),
+    calibrationError: calibration.finish().error,
     entropyNats: sums.entropy / counted,
   };
   if (!teacher) return own;
