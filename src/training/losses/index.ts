@@ -13,6 +13,7 @@ import { pld } from './pld.js';
 import { pldPartial } from './pld-partial.js';
 import { hingeRanking, logisticRanking } from './ranking.js';
 import { rkd } from './rkd.js';
+import { smoothAdversarial } from './smooth-adversarial.js';
 import { uld } from './uld.js';
 
 export const LOSSES: readonly LossDeclaration[] = [
@@ -26,6 +27,7 @@ export const LOSSES: readonly LossDeclaration[] = [
   reverseKl,
   totalVariation,
   compSum,
+  smoothAdversarial,
   logisticRanking,
   hingeRanking,
   uld,
