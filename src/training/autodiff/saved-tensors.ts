@@ -1,6 +1,7 @@
 import type { NodeProto } from '../../formats/onnx_pb.js';
 import { readBy } from '../../formats/onnx-graph.js';
 import type { GraphAnalysis } from './analysis.js';
+import { groupEqualShapes } from './equal-shapes.js';
 
 /** Operators that cost next to nothing, or that the runtime folds into their readers: written again, not saved. */
 const FREE = new Set(
@@ -19,6 +20,8 @@ export interface SavePlan {
   readonly saved: readonly string[];
   /** Tensors of which it gives the shape alone. */
   readonly shapes: readonly string[];
+  /** For the other tensors whose shape is read: one of the same shape to read it from. */
+  readonly shapeFrom: ReadonlyMap<string, string>;
   /** Nodes of the forward graph that the backward graph repeats, in their order. */
   readonly repeated: readonly NodeProto[];
   /** Inputs of the forward graph that the backward graph reads. */
@@ -33,11 +36,13 @@ const FOLDED_BYTES = 1 << 20;
 /**
  * Decides how each tensor that the backward graph reads gets there.
  * @param values tensors that are read, `shapesOnly` those of which nothing but the shape is
+ * @param cotangents inputs that have the shapes of the seeds
  */
 export function planSavedTensors(
   analysis: GraphAnalysis,
   values: readonly string[],
   shapesOnly: readonly string[],
+  cotangents: ReadonlyMap<string, string>,
   recompute: boolean,
 ): SavePlan {
   const { index } = analysis;
@@ -84,9 +89,22 @@ export function planSavedTensors(
     [...names].sort((a, b) => analysis.position(a) - analysis.position(b));
   for (const name of inOrder(values)) if (!isFree(name)) save(name);
   for (const name of inOrder(values)) save(name);
-  const shapes = shapesOnly.filter((name) => !canDerive(name));
-  const derived = shapesOnly.filter((name) => canDerive(name));
-  return { saved: inOrder([...saved]), shapes, ...collectSources(analysis, [...values, ...derived], saved, isSource) };
+  const equal = groupEqualShapes(analysis);
+  const { present } = collectSources(analysis, values, saved, isSource);
+  const shapeFrom = new Map<string, string>();
+  const shapes: string[] = [];
+  for (const name of shapesOnly) {
+    // A tensor that is there anyway comes before one that would be computed for its shape alone.
+    const alike = equal(name);
+    const there = alike.find((other) => saved.has(other) || present.has(other) || isSource(other));
+    const seed = alike.find((other) => cotangents.has(other));
+    const from = (seed !== undefined ? cotangents.get(seed) : there) ?? (canDerive(name) ? name : undefined);
+    if (from === undefined) shapes.push(name);
+    else shapeFrom.set(name, from);
+  }
+  const read = [...values, ...[...shapeFrom.values()].filter((name) => analysis.has(name))];
+  const { repeated, inputs, constants } = collectSources(analysis, read, saved, isSource);
+  return { saved: inOrder([...saved]), shapes, shapeFrom, repeated, inputs, constants };
 }
 
 /** Follows tensors back to what is there, and lists what has to be repeated on the way. */
@@ -95,7 +113,7 @@ function collectSources(
   targets: readonly string[],
   saved: ReadonlySet<string>,
   isSource: (name: string) => boolean,
-): Pick<SavePlan, 'repeated' | 'inputs' | 'constants'> {
+): Pick<SavePlan, 'repeated' | 'inputs' | 'constants'> & { present: ReadonlySet<string> } {
   const repeated = new Set<NodeProto>();
   const inputs = new Set<string>();
   const constants = new Set<string>();
@@ -114,5 +132,5 @@ function collectSources(
     }
   }
   const order = analysis.graph.node.filter((node) => repeated.has(node));
-  return { repeated: order, inputs, constants };
+  return { repeated: order, inputs, constants, present: visited };
 }

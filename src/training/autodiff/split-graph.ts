@@ -103,12 +103,16 @@ export function splitGraph(
   const { graph, model } = analysis;
   const written = liveNodes(nameGradients(writer, gradients, writer.nodes), [...gradients.keys()].map(gradientName));
   const { values, shapesOnly } = tensorsRead(analysis, written);
-  const plan = planSavedTensors(analysis, values, shapesOnly, recompute);
+  const plan = planSavedTensors(analysis, values, shapesOnly, cotangents, recompute);
 
   const shapeSaved = new Set(plan.shapes);
-  const own = written.map((node) =>
-    node.opType === 'Shape' && shapeSaved.has(node.input[0]) ? shapePart(node, shapeName(node.input[0]), writer) : node,
-  );
+  const own = written.map((node) => {
+    if (node.opType !== 'Shape') return node;
+    const [tensor] = node.input;
+    const from = plan.shapeFrom.get(tensor);
+    if (from !== undefined) return changedNode(node, { input: [from] });
+    return shapeSaved.has(tensor) ? shapePart(node, shapeName(tensor), writer) : node;
+  });
   const saved: SavedTensor[] = [
     ...plan.saved.map((name) => ({ name, elementType: analysis.elementType(name) })),
     ...plan.shapes.map((name) => ({ name: shapeName(name), elementType: Type.INT64 })),
