@@ -120,6 +120,30 @@ describe('analyze-entropy koopman', () => {
     expect(again.stderr).toContain('--force');
   });
 
+  it('fits deeper networks by the training engine, and saves them', () => {
+    const words = ['--fit', '--network', 'mlp:12-12,tanh', '--latent', '4', '--steps', '40', '--sequence-length', '12'];
+    const saved = ['--save-encoder', at('encoder.onnx'), '--save-decoder', at('decoder.onnx')];
+    const ended = run(
+      '--data',
+      file,
+      ...words,
+      '--learning-rate',
+      '0.01',
+      ...saved,
+      '--report',
+      at('n.json'),
+      '--force',
+    );
+    expect([ended.stderr, ended.code]).toEqual(['', 0]);
+    const report = readReport(at('n.json'));
+    expect(report.latent_width).toBe(4);
+    // Weights and biases of 2-12-12-4 and 4-12-12-2.
+    expect(report.network_weights).toBe(2 * 12 + 12 + 2 * (12 * 12 + 12) + 12 * 4 + 4 + 4 * 12 + 12 + 12 * 2 + 2);
+    expect(readFileSync(at('encoder.onnx')).length).toBeGreaterThan(500);
+    expect(run('--data', file, ...words, '--variant', 'code').stderr).toContain("paper's objective");
+    expect(run('--data', file, ...words, '--hidden', '8').stderr).toContain('--hidden is not read with --network');
+  });
+
   it('refuses what it cannot use, in one line', () => {
     const broken = spiral();
     broken[7] = Number.NaN;
