@@ -30,6 +30,8 @@ export interface DecoderStudentOptions {
   readonly length: number;
   /** Limit of the process's resident memory; decides how many layers are recomputed. */
   readonly maxMemoryBytes?: number;
+  /** At least so many layers are recomputed; for measurements. */
+  readonly recomputedLayers?: number;
   /** Resident bytes of the process before, for the estimate. */
   readonly processBytes?: number;
   /** Buffers that the optimiser keeps for every trained element (AdamW 2). */
@@ -86,14 +88,18 @@ export async function openDecoderStudent(files: ModelFiles, options: DecoderStud
     ...(options.train && { train: options.train }),
     ...(options.freeze && { freeze: options.freeze }),
   });
+  // The kernel knows neither double precision nor what an extension does to scores.
+  const native = precision === 'f32' && !extension && nativeKernels() !== undefined;
   const plan = planTraining({
     files,
+    keepsProbabilities: !native,
     trainedElements: weights.parameters.values.length,
     precision,
     batch: options.batch,
     length: options.length,
     optimizerSlots: options.optimizerSlots ?? 2,
     processBytes: options.processBytes ?? 0,
+    ...(options.recomputedLayers !== undefined && { recomputedLayers: options.recomputedLayers }),
     ...(options.maxMemoryBytes !== undefined && { maxBytes: options.maxMemoryBytes }),
     ...(options.wholeBatch !== undefined && { wholeBatch: options.wholeBatch }),
   });
@@ -114,22 +120,20 @@ export async function openDecoderStudent(files: ModelFiles, options: DecoderStud
   });
   const recompute = (layer: number): boolean => layer < plan.recomputedLayers;
   const ropes = createRopeFeeds(model, precision);
-  // The kernel knows neither double precision nor what an extension does to scores.
-  const attention =
-    precision === 'f32' && !extension && nativeKernels()
-      ? createNativeAttention({ model, threads, ropes })
-      : createGraphAttention({
-          model,
-          precision,
-          threads,
-          random: random.fork(layerCount + 2),
-          ropes,
-          workspace,
-          extras,
-          views: weights.extras,
-          recompute,
-          ...(extension && { extension }),
-        });
+  const attention = native
+    ? createNativeAttention({ model, threads, ropes })
+    : createGraphAttention({
+        model,
+        precision,
+        threads,
+        random: random.fork(layerCount + 2),
+        ropes,
+        workspace,
+        extras,
+        views: weights.extras,
+        recompute,
+        ...(extension && { extension }),
+      });
   const embedding = createEmbedding(model, weights);
   const buffers = seams.map(createSavedBuffers);
 

@@ -38,12 +38,14 @@ export interface SavedState {
 /** Memory of the saved tensors of one place in the student, used again from batch to batch. */
 export interface SavedBuffers {
   shape: string;
-  readonly tensors: Map<string, Tensor>;
+  tensors: readonly Tensor[];
 }
 
 export function createSavedBuffers(): SavedBuffers {
-  return { shape: '', tensors: new Map() };
+  return { shape: '', tensors: [] };
 }
+
+type TensorShape = Pick<Tensor, 'type' | 'dims'>;
 
 export interface Segment {
   readonly unreached: ReadonlySet<string>;
@@ -83,8 +85,8 @@ function pick(feeds: Feeds, names: ReadonlySet<string>): Record<string, Tensor> 
   return picked;
 }
 
-/** A zeroed tensor of an element type. */
-function emptyLike(tensor: Tensor): Tensor {
+/** A zeroed tensor. */
+function emptyLike(tensor: TensorShape): Tensor {
   const length = elementCount(tensor.dims);
   switch (tensor.type) {
     case 'float32':
@@ -141,6 +143,8 @@ export async function openSegment(request: SegmentRequest): Promise<Segment> {
   const forwardInputs = inputNames(forward);
   const backwardInputs = inputNames(backward);
   const names = saved.map((tensor) => tensor.name);
+  /** Shapes of what is saved, by the name of the batch's shape. */
+  const shapes = new Map<string, readonly TensorShape[]>();
 
   return {
     unreached: new Set(unreached),
@@ -148,18 +152,23 @@ export async function openSegment(request: SegmentRequest): Promise<Segment> {
     infer,
 
     async forward(feeds, outputs, buffers, shape) {
-      if (buffers.shape !== shape) buffers.tensors.clear();
-      const known = request.fixedShapes && buffers.tensors.size === names.length;
-      const fetches: Record<string, Tensor | null> = { ...outputs };
-      for (const name of names) fetches[name] = (known ? buffers.tensors.get(name) : undefined) ?? null;
-      const given = await runSession(forwardSession, pick(feeds, forwardInputs), fetches);
-      const tensors: Record<string, Tensor> = {};
-      for (const name of names) {
-        tensors[name] = (known ? buffers.tensors.get(name) : undefined) ?? asTensor(given[name], name);
-        if (!known && request.fixedShapes) buffers.tensors.set(name, emptyLike(tensors[name]));
+      const known = request.fixedShapes ? shapes.get(shape) : undefined;
+      if (known && buffers.shape !== shape) {
+        buffers.tensors = known.map(emptyLike);
+        buffers.shape = shape;
       }
-      buffers.shape = shape;
-      return { outputs: given, saved: { tensors } };
+      const fetches: Record<string, Tensor | null> = { ...outputs };
+      names.forEach((name, i) => {
+        fetches[name] = known ? buffers.tensors[i] : null;
+      });
+      const given = await runSession(forwardSession, pick(feeds, forwardInputs), fetches);
+      const kept = known ? buffers.tensors : names.map((name) => asTensor(given[name], name));
+      if (!known)
+        shapes.set(
+          shape,
+          kept.map(({ type, dims }) => ({ type, dims })),
+        );
+      return { outputs: given, saved: { tensors: Object.fromEntries(names.map((name, i) => [name, kept[i]])) } };
     },
 
     async backward(feeds, state, cotangents, gradients) {

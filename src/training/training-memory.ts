@@ -47,20 +47,36 @@ export interface TrainingPlanRequest {
   readonly processBytes: number;
   /** All rows of the logits are one block. */
   readonly wholeBatch?: boolean;
+  /** Probabilities of attention are kept: it is a graph, not the native kernel. */
+  readonly keepsProbabilities: boolean;
+  /** At least so many; for measurements. */
+  readonly recomputedLayers?: number;
 }
 
 /** Bytes of logits, with their gradient, that a block may take where memory allows. */
 const BLOCK_BYTES = 128 << 20;
 const RUNTIME_BYTES = 144 << 20;
+/**
+ * What the runtime holds of whole layers at work: each session keeps memory that grew by doubling, and arrays that were
+ * given back wait for the garbage collector. Measured with bench/training.mjs at 1024 and 2048 tokens (7.4), and where
+ * layers are recomputed, whose backward graphs hold both passes (10.6).
+ */
+const WORKING_LAYERS = 8;
+const RECOMPUTING_LAYERS = 11;
 
 /** Floats of a token that stay between the passes, when its layer is recomputed and when it is not. */
-export function activationFloats(layer: LayerDescription, hidden: number, length: number, recomputed: boolean): number {
+export function activationFloats(
+  layer: LayerDescription,
+  hidden: number,
+  length: number,
+  kept: { readonly recomputed: boolean; readonly probabilities: boolean },
+): number {
   const { heads, kvHeads, headDim } = layer.attention;
   const [queries, keys] = [heads * headDim, kvHeads * headDim];
   // Stream, queries, keys, values and mixed heads are kept in either case.
   const boundary = hidden + 2 * queries + 2 * keys;
-  if (recomputed) return boundary;
-  const attention = 2 * heads * length + 2 * queries + 3 * keys;
+  if (kept.recomputed) return boundary;
+  const attention = kept.probabilities ? 2 * heads * length + 2 * queries + 3 * keys : 0;
   return boundary + attention + 4 * hidden + mlpFloats(layer) + (layer.branchNorms ? 4 * hidden : 0);
 }
 
@@ -78,24 +94,26 @@ function mlpFloats({ mlp }: LayerDescription): number {
 export function planTraining(request: TrainingPlanRequest): TrainingPlan {
   const { files, batch, length, maxBytes = Number.POSITIVE_INFINITY } = request;
   const layers = files.description.layers.length;
-  const fits = (windows: number, recomputed: number): boolean =>
-    estimateTraining(request, windows, recomputed, blockRowsOf(request, windows)).total <= maxBytes;
+  const need = (windows: number, recomputed: number): number =>
+    estimateTraining(request, windows, recomputed, blockRowsOf(request, windows)).total;
+  // Few layers take less when none is recomputed, many when all are.
+  const least = (windows: number): number => Math.min(need(windows, 0), need(windows, layers));
   let largestBatch = 0;
   if (Number.isFinite(maxBytes)) {
-    while (largestBatch < 1 << 16 && fits(largestBatch + 1, layers)) largestBatch++;
+    while (largestBatch < 1 << 16 && least(largestBatch + 1) <= maxBytes) largestBatch++;
   } else {
     largestBatch = batch;
   }
   if (largestBatch < batch) {
     const mib = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`;
-    const needed = estimateTraining(request, batch, layers, blockRowsOf(request, batch)).total;
+    const needed = least(batch);
     const way = largestBatch > 0 ? `; a batch of ${largestBatch} fits` : '; a shorter --context needs less';
     throw new InputError(
       `training on ${batch} windows of ${length} tokens takes about ${mib(needed)}, more than ${mib(maxBytes)}${way}`,
     );
   }
-  let recomputedLayers = 0;
-  while (recomputedLayers < layers && !fits(batch, recomputedLayers)) recomputedLayers++;
+  let recomputedLayers = request.recomputedLayers ?? 0;
+  while (recomputedLayers < layers && need(batch, recomputedLayers) > maxBytes) recomputedLayers++;
   const blockRows = blockRowsOf(request, batch);
   const estimate = estimateTraining(request, batch, recomputedLayers, blockRows);
   return { recomputedLayers, blockRows, batch, length, largestBatch, estimate };
@@ -119,21 +137,25 @@ export function estimateTraining(
   recomputedLayers: number,
   blockRows: number,
 ): TrainingMemory {
-  const { files, length, precision, trainedElements, optimizerSlots } = request;
+  const { files, length, precision, trainedElements, optimizerSlots, keepsProbabilities: probabilities } = request;
   const model = files.description;
   const width = precision === 'f32' ? 4 : 8;
   const tokens = windows * length;
   const { hiddenSize, vocabularySize } = model;
   const kept = model.layers.reduce(
-    (sum, layer, l) => sum + activationFloats(layer, hiddenSize, length, l < recomputedLayers),
+    (sum, layer, l) =>
+      sum + activationFloats(layer, hiddenSize, length, { recomputed: l < recomputedLayers, probabilities }),
     0,
   );
-  const whole = Math.max(...model.layers.map((layer) => activationFloats(layer, hiddenSize, length, false)));
+  const whole = Math.max(
+    ...model.layers.map((layer) => activationFloats(layer, hiddenSize, length, { recomputed: false, probabilities })),
+  );
   const weights = width * allElements(files);
   const gradients = width * trainedElements;
   const optimizer = width * optimizerSlots * trainedElements;
   const activations = width * tokens * kept;
-  const working = 2 * width * tokens * whole + width * Math.max(...layerElements(files));
+  const arenas = recomputedLayers > 0 ? RECOMPUTING_LAYERS : WORKING_LAYERS;
+  const working = arenas * width * tokens * whole + width * Math.max(...layerElements(files));
   const head = width * (2 * blockRows * vocabularySize + 3 * tokens * hiddenSize + vocabularySize * hiddenSize);
   const runtime = RUNTIME_BYTES + request.processBytes;
   const total = weights + gradients + optimizer + activations + working + head + runtime;

@@ -134,11 +134,8 @@ describe('decoder students', () => {
   it('adds the gradients of several passes, in any blocks of rows, with and without recomputation', async () => {
     const whole = await pass('llama-tied-linear', { wholeBatch: true });
     const files = model('llama-tied-linear');
-    const { estimate } = whole.plan;
-    const tight = await pass('llama-tied-linear', {
-      maxMemoryBytes: estimate.total - Math.floor(estimate.activations / 4),
-    });
-    expect(tight.plan.recomputedLayers).toBeGreaterThan(0);
+    const tight = await pass('llama-tied-linear', { recomputedLayers: 1 });
+    expect(tight.plan.recomputedLayers).toBe(1);
     expect(tight.sum).toBeCloseTo(whole.sum, 10);
     for (let i = 0; i < whole.gradients.length; i++)
       expect(Math.abs(tight.gradients[i] - whole.gradients[i])).toBeLessThan(1e-10);
