@@ -159,8 +159,10 @@ for (const { name, chosen, figures: f } of rows) {
   );
 }
 
-/** A claim holds when the difference is on its side by two standard errors. */
-const verdict = ({ mean: m, se }) => (m > 2 * se ? 'reproduced' : 'not reproduced');
+/** 97.5 % quantile of Student's t with 4 degrees of freedom, for the five repetitions. */
+const QUANTILE = 2.776;
+/** A claim holds when the 95 % interval of the paired difference lies on its side. */
+const verdict = ({ mean: m, se }) => (m > QUANTILE * se ? 'reproduced' : 'not reproduced');
 const claim = (words, a, b) => {
   const d = difference(a, b, 'accuracy');
   console.log(`${words}: ${percent(d)} points of accuracy: ${verdict(d)}`);
