@@ -9,6 +9,7 @@ import {
   type TeacherRows,
   type TokenBatch,
 } from '../training/types.js';
+import { gatherCalibration } from './calibration.js';
 import type { LanguageTeacher } from './live-teacher.js';
 import { type TokenWindows, windowBatches } from './token-data.js';
 
@@ -52,7 +53,6 @@ export interface EvaluationSettings {
 /** Sums of one window. */
 const SUMS = ['tokens', 'nll', 'hits', 'kl', 'agreements', 'teacher_nll'] as const;
 const WIDTH = SUMS.length;
-const CALIBRATION_BINS = 15;
 
 /**
  * Perplexity, calibration and distance from the teacher over all labels of the windows.
@@ -65,7 +65,7 @@ export async function evaluateLanguage(
   teacher?: LanguageTeacher,
 ): Promise<LanguageEvaluation> {
   const sums = new Float64Array(windows.count * WIDTH);
-  const bins = createBins();
+  const calibration = gatherCalibration();
   const source = windowBatches(windows, settings.batchSize);
   const kl = teacher && createDivergence();
   let dense = false;
@@ -90,7 +90,7 @@ export async function evaluateLanguage(
         sums[at] += 1;
         sums[at + 1] += found.surprisalNats[r];
         sums[at + 2] += top === labels[r] ? 1 : 0;
-        bins.add(Math.exp(found.topLogProbs[r]), top === labels[r]);
+        calibration.add(Math.exp(found.topLogProbs[r]), top === labels[r]);
         if (!rows || !distances) continue;
         sums[at + 3] += distances[r];
         sums[at + 4] += top === likeliest(rows, r, other) ? 1 : 0;
@@ -98,7 +98,7 @@ export async function evaluateLanguage(
       }
     });
   }
-  return summarise(sums, windows, bins.error(), settings.seed, teacher && (dense ? 'dense' : 'top'));
+  return summarise(sums, windows, calibration.finish().error, settings.seed, teacher && (dense ? 'dense' : 'top'));
 }
 
 function statisticsOf(
@@ -128,25 +128,6 @@ function createDivergence(): (
 
 function likeliest(teacher: TeacherRows, row: number, dense: RowStatistics | undefined): number {
   return teacher.kind === 'top' ? teacher.ids[row * teacher.k] : (dense?.topColumns[row] ?? -1);
-}
-
-/** Reliability in equal bins of the confidence. */
-function createBins(): { add(confidence: number, right: boolean): void; error(): number } {
-  const counts = new Float64Array(CALIBRATION_BINS);
-  const hits = new Float64Array(CALIBRATION_BINS);
-  const confidences = new Float64Array(CALIBRATION_BINS);
-  return {
-    add(confidence, right) {
-      const bin = Math.min(CALIBRATION_BINS - 1, Math.floor(confidence * CALIBRATION_BINS));
-      counts[bin]++;
-      confidences[bin] += confidence;
-      if (right) hits[bin]++;
-    },
-    error() {
-      const total = counts.reduce((sum, count) => sum + count, 0);
-      return counts.reduce((sum, _, bin) => sum + Math.abs(hits[bin] - confidences[bin]), 0) / total;
-    },
-  };
 }
 
 function summarise(
