@@ -1,7 +1,10 @@
+import { InputError } from '../errors.js';
 import { createDataOrder } from '../training/data-order.js';
 import { parseLosses, termWeight } from '../training/losses/loss-text.js';
 import { createObjective, type Objective } from '../training/objective.js';
+import type { OnnxStudent } from '../training/onnx-student.js';
 import type { OptimizerSettings } from '../training/optimizer.js';
+import type { PerturbedSource } from '../training/perturbed-batches.js';
 import type { ScheduleName } from '../training/schedules.js';
 import { type Evaluation, type TrainHooks, type TrainResult, type TrainSettings, train } from '../training/trainer.js';
 import type { BatchSource, FeatureBatch, Floats, Precision, Student } from '../training/types.js';
@@ -177,10 +180,26 @@ export interface ClassifierRun {
   readonly hooks?: Omit<TrainHooks, 'evaluate'>;
 }
 
+/** Batches beside their worst copies, where a term of the loss asks for them. */
+async function perturbedSource(
+  { student, data, training, seed, threads = 1 }: ClassifierRun,
+  source: BatchSource<FeatureBatch>,
+): Promise<PerturbedSource | undefined> {
+  const perturbations = parseLosses(training.loss).flatMap(({ loss }) => loss.perturbation ?? []);
+  if (perturbations.length === 0) return undefined;
+  if (perturbations.length > 1) throw new InputError('a loss has one smooth-adversarial term at most');
+  if (!('trainedModel' in student)) throw new InputError('smooth-adversarial needs a student that is one graph');
+  const { perturbedBatches } = await import('../training/perturbed-batches.js');
+  const settings = { dims: data.dims, seed, threads };
+  return perturbedBatches(source, student as OnnxStudent<FeatureBatch>, perturbations[0], settings);
+}
+
 /** Trains a classifier on rows; the best evaluation is that of the least negative log-likelihood of the labels. */
 export async function trainOnRows(run: ClassifierRun): Promise<TrainResult> {
   const { student, data, teacher, training, seed, heldOut } = run;
-  const source = classBatches(data, training.batchSize, seed, training.precision);
+  const plain = classBatches(data, training.batchSize, seed, training.precision);
+  const perturbed = await perturbedSource(run, plain);
+  const source = perturbed ?? plain;
   const steps = stepsOf(training, source.perEpoch);
   const perEpoch = Math.max(1, Math.round(source.perEpoch / training.accumulate));
   const settings: TrainSettings = {
@@ -213,8 +232,12 @@ export async function trainOnRows(run: ClassifierRun): Promise<TrainResult> {
       },
     };
   };
-  return train(student, source, classObjective(training.loss, student.classes, teacher), settings, {
-    ...run.hooks,
-    ...(heldOut && { evaluate }),
-  });
+  try {
+    return await train(student, source, classObjective(training.loss, student.classes, teacher), settings, {
+      ...run.hooks,
+      ...(heldOut && { evaluate }),
+    });
+  } finally {
+    await perturbed?.close();
+  }
 }

@@ -12,6 +12,7 @@ import { openedModel } from './autodiff/differentiate.js';
 import { onnxFloats } from './autodiff/precision.js';
 import { prepareModel, weightsAsInputs } from './autodiff/prepare.js';
 import { DROPOUT_SEED, seedDropout } from './autodiff/seeded-dropout.js';
+import { trainingThreads, weightProducts } from './equal-bits.js';
 import { createSavedBuffers, floatTensor, openSegment, type Segment } from './graph-segment.js';
 import type { NameSelection } from './name-patterns.js';
 import { withParameters, writeOnnxModel } from './onnx-export.js';
@@ -50,6 +51,8 @@ export interface OnnxStudentSettings extends NameSelection {
 export interface OnnxStudent<Batch extends FeatureBatch | TokenBatch = FeatureBatch> extends Student<Batch> {
   /** Selected weights that the logits do not depend on; they are no parameters. */
   readonly unreached: readonly string[];
+  /** Tensor of the graph that holds the logits. */
+  readonly logitsName: string;
   /** Width of the features; undefined where none are shown. */
   readonly featureWidth: number | undefined;
   /** The model as it was given, with the weights that it has now, in the types that it had. */
@@ -71,7 +74,7 @@ export function logitsTensor(model: ModelProto, wanted: string | undefined): str
 }
 
 /** The model with these tensors as its only outputs. @throws InputError when the graph has no such tensor */
-function withOutputs(model: ModelProto, names: readonly string[]): ModelProto {
+export function withOutputs(model: ModelProto, names: readonly string[]): ModelProto {
   const graph = graphOf(model);
   const known = [...graph.output.map(({ name }) => name), ...graph.node.flatMap(({ output: made }) => made)];
   const output = names.map((name) => {
@@ -134,7 +137,7 @@ function dropoutSeed(set: ParameterSet, batch: FeatureBatch | TokenBatch, seed: 
 interface Open {
   readonly set: ParameterSet;
   readonly inputs: BatchFeeds;
-  readonly segment: Segment;
+  readonly segments: Segments;
   readonly logits: string;
   readonly features: string | undefined;
   /** Seed of dropout, where the graph has it. */
@@ -162,7 +165,7 @@ export async function openOnnxStudent<Batch extends FeatureBatch | TokenBatch = 
   const inputs = planBatchFeeds(plain, precision, settings.dims);
   const maskExample = { [DROPOUT_SEED]: new Tensor('int64', new BigInt64Array(2), [2]) };
   const selected = selectWeights(given, settings);
-  const attempt = async (wanted: readonly string[]): Promise<Segment> => {
+  const attempt = async (wanted: readonly string[], threads: number): Promise<Segment> => {
     const encode = (model: ModelProto): Uint8Array => encodeOnnxModel(weightsAsInputs(model, wanted));
     const quiet = dropout?.inference ?? plain;
     // The runtime has no double kernels for some operators, which differentiation writes out by itself.
@@ -181,34 +184,59 @@ export async function openOnnxStudent<Batch extends FeatureBatch | TokenBatch = 
         ...weightFeeds(parameterSet(given, wanted, precision)),
       },
       precision,
-      threads: settings.threads,
+      threads,
       recompute: settings.recompute ?? false,
       fixedShapes: !hasShapesFromData(training),
     });
   };
-  let segment = await attempt(selected);
+  let segment = await attempt(selected, settings.threads);
   const unreached = selected.filter((name) => segment.unreached.has(name));
+  const reached = selected.filter((name) => !unreached.includes(name));
   if (unreached.length > 0) {
     await segment.close();
     if (unreached.length === selected.length) {
       throw new InputError('no weight that is trained has an influence on the logits');
     }
-    segment = await attempt(selected.filter((name) => !unreached.includes(name)));
+    segment = await attempt(reached, settings.threads);
   }
-  const set = parameterSet(
-    given,
-    selected.filter((name) => !unreached.includes(name)),
-    precision,
-  );
+  const set = parameterSet(given, reached, precision);
   const open: Open = {
     set,
     inputs,
-    segment,
+    segments: segmentsByThreads(segment, given, inputs, settings.threads, (threads) => attempt(reached, threads)),
     logits,
     features: settings.features,
     ...(dropout && settings.dropout !== false && { maskSeed: settings.seed ?? 0 }),
   };
   return studentOf<Batch>(open, given, unreached, await describeOutputs(open));
+}
+
+/** The sessions for batches of a number of rows, whose bits do not depend on the number of threads. */
+interface Segments {
+  forRows(rows: number): Promise<Segment>;
+  close(): Promise<void>;
+}
+
+function segmentsByThreads(
+  first: Segment,
+  model: ModelProto,
+  { rowsAreFlat }: BatchFeeds,
+  threads: number,
+  openWith: (threads: number) => Promise<Segment>,
+): Segments {
+  const products = weightProducts(model);
+  const open = new Map([[threads, Promise.resolve(first)]]);
+  return {
+    forRows(rows) {
+      const most = trainingThreads(products, rows, threads, rowsAreFlat ? rows : Number.POSITIVE_INFINITY);
+      const segment = open.get(most) ?? openWith(most);
+      open.set(most, segment);
+      return segment;
+    },
+    async close() {
+      for (const segment of open.values()) await (await segment).close();
+    },
+  };
 }
 
 /** The weights as inputs: tensors on the flat buffer, which see its later values. */
@@ -217,9 +245,12 @@ const weightFeeds = (set: ParameterSet): Record<string, Tensor> =>
 
 /** Columns of logits and features, from a run on the example. */
 async function describeOutputs(open: Open): Promise<{ classes: number; featureWidth: number | undefined }> {
-  const { segment, inputs, set, logits, features } = open;
+  const { segments, inputs, set, logits, features } = open;
   const fetches = { [logits]: null, ...(features !== undefined && { [features]: null }) };
-  const outputs = await segment.infer({ ...inputs.example, ...weightFeeds(set) }, fetches);
+  const outputs = await (await segments.forRows(Number.MAX_SAFE_INTEGER)).infer(
+    { ...inputs.example, ...weightFeeds(set) },
+    fetches,
+  );
   const lastExtent = (name: string): number | undefined => (outputs[name] as Tensor).dims.at(-1);
   const classes = lastExtent(logits);
   if (classes === undefined || classes < 1) throw new InputError(`"${logits}" has no columns: it holds no logits`);
@@ -232,7 +263,7 @@ function studentOf<Batch extends FeatureBatch | TokenBatch>(
   unreached: readonly string[],
   described: { readonly classes: number; readonly featureWidth: number | undefined },
 ): OnnxStudent<Batch> {
-  const { set, inputs, segment, logits, features, maskSeed } = open;
+  const { set, inputs, segments, logits, features, maskSeed } = open;
   const { classes, featureWidth } = described;
   const weights = weightFeeds(set);
   const shown = { [logits]: null, ...(features !== undefined && { [features]: null }) };
@@ -256,6 +287,7 @@ function studentOf<Batch extends FeatureBatch | TokenBatch>(
   return {
     parameters: set,
     classes,
+    logitsName: logits,
     featureWidth,
     unreached,
     rowsOf: (batch) => inputs.rowsOf(batch),
@@ -265,6 +297,7 @@ function studentOf<Batch extends FeatureBatch | TokenBatch>(
         ...weights,
         ...(maskSeed !== undefined && { [DROPOUT_SEED]: dropoutSeed(set, batch, maskSeed) }),
       };
+      const segment = await segments.forRows(inputs.rowsOf(batch));
       const { outputs, saved } = await segment.forward(feeds, shown, buffers, inputs.key(batch));
       const block = blockOf(outputs);
       const gradient = zerosLike(block.logits);
@@ -289,11 +322,12 @@ function studentOf<Batch extends FeatureBatch | TokenBatch>(
       return [];
     },
     async evaluate(batch, visit) {
+      const segment = await segments.forRows(inputs.rowsOf(batch));
       await visit(blockOf(await segment.infer({ ...inputs.feeds(batch), ...weights }, shown)));
     },
     trainedModel: () => withParameters(given, set),
     exportOnnx: (path, force) => writeOnnxModel(withParameters(given, set), path, force),
-    close: () => segment.close(),
+    close: () => segments.close(),
   };
 }
 

@@ -135,6 +135,8 @@ export interface LossInput {
   readonly teacherWidth?: number;
   /** Place of the first row in the batch or file, for messages. */
   readonly firstRow?: number;
+  /** Rows that count of the whole batch, divided by its sequences; 1 (default) where every row stands for itself. */
+  readonly rowsPerSequence?: number;
 }
 
 export interface LossGradients {
@@ -156,6 +158,14 @@ export interface LossOutput {
   readonly diagnostics?: Readonly<Record<string, number>>;
 }
 
+/** A ball about the inputs in which a loss asks for its worst point. */
+export interface Perturbation {
+  readonly radius: number;
+  readonly norm: '2' | 'inf';
+  /** Steps of projected ascent. */
+  readonly steps: number;
+}
+
 /** A loss with its parameters fixed. Gradients are those of `sum`. Values are nats. */
 export interface Loss {
   /** As written in reports: the name with the parameters that are not default. */
@@ -168,6 +178,8 @@ export interface Loss {
     readonly labels: boolean;
     readonly features: boolean;
   };
+  /** The second half of every batch must be perturbed copies of the first (`perturbed-batches.ts`). */
+  readonly perturbation?: Perturbation;
   /** @throws InputError for wrong labels, NaN, sizes that differ, with row and column */
   evaluate(input: LossInput, gradients?: LossGradients): LossOutput;
 }

@@ -7,7 +7,7 @@ import { InputError } from '../../errors.js';
 import { multiply } from '../../kernels/gemm.js';
 import { symmetricEigenvalues } from '../../linalg/symmetric-eigenvalues.js';
 import { type Floats, IGNORED, type Loss, type LossGradients, type LossInput, type LossOutput } from '../types.js';
-import { declareLoss, numberOf } from './declare.js';
+import { choiceOf, declareLoss, numberOf } from './declare.js';
 import { evaluateRows } from './row-loss.js';
 
 /** h = X W^T + b: points [rows, width], weights [classes, width], bias [classes]; scores [rows, classes]. */
@@ -118,14 +118,6 @@ export function addMarginGradient(
   return norm;
 }
 
-/** How perturbed inputs are sought. */
-export interface Perturbation {
-  readonly radius: number;
-  /** The ball's norm. */
-  readonly norm: '2' | 'inf';
-  readonly steps: number;
-}
-
 function evaluatePairs(tau: number, nu: number, input: LossInput, gradients?: LossGradients): LossOutput {
   const name = 'smooth-adversarial';
   if (input.rows % 2 !== 0) {
@@ -133,6 +125,9 @@ function evaluatePairs(tau: number, nu: number, input: LossInput, gradients?: Lo
   }
   const rows = input.rows / 2;
   const { classes, student, labels } = input;
+  if (labels?.subarray(rows, input.rows).some((label) => label !== IGNORED)) {
+    throw new InputError(`loss ${name}: the second half of a batch must be perturbed copies; it trains classifiers`);
+  }
   const operation = { kind: 'comp-sum', tau } as const;
   const plan = { name, operation, labels: true, teacher: false, allowInfinite: true };
   const clean = evaluateRows(plan, { ...input, rows }, gradients);
@@ -172,7 +167,15 @@ export const smoothAdversarial = declareLoss({
   build(parameters): Omit<Loss, 'label'> {
     const tau = numberOf('smooth-adversarial', parameters, 'tau', { from: 0 });
     const nu = numberOf('smooth-adversarial', parameters, 'nu', { from: 0 });
+    const steps = numberOf('smooth-adversarial', parameters, 'steps', { from: 1 });
+    if (!Number.isInteger(steps)) throw new InputError(`loss smooth-adversarial: steps must be whole; it is ${steps}`);
+    const perturbation = {
+      radius: numberOf('smooth-adversarial', parameters, 'radius', { above: 0 }),
+      norm: choiceOf('smooth-adversarial', parameters, 'norm', ['2', 'inf']),
+      steps,
+    };
     return {
+      perturbation,
       scope: 'batch',
       reads: { teacher: 'none', labels: true, features: false },
       evaluate: (input, gradients) => evaluatePairs(tau, nu, input, gradients),
