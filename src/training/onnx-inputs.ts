@@ -13,6 +13,8 @@ export interface BatchFeeds {
   feeds(batch: FeatureBatch | TokenBatch): Record<string, Tensor>;
   /** A batch for probing: extents of its own on every dynamic axis. */
   readonly example: Record<string, Tensor>;
+  /** Whether linear layers read one row for each row of the batch: no images, whose patches are rows of their own. */
+  readonly rowsAreFlat: boolean;
   /** Rows of logits that a batch gives. */
   rowsOf(batch: FeatureBatch | TokenBatch): number;
 }
@@ -69,6 +71,7 @@ function tokenFeeds(inputs: readonly OnnxValue[]): BatchFeeds {
   const [rows, length] = [fixed[0] ?? EXAMPLE_ROWS, fixed[1] ?? EXAMPLE_LENGTH];
   return {
     example: make(new Int32Array(rows * length), rows, length),
+    rowsAreFlat: true,
     rowsOf: (batch) => (isTokens(batch) ? batch.batch * batch.length : batch.rows),
     key: (batch) => (isTokens(batch) ? `${batch.batch},${batch.length}` : ''),
     feeds(batch) {
@@ -116,6 +119,7 @@ function featureFeeds(input: OnnxValue, precision: Precision, dims: readonly num
   const values = Float64Array.from({ length: rows * width }, () => random.uniform());
   return {
     example: { [name]: tensor(values, rows) },
+    rowsAreFlat: known.length <= 1,
     rowsOf: (batch) => (isTokens(batch) ? batch.batch * batch.length : batch.rows),
     key: (batch) => (isTokens(batch) ? '' : `${batch.rows}`),
     feeds(batch) {
