@@ -208,7 +208,7 @@ export async function openOnnxStudent<Batch extends FeatureBatch | TokenBatch = 
     features: settings.features,
     ...(dropout && settings.dropout !== false && { maskSeed: settings.seed ?? 0 }),
   };
-  return studentOf<Batch>(open, given, unreached, await describeOutputs(open));
+  return studentOf<Batch>(open, given, unreached, await describeOutputs(open, segment));
 }
 
 /** The sessions for batches of a number of rows, whose bits do not depend on the number of threads. */
@@ -244,13 +244,13 @@ const weightFeeds = (set: ParameterSet): Record<string, Tensor> =>
   Object.fromEntries(set.parameters.map((parameter) => [parameter.name, viewOf(set.values, parameter)]));
 
 /** Columns of logits and features, from a run on the example. */
-async function describeOutputs(open: Open): Promise<{ classes: number; featureWidth: number | undefined }> {
-  const { segments, inputs, set, logits, features } = open;
+async function describeOutputs(
+  open: Open,
+  segment: Segment,
+): Promise<{ classes: number; featureWidth: number | undefined }> {
+  const { inputs, set, logits, features } = open;
   const fetches = { [logits]: null, ...(features !== undefined && { [features]: null }) };
-  const outputs = await (await segments.forRows(Number.MAX_SAFE_INTEGER)).infer(
-    { ...inputs.example, ...weightFeeds(set) },
-    fetches,
-  );
+  const outputs = await segment.infer({ ...inputs.example, ...weightFeeds(set) }, fetches);
   const lastExtent = (name: string): number | undefined => (outputs[name] as Tensor).dims.at(-1);
   const classes = lastExtent(logits);
   if (classes === undefined || classes < 1) throw new InputError(`"${logits}" has no columns: it holds no logits`);
