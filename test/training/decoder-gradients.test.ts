@@ -42,7 +42,7 @@ function crossEntropy(labels: Int32Array): { readonly visit: LogitsVisitor; sum(
       for (let r = 0; r < rows; r++) {
         const label = labels[firstRow + r];
         if (label === IGNORED) continue;
-        const row = logits.subarray(r * classes, (r + 1) * classes);
+        const row = Float64Array.from(logits.subarray(r * classes, (r + 1) * classes));
         const most = row.reduce((a, b) => Math.max(a, b));
         const total = row.reduce((a, b) => a + Math.exp(b - most), 0);
         sum += Math.log(total) + most - row[label];
