@@ -4,13 +4,14 @@ import { DTYPE_BYTES, type DType } from '../formats/tensor.js';
 import { widenToF32 } from '../kernels/dtypes.js';
 import { symmetricRankK } from '../kernels/gemm.js';
 import { symmetricSpectrum } from '../kernels/symmetric-spectrum.js';
+import { lowRankFactors, sparseResidual } from '../linalg/low-rank.js';
 import { truncatedSvd } from '../linalg/randomized-svd.js';
 import { singularValuesOfGram } from '../linalg/rank-measures.js';
 import type { Floats } from '../models/layer-runner.js';
 import type { CompressSettings, ExpertMatrixPlan } from './compress-plan.js';
 import { encodeValues } from './expert-encoding.js';
 import type { MatrixFactors } from './factor-journal.js';
-import { lowRankFactors, rowScores, sparseResidual, spectrumFigures } from './losparse.js';
+import { rowScores, spectrumFigures } from './losparse.js';
 
 /** What the rows of a matrix are weighed with, see `rowScores`. */
 export interface RowWeights {

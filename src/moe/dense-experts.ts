@@ -1,10 +1,10 @@
+import { lowRankProduct } from '../linalg/low-rank.js';
 import { widened } from './compress-matrix.js';
 import type { ExpertMatrixPlan } from './compress-plan.js';
 import { encodeValues } from './expert-encoding.js';
 import type { ExpertModel } from './expert-model.js';
 import { turnBlock } from './expert-reader.js';
 import type { MatrixFactors } from './factor-journal.js';
-import { lowRankProduct } from './losparse.js';
 
 /** W' = L R + S as it is stored, [rows, columns], and ||W - W'||^2. Rows that stay are those of W. */
 export function multipliedOut(

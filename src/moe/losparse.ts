@@ -1,75 +1,8 @@
-import { InputError } from '../errors.js';
-import { multiply } from '../kernels/gemm.js';
-import { type TruncatedSvd, type TruncatedSvdOptions, truncatedSvd } from '../linalg/randomized-svd.js';
 import { rankMeasures } from '../linalg/rank-measures.js';
 import type { Floats } from '../models/layer-runner.js';
-import { floatsLike } from './expert-function.js';
 
 /** Added to the square of the largest singular value in a stable rank, as in the code of MC-SMoE. */
 const STABLE_RANK_FLOOR = 1e-7;
-
-/** W ~ L R, of a matrix W [rows, columns]. */
-export interface LowRankFactors {
-  readonly rank: number;
-  /** U sqrt(Sigma), [rows, rank]. */
-  readonly left: Float64Array;
-  /** sqrt(Sigma) V^T, [rank, columns]. */
-  readonly right: Float64Array;
-  readonly svd: TruncatedSvd;
-}
-
-/**
- * The best approximation of rank r with its weight shared by both factors (LoSparse 2023; MC-SMoE 2023). The published rank,
- * ceil(rho h w / (h + w)) with rho = r0 (h + w) / (h w), is r0 itself but for the rounding of that product.
- * @throws RangeError as `truncatedSvd`
- */
-export function lowRankFactors(
-  weight: Floats,
-  rows: number,
-  columns: number,
-  rank: number,
-  options: TruncatedSvdOptions = {},
-): LowRankFactors {
-  const svd = truncatedSvd(weight, rows, columns, rank, options);
-  const roots = svd.values.map(Math.sqrt);
-  const left = svd.left.map((value, at) => value * roots[at % rank]);
-  const right = new Float64Array(rank * columns);
-  for (let i = 0; i < rank; i++) {
-    for (let c = 0; c < columns; c++) right[i * columns + c] = svd.right[c * rank + i] * roots[i];
-  }
-  return { rank, left, right, svd };
-}
-
-/** Sizes of W [rows, columns] and of its factors. */
-export interface FactorSizes {
-  readonly rows: number;
-  readonly columns: number;
-  readonly rank: number;
-}
-
-/** L R, [rows, columns], of the precision of the factors. @throws RangeError when the sizes do not fit */
-export function lowRankProduct(left: Floats, right: Floats, sizes: FactorSizes, threads?: number): Floats {
-  const { rows, columns, rank } = sizes;
-  const product = floatsLike(left, rows * columns);
-  if (rank === 0) return product;
-  return multiply(left, right, product, { m: rows, n: columns, k: rank }, threads === undefined ? {} : { threads });
-}
-
-/**
- * S = W - L R, [rows, columns], as a reader of the factors multiplies them out; of the precision of the factors.
- * @throws RangeError when the sizes do not fit
- */
-export function sparseResidual(
-  weight: Floats,
-  left: Floats,
-  right: Floats,
-  sizes: FactorSizes,
-  threads?: number,
-): Floats {
-  const product = lowRankProduct(left, right, sizes, threads);
-  for (let i = 0; i < product.length; i++) product[i] = weight[i] - product[i];
-  return product;
-}
 
 /** Mean over each row of |S_ij|, [rows]. */
 export function rowMeanMagnitudes(residual: Floats, rows: number, columns: number): Float64Array {
@@ -168,46 +101,4 @@ export function selectRows(matrices: readonly RowCandidates[], share: number): I
     kept[m].push(place - starts[m]);
   }
   return kept.map((rows) => Int32Array.from(rows).sort());
-}
-
-/** Which share of S remains while it is pruned in training (LoSparse 2023). Steps count from 0. */
-export interface PruningSchedule {
-  /** N. */
-  readonly totalSteps: number;
-  /** w. */
-  readonly warmupSteps: number;
-  /** q; default 0.1. */
-  readonly finalShare?: number;
-  /** Default 1. */
-  readonly initialShare?: number;
-  /** a and b: multiples of w before pruning begins and after its end; defaults 1 and 4. */
-  readonly initialWarmup?: number;
-  readonly finalWarmup?: number;
-  /** Masks are applied every so many steps while the share falls; default 1. */
-  readonly interval?: number;
-}
-
-/**
- * Remaining share at a step: the initial share up to step a w; the final share q after N - b w; between them
- * q + (initial - q) (1 - (t - a w) / (N - (a + b) w))^3.
- * @returns the share, and whether S is masked at this step
- * @throws InputError when N leaves no step between the two
- */
-export function remainingShare(
-  schedule: PruningSchedule,
-  step: number,
-): { readonly share: number; readonly masked: boolean } {
-  const { totalSteps, warmupSteps, finalShare = 0.1, initialShare = 1, interval = 1 } = schedule;
-  const { initialWarmup = 1, finalWarmup = 4 } = schedule;
-  const before = initialWarmup * warmupSteps;
-  const span = totalSteps - (initialWarmup + finalWarmup) * warmupSteps;
-  if (span <= 0) {
-    throw new InputError(
-      `too few steps: ${totalSteps} steps with ${warmupSteps} of warm-up leave none to prune in; at least ${(initialWarmup + finalWarmup) * warmupSteps + 1} are needed`,
-    );
-  }
-  if (step <= before) return { share: initialShare, masked: false };
-  if (step > totalSteps - finalWarmup * warmupSteps) return { share: finalShare, masked: true };
-  const left = 1 - (step - before) / span;
-  return { share: finalShare + (initialShare - finalShare) * left ** 3, masked: step % interval === 0 };
 }

@@ -37,17 +37,20 @@ export interface TrainState {
   readonly settings?: unknown;
 }
 
+/** Flat buffers beside the values, by name: the optimiser's, and those of what follows its steps. */
+export type KeptBuffers = Pick<Optimizer, 'state'>;
+
 /** Checkpoints of one run in one directory: the last one, and the values of the best evaluation. */
 export interface CheckpointStore {
   readonly directory: string;
   /** Step of the newest complete checkpoint; undefined where there is none. */
   readonly last: number | undefined;
-  /** Reads the newest checkpoint into the values of `set` and the buffers of `optimizer`; undefined where there is none. */
-  load(set: ParameterSet, optimizer: Optimizer): TrainState | undefined;
+  /** Reads the newest checkpoint into the values of `set` and the buffers beside them; undefined where there is none. */
+  load(set: ParameterSet, beside: KeptBuffers): TrainState | undefined;
   /** The values of the best evaluation. */
   loadBest(set: ParameterSet, best: { readonly step: number }): Floats;
   /** Writes a checkpoint, then removes what it replaces. @throws RunError when the disk is full; the last one stays */
-  save(set: ParameterSet, optimizer: Optimizer, state: TrainState): void;
+  save(set: ParameterSet, beside: KeptBuffers, state: TrainState): void;
   saveBest(set: ParameterSet, best: { readonly step: number; readonly loss: number }): void;
 }
 
@@ -228,7 +231,7 @@ export function openCheckpoints(directory: string, identity: RunIdentity): Check
     get last() {
       return last;
     },
-    load(set, optimizer) {
+    load(set, beside) {
       if (last === undefined) return undefined;
       const place = placeOf('step', last);
       const { identity: before, state } = readState(place);
@@ -237,7 +240,7 @@ export function openCheckpoints(directory: string, identity: RunIdentity): Check
       const differs = difference(before, identity);
       if (differs !== undefined)
         throw new InputError(`${place}: left by another run: ${differs}; use the same, or another output`);
-      readBuffers(place, set, { [VALUES]: set.values, ...optimizer.state });
+      readBuffers(place, set, { [VALUES]: set.values, ...beside.state });
       return state;
     },
     loadBest(set, best) {
@@ -245,11 +248,11 @@ export function openCheckpoints(directory: string, identity: RunIdentity): Check
       readBuffers(placeOf('best', best.step), set, { [VALUES]: values });
       return values;
     },
-    save(set, optimizer, state) {
+    save(set, beside, state) {
       writeCheckpoint(
         placeOf('step', state.step),
         set,
-        { [VALUES]: set.values, ...optimizer.state },
+        { [VALUES]: set.values, ...beside.state },
         describe(set, state),
       );
       last = state.step;

@@ -26,6 +26,8 @@ export interface RowRange {
 export interface ObjectiveSource<Batch> {
   /** Labels of all rows of the batch; undefined where there are none and every row counts. */
   labels(batch: Batch): Int32Array | undefined;
+  /** Sequences whose positions the rows are; absent where every row stands for itself. */
+  sequences?(batch: Batch): number;
   teacher?(batch: Batch, range: RowRange): TeacherRows | undefined | Promise<TeacherRows | undefined>;
   teacherFeatures?(batch: Batch, range: RowRange): TeacherFeatures | undefined | Promise<TeacherFeatures | undefined>;
 }
@@ -120,6 +122,9 @@ export function createObjective<Batch>(
     begin(batch, progress) {
       const labels = source.labels(batch);
       const weights = terms.map(({ weight }) => (typeof weight === 'number' ? weight : weight(progress)));
+      const sequences = source.sequences?.(batch);
+      const rowsPerSequence =
+        labels === undefined || sequences === undefined ? undefined : countValid(labels) / sequences;
       const sums = new Float64Array(terms.length);
       const diagnostics: Record<string, number> = {};
       let validRows = 0;
@@ -139,6 +144,7 @@ export function createObjective<Batch>(
           studentWidth: block.featureWidth,
           teacherFeatures: features?.features,
           teacherWidth: features?.width,
+          rowsPerSequence,
         };
         for (let t = 0; t < terms.length; t++) {
           const gradients =

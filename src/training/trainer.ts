@@ -1,6 +1,6 @@
 import { InputError, RunError } from '../errors.js';
 import { sumOfSquares } from '../kernels/optimizer-steps.js';
-import { type CheckpointStore, difference, type TrainState } from './checkpoint.js';
+import { type CheckpointStore, difference, type KeptBuffers, type TrainState } from './checkpoint.js';
 import { clipCoefficient } from './clipping.js';
 import type { Objective, ObjectiveTotals } from './objective.js';
 import { createOptimizer, type Optimizer, type OptimizerSettings } from './optimizer.js';
@@ -40,6 +40,17 @@ export interface Evaluation {
   readonly figures?: Readonly<Record<string, number>>;
 }
 
+/** What changes values behind every step of the optimiser, such as a pruner. */
+export interface StepFollower {
+  /** Flat buffers beside the values: checkpoints hold them, and a resumed run finds them filled. */
+  readonly state: Readonly<Record<string, Floats>>;
+  /**
+   * Behind step `step`, 1-based, which moved the values; the sums of the gradients are still there, and `gradientScale` turns
+   * them into what the optimiser saw. Steps that are left out are not told.
+   */
+  moved(step: number, gradientScale: number): void;
+}
+
 export interface TrainHooks {
   /** Behind each step, with the evaluation that was made after it. */
   onStep?(record: StepRecord, evaluation?: Evaluation): void | Promise<void>;
@@ -50,6 +61,7 @@ export interface TrainHooks {
   stop?(): boolean;
   /** Where checkpoints go; a run that finds one there goes on behind it. */
   readonly checkpoints?: CheckpointStore;
+  readonly follower?: StepFollower;
 }
 
 export interface TrainResult {
@@ -173,7 +185,12 @@ async function makeStep<Batch>(
   // The values of the step before have just proved good: before that, a checkpoint could hold a run that has diverged.
   if (course.checkpointDue) saveState(run, course, step - 1);
   const gradientScale = clipCoefficient(gradientNorm, settings.clipNorm) / validRows;
-  optimizer.step({ learningRate, gradientScale, clear: true, threads: settings.threads });
+  const { follower } = hooks;
+  optimizer.step({ learningRate, gradientScale, clear: follower === undefined, threads: settings.threads });
+  if (follower) {
+    follower.moved(step, gradientScale);
+    gradients.fill(0);
+  }
   return { ...record, gradientNorm, skipped: false };
 }
 
@@ -215,11 +232,16 @@ async function evaluateStep<Batch>(run: Run<Batch>, course: Course, step: number
   return evaluation;
 }
 
+/** What a checkpoint holds beside the values. */
+const keptBuffers = <Batch>({ optimizer, hooks }: Run<Batch>): KeptBuffers => ({
+  state: { ...optimizer.state, ...hooks.follower?.state },
+});
+
 function saveState<Batch>(run: Run<Batch>, course: Course, step: number): void {
   const { skipped, skippedInARow, best } = course;
   const settings = decidingSettings(run.settings);
   const state: TrainState = { step, optimizerSteps: run.optimizer.steps, skipped, skippedInARow, best, settings };
-  run.hooks.checkpoints?.save(run.student.parameters, run.optimizer, state);
+  run.hooks.checkpoints?.save(run.student.parameters, keptBuffers(run), state);
   course.checkpointDue = false;
 }
 
@@ -242,7 +264,7 @@ function decidingSettings({ optimizer, schedule, steps, accumulate = 1, clipNorm
 function openCourse<Batch>(run: Run<Batch>): Course & { readonly step: number } {
   const { checkpoints } = run.hooks;
   const { parameters } = run.student;
-  const state = checkpoints?.load(parameters, run.optimizer);
+  const state = checkpoints?.load(parameters, keptBuffers(run));
   const fresh = { step: 0, skipped: 0, skippedInARow: 0, checkpointDue: false };
   if (checkpoints === undefined || state === undefined) return fresh;
   if (state.step > run.settings.steps)

@@ -1,4 +1,5 @@
 /** What the parts of the training engine say to each other. No part knows more of another than this. */
+import type { GraphComposer } from '../models/graph.js';
 
 export type Precision = 'f32' | 'f64';
 export type Floats = Float32Array | Float64Array;
@@ -166,6 +167,17 @@ export interface Perturbation {
   readonly steps: number;
 }
 
+/** Names of values in a graph that hold what a loss reads. */
+export interface LossGraphInputs {
+  /** [rows, classes]. */
+  readonly student: string;
+  /** [rows, classes]; '' where there is none. */
+  readonly teacher: string;
+  /** [rows], int64; IGNORED where a row does not count. */
+  readonly labels: string;
+  readonly classes: number;
+}
+
 /** A loss with its parameters fixed. Gradients are those of `sum`. Values are nats. */
 export interface Loss {
   /** As written in reports: the name with the parameters that are not default. */
@@ -182,6 +194,11 @@ export interface Loss {
   readonly perturbation?: Perturbation;
   /** @throws InputError for wrong labels, NaN, sizes that differ, with row and column */
   evaluate(input: LossInput, gradients?: LossGradients): LossOutput;
+  /**
+   * Adds the loss to a graph in standard operators that all have gradients, with the teacher's full logits: the value
+   * [rows] of every row, anything but NaN where a row does not count. Absent where the loss has no such form.
+   */
+  compose?(g: GraphComposer, inputs: LossGraphInputs): string;
 }
 
 /** A loss as the registry knows it: one file of `src/training/losses/` each. */

@@ -1,16 +1,11 @@
-import {
-  lowRankFactors,
-  lowRankProduct,
-  rowMeanMagnitudes,
-  sparseResidual,
-  spectrumFigures,
-} from '../../src/moe/losparse.js';
+import { lowRankFactors, lowRankProduct, sparseResidual } from '../../src/linalg/low-rank.js';
+import { rowMeanMagnitudes, spectrumFigures } from '../../src/moe/losparse.js';
 import {
   createLoSparsePruner,
   type PrunedMatrix,
   type PrunerOptions,
   survivors,
-} from '../../src/moe/losparse-pruner.js';
+} from '../../src/training/losparse-pruner.js';
 import type { Json } from './harness.js';
 import { float64, number, shapeOf, tensor } from './tensors.js';
 

@@ -1,7 +1,6 @@
 import { InputError } from '../errors.js';
-import type { Floats } from '../models/layer-runner.js';
-import { floatsLike } from './expert-function.js';
-import { type PruningSchedule, remainingShare } from './losparse.js';
+import { type PruningSchedule, remainingShare } from './pruning-schedule.js';
+import type { Floats } from './types.js';
 
 /** A sparse part S that is pruned while it is trained. */
 export interface PrunedMatrix {
@@ -30,19 +29,31 @@ export interface PruningStep {
   readonly threshold?: number;
 }
 
+/** What is known of the entries of one matrix, each like its values. */
+export interface Sensitivity {
+  readonly importance: Floats;
+  readonly average: Floats;
+  /** With beta2 < 1. */
+  readonly uncertainty?: Floats;
+}
+
 export interface LoSparsePruner {
+  /** Of each matrix. */
+  readonly sensitivities: readonly Sensitivity[];
   /**
    * After step t = 0, 1, 2, ... of the optimiser: takes dLoss/dS of every matrix, in the order of the matrices, and zeroes what
    * falls below the threshold. Masked entries may grow again.
+   * @param at t, default one more than before; and a factor of the gradients, default 1
    * @throws RangeError when the gradients do not fit
    */
-  step(gradients: readonly Floats[]): PruningStep;
+  step(gradients: readonly Floats[], at?: { readonly step?: number; readonly scale?: number }): PruningStep;
 }
 
-interface Sensitivity {
-  readonly importance: Floats;
-  readonly average: Floats;
-  readonly uncertainty?: Floats;
+/** Buffers of the pruner's own. */
+function ownSensitivity({ values }: PrunedMatrix, beta2: number): Sensitivity {
+  const make = (): Floats =>
+    values instanceof Float32Array ? new Float32Array(values.length) : new Float64Array(values.length);
+  return { importance: make(), average: make(), ...(beta2 < 1 && { uncertainty: make() }) };
 }
 
 interface Group {
@@ -103,26 +114,28 @@ const groupOf = (structure: NonNullable<PrunerOptions['structure']>, at: number,
  * moving average takes the importance of the step BEFORE, as released; with 0 < beta2 < 1 the score is the average times
  * the moving average of |I - average|. The cut is the floor(n (1 - share))-th smallest score over all entries of all matrices,
  * rounded to single precision, and what lies strictly below it becomes zero; where that is the 0-th, nothing does.
+ * @param buffers of each matrix, zero at first, where the caller keeps them; with what a stopped run had in them, it goes on
  * @throws InputError when the schedule has too few steps or beta2 is not within (0, 1]
  */
-export function createLoSparsePruner(matrices: readonly PrunedMatrix[], options: PrunerOptions): LoSparsePruner {
+export function createLoSparsePruner(
+  matrices: readonly PrunedMatrix[],
+  options: PrunerOptions,
+  buffers?: readonly Sensitivity[],
+): LoSparsePruner {
   const { beta1 = 0.85, beta2 = 1, structure = 'row', reduction = 'mean', interval = 1 } = options;
   if (!(beta2 > 0 && beta2 <= 1))
     throw new InputError(`beta2 is ${beta2}: it lies within (0, 1], and 1 switches it off`);
   remainingShare(options, 0);
-  const sensitivities: Sensitivity[] = matrices.map(({ values }) => ({
-    importance: floatsLike(values, values.length),
-    average: floatsLike(values, values.length),
-    ...(beta2 < 1 && { uncertainty: floatsLike(values, values.length) }),
-  }));
-  let step = 0;
+  const sensitivities = buffers ?? matrices.map((matrix) => ownSensitivity(matrix, beta2));
+  let next = 0;
 
-  const observe = ({ values }: PrunedMatrix, gradient: Floats, state: Sensitivity): void => {
+  const observe = (matrix: PrunedMatrix, gradient: Floats, state: Sensitivity, step: number, scale: number): void => {
+    const { values } = matrix;
     const { importance, average, uncertainty } = state;
     // Gradients between two masks are averaged.
     const within = step % interval;
     for (let at = 0; at < values.length; at++) {
-      const current = Math.abs(values[at] * gradient[at]);
+      const current = Math.abs(values[at] * gradient[at] * scale);
       if (within > 0) {
         importance[at] = (importance[at] * within + current) / (within + 1);
         continue;
@@ -160,15 +173,16 @@ export function createLoSparsePruner(matrices: readonly PrunedMatrix[], options:
   };
 
   return {
-    step(gradients) {
+    sensitivities,
+    step(gradients, { step = next, scale = 1 } = {}) {
       if (gradients.length !== matrices.length || gradients.some((g, m) => g.length !== matrices[m].values.length)) {
         throw new RangeError('gradients do not fit the matrices');
       }
       matrices.forEach((matrix, m) => {
-        observe(matrix, gradients[m], sensitivities[m]);
+        observe(matrix, gradients[m], sensitivities[m], step, scale);
       });
       const { share, masked } = remainingShare(options, step);
-      step++;
+      next = step + 1;
       const threshold = masked ? mask(share) : undefined;
       return { share, ...(threshold !== undefined && { threshold }) };
     },
