@@ -17,7 +17,7 @@ if (process.env.TMPDIR === undefined && existsSync(MEMORY)) {
 }
 
 /** Folders whose tests change nothing that outlives them: their files share a process, which loads the modules once. */
-const SHARED = ['decoding', 'formats', 'moe', 'optimization', 'report', 'steering', 'zeta'].map(
+const SHARED = ['decoding', 'distillation', 'formats', 'moe', 'optimization', 'report', 'steering', 'training', 'zeta'].map(
   (folder) => `test/${folder}/**/*.test.ts`,
 );
 
