@@ -1,5 +1,7 @@
 import type { Figure } from '../report/plots/figure.js';
+import type { ReferenceLine } from '../report/plots/line-chart.js';
 import type { SummaryCell } from '../report/summary-table.js';
+import type { LoSparseFigures } from '../training/losparse-parts.js';
 import type { GradCheckBody } from './grad-check-report.js';
 import type { LanguageEvaluation, TokenMean } from './language-evaluation.js';
 import { type CurvePoint, curvePanel, stepPanel } from './training-curve.js';
@@ -20,6 +22,13 @@ export interface LanguageBody {
     /** Layers of the teacher that were copied. */
     readonly copied_layers: readonly number[] | null;
   };
+  /** Matrices of experts that are low rank plus sparse rows. */
+  readonly losparse:
+    | (LoSparseFigures & {
+        readonly final_share: number | null;
+        readonly pruning_warmup_steps: number | null;
+      })
+    | null;
   readonly teacher: {
     readonly kind: 'model' | 'capture' | 'top-k';
     readonly vocabulary: number | null;
@@ -65,6 +74,11 @@ export function languageSummary(body: LanguageBody): SummaryCell[][] {
   if (body.grad_check) {
     rows.push(['gradient check, worst relative error', body.grad_check.worst_relative_error]);
   }
+  if (body.losparse) {
+    const { rows: all, sparse_rows, bytes_before, bytes_after } = body.losparse;
+    rows.push(['sparse rows that stay', `${sparse_rows} of ${all}`]);
+    rows.push(['bytes of these matrices', `${bytes_before} to ${bytes_after}`]);
+  }
   if (evaluation) {
     const { before, after } = evaluation;
     rows.push(['held-out perplexity before', before.perplexity.value], ['held-out perplexity', after.perplexity.value]);
@@ -78,6 +92,17 @@ export function languageSummary(body: LanguageBody): SummaryCell[][] {
     rows.push(['weights of step', run.kept === 'best' ? (run.best_step ?? run.steps) : run.steps]);
   }
   return rows;
+}
+
+/** Held-out cross-entropy of the student before, and of its teacher. */
+function knownLosses(evaluation: LanguageBody['evaluation']): ReferenceLine[] {
+  if (evaluation === null) return [];
+  const { before, after } = evaluation;
+  const teacher = after.teacher?.nll_nats;
+  return [
+    { value: before.nll_nats.mean, label: 'held-out, before' },
+    ...(teacher ? [{ value: teacher.mean, label: 'held-out, teacher' }] : []),
+  ];
 }
 
 /** Loss against steps, gradient norms, figures before and after. */
@@ -103,7 +128,10 @@ export async function languageFigure(body: LanguageBody, subtitle: string): Prom
             : []),
         ]
       : [{ label: 'Loss of the last step, nats', value: body.last_loss_nats }],
-    panels: [await curvePanel(body.curve, 'held-out cross-entropy'), await stepPanel(body.curve)],
+    panels: [
+      await curvePanel(body.curve, 'held-out cross-entropy', knownLosses(evaluation)),
+      await stepPanel(body.curve),
+    ],
     sections: [],
   };
 }

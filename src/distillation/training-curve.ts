@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { parse } from 'csv-parse/sync';
-import { type LineSeries, lineChart } from '../report/plots/line-chart.js';
+import { type LineSeries, lineChart, type ReferenceLine } from '../report/plots/line-chart.js';
 import type { Panel } from '../report/plots/panel.js';
 
 /** A stretch of steps as reports tell it: means over its steps, and the evaluation at its end. */
@@ -99,8 +99,12 @@ export function readStepHistory(path: string, terms: readonly string[]): StepHis
   };
 }
 
-/** Loss against steps, the terms of a mixture beside it, and the held-out loss. */
-export function curvePanel(points: readonly CurvePoint[], held: string): Promise<Panel> {
+/** Loss against steps, the terms of a mixture beside it, the held-out loss, and known values to compare it with. */
+export function curvePanel(
+  points: readonly CurvePoint[],
+  held: string,
+  references: readonly ReferenceLine[] = [],
+): Promise<Panel> {
   const steps = points.map(({ step }) => step);
   const series: LineSeries[] = [{ name: 'loss', x: steps, y: points.map(({ loss_nats }) => loss_nats) }];
   const terms = Object.keys(points[0]?.terms_nats ?? {});
@@ -125,6 +129,7 @@ export function curvePanel(points: readonly CurvePoint[], held: string): Promise
     yLabel: 'nats',
     yZero: false,
     series,
+    references,
     dots: judged.length > 0 && points.length <= 60,
   });
 }
