@@ -1,10 +1,9 @@
 import type { Command } from 'commander';
-import type { RegulariserReduction } from '../src/entropy/attention-regulariser.js';
 import type { HeadValues, RegulariserSettings } from '../src/entropy/attention-settings.js';
-import { LEAST_TEMPERATURE } from '../src/entropy/attention-temperature.js';
 import { checkHeadFile, readHeadValues } from '../src/entropy/head-values.js';
 import { InputError } from '../src/errors.js';
 import type { ReportValue } from '../src/report/values.js';
+import { LEAST_TEMPERATURE, type RegulariserReduction } from '../src/training/attention-entropy.js';
 import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
 import type { WindowOwnOptions, WindowViewOptions } from './window-view.js';
 

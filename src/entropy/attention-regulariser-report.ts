@@ -1,4 +1,4 @@
-import { quartileBins } from './attention-diagnosis.js';
+import { quartileBins } from '../linalg/quartile-bins.js';
 import type { FitBatch } from './attention-fit-job.js';
 import { corpusLoss, corpusTemperatureGradient, createPenalties } from './attention-penalty.js';
 import type { AttentionRun } from './attention-run.js';

@@ -1,4 +1,5 @@
 import { InputError } from '../errors.js';
+import type { RegulariserReduction } from '../training/attention-entropy.js';
 import { CODE_EPSILON } from './attention.js';
 
 /** Attention probabilities of a whole model, `[layers, batch, heads, queries, keys]`. */
@@ -10,13 +11,6 @@ export interface AttentionStack {
   readonly queries: number;
   readonly keys: number;
 }
-
-/**
- * - `code`: rows are penalised one by one, summed over batch and queries, divided by heads and layers, as the released
- *   module does.
- * - `algorithm1`: the entropy is averaged over batch and queries first, then penalised, averaged over heads and layers.
- */
-export type RegulariserReduction = 'code' | 'algorithm1';
 
 export interface RegulariserOptions {
   readonly reduction: RegulariserReduction;

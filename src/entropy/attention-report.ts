@@ -1,6 +1,7 @@
 import { type BootstrapInterval, bootstrapDocuments } from '../linalg/bootstrap.js';
+import type { QuartileBins } from '../linalg/quartile-bins.js';
 import { type ReportObject, reportObject } from '../report/values.js';
-import { DEFAULT_DIAGNOSIS, diagnoseAttention, type QuartileBins } from './attention-diagnosis.js';
+import { DEFAULT_DIAGNOSIS, diagnoseAttention } from './attention-diagnosis.js';
 import {
   type FitReport,
   type RegulariserReport,

@@ -1,4 +1,4 @@
-import type { RegulariserReduction } from './attention-regulariser.js';
+import type { RegulariserReduction } from '../training/attention-entropy.js';
 
 /** The entropy regulariser over a corpus (Jha & Reagen 2025): thresholds theta as shares of log(contextSize). */
 export interface RegulariserSettings {

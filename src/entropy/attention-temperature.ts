@@ -1,8 +1,6 @@
 import { InputError } from '../errors.js';
+import { LEAST_TEMPERATURE } from '../training/attention-entropy.js';
 import { attentionEntropiesFromScores, type ScoredRows } from './attention.js';
-
-/** Temperatures stay above this: a head at 0 would have no gradient (Jha & Reagen 2025 start at 1e-2). */
-export const LEAST_TEMPERATURE = 1e-4;
 
 /** Queries and keys of single heads, `[heads, length, headDim]` each, with a temperature per head and query. */
 export interface TemperedHeads {

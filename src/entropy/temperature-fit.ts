@@ -1,6 +1,6 @@
+import { LEAST_TEMPERATURE, type RegulariserReduction } from '../training/attention-entropy.js';
 import { ROW_PROPER, type ScoredRows } from './attention.js';
-import { isPenalised, type RegulariserReduction } from './attention-regulariser.js';
-import { LEAST_TEMPERATURE } from './attention-temperature.js';
+import { isPenalised } from './attention-regulariser.js';
 
 /** Queries of one layer in one window: rows `[heads, count]` at positions from..from+count-1. */
 export interface FitWindow {

@@ -1,7 +1,7 @@
 import type { AttentionDescription } from '../models/description.js';
 import { composeGraph, type GraphComposer } from '../models/graph.js';
-import type { ExtraParameter } from './decoder-weights.js';
-import type { Precision } from './types.js';
+import type { ExtraParameter, WeightView } from './decoder-weights.js';
+import type { Floats, Precision } from './types.js';
 
 /** What an extension of attention composes with. */
 export interface ScoresContext {
@@ -13,8 +13,28 @@ export interface ScoresContext {
   readonly mask: string;
   /** Int64 [1]: S. */
   readonly length: string;
-  /** Value of an extra trained input by its role. */
+  /** Value of an extra input by its role. */
   readonly input: (role: string) => string;
+  /** [B, 1, S]: 1 for queries of the text, 0 for those that fill a window up. */
+  readonly counted: () => string;
+}
+
+/** The pass that something was observed in. */
+export interface ObservedPass {
+  readonly batch: number;
+  readonly length: number;
+  /** Queries of the text, of batch * length. */
+  readonly counted: number;
+}
+
+/** What an extension gives in the place of softmax. */
+export interface ExtendedAttention {
+  /** [B, heads, S, S]. */
+  readonly probabilities: string;
+  /** A scalar that is added to the loss. */
+  readonly penalty?: string;
+  /** [B, heads, S]: for `observe`. */
+  readonly observed?: string;
 }
 
 /**
@@ -22,13 +42,22 @@ export interface ScoresContext {
  * Gradients reach both through the graph.
  */
 export interface AttentionExtension {
-  /** Name of its penalty among the student's own terms. */
-  readonly name: string;
-  /** Extra trained inputs of a layer. Shapes are alike in layers whose attention is alike. */
+  /** Name of its penalty among the student's own terms; absent where it has none. */
+  readonly penalty?: string;
+  /** Extra inputs of a layer. Shapes are alike in layers whose attention is alike. */
   inputs(layer: number, attention: AttentionDescription): readonly ExtraParameter[];
-  /** Returns probabilities [B, heads, S, S], and a scalar that is added to the loss. */
-  compose(context: ScoresContext): { readonly probabilities: string; readonly penalty?: string };
+  compose(context: ScoresContext): ExtendedAttention;
+  /** Hears what `compose` calls observed, at every pass; the array is valid during the call. */
+  observe?(layer: number, values: Floats, pass: ObservedPass): void;
+  /**
+   * Factors of the scores of every head, [heads], that do the same as the extension; undefined where no factors do.
+   * @param extras values of the inputs by role
+   */
+  scoreFactors?(extras: ReadonlyMap<string, WeightView>): Float64Array | undefined;
 }
+
+/** Input that says which queries are text. */
+export const COUNTED = 'counted';
 
 export interface AttentionRequest {
   readonly attention: AttentionDescription;
@@ -57,12 +86,24 @@ function rotated(g: GraphComposer, value: string, dims: number, headDim: number)
  * Composes the attention of one layer in operators that have gradients, for whole windows without a past.
  *
  * Inputs: `queries` [B, S, heads * D], `keys` and `values` [B, S, kvHeads * D]; `cos`, `sin` [S, dims / 2] where there is
- * a rotary embedding; `mask` [S, S]; extras by role. Outputs: `heads` [B, S, heads * D], and `penalty` where an
- * extension has one. Query heads that share keys are rows of one product, so that keys are never repeated.
+ * a rotary embedding; `mask` [S, S]; extras by role; `counted` where an extension reads it. Outputs: `heads`
+ * [B, S, heads * D]; `penalty` and `observed` where an extension has them. Query heads that share keys are rows of one product, so that keys are never repeated.
  */
 export function composeAttention(request: AttentionRequest): Uint8Array {
-  const { attention: a, ropeDims, extension } = request;
   const g = composeGraph('attention', request.precision);
+  const { heads, penalty, observed } = attend(g, request);
+  g.publish(heads, 'heads');
+  if (penalty !== undefined) g.publish(penalty, 'penalty');
+  if (observed !== undefined) g.publish(observed, 'observed');
+  return g.encode();
+}
+
+/** The same as a part of a graph: its inputs are those of `g`, its outputs are returned. */
+export function attend(
+  g: GraphComposer,
+  request: AttentionRequest,
+): { readonly heads: string; readonly penalty?: string; readonly observed?: string } {
+  const { attention: a, ropeDims, extension } = request;
   const group = a.heads / a.kvHeads;
   const queries = g.input('queries', g.float, ['batch', 'length', a.heads * a.headDim]);
   const length = g.node('Slice', [g.node('Shape', [queries]), g.integers([1]), g.integers([2])]);
@@ -92,7 +133,8 @@ export function composeAttention(request: AttentionRequest): Uint8Array {
   const mask = g.input('mask', g.float, ['length', 'length']);
   const known = new Map(request.extras.map(({ role, dims }) => [role, dims]));
   const input = (role: string): string => g.input(role, g.float, known.get(role) ?? []);
-  const mixed = extension?.compose({ g, attention: a, scores, mask, length, input });
+  const counted = (): string => g.input(COUNTED, g.float, ['batch', 1, 'length']);
+  const mixed = extension?.compose({ g, attention: a, scores, mask, length, input, counted });
   const probabilities =
     mixed?.probabilities ?? g.node('Softmax', [g.node('Add', [scores, mask])], { attributes: { axis: { int: -1 } } });
   const rows = g.node('Reshape', [
@@ -101,13 +143,16 @@ export function composeAttention(request: AttentionRequest): Uint8Array {
   ]);
   const heads = g.node('Reshape', [g.node('MatMul', [rows, v]), shape(0, a.heads, length, a.headDim)]);
   const back = g.node('Transpose', [heads], { attributes: { perm: { ints: [0, 2, 1, 3] } } });
-  g.publish(g.node('Reshape', [back, g.integers([0, 0, a.heads * a.headDim])]), 'heads');
-  if (mixed?.penalty !== undefined) g.publish(mixed.penalty, 'penalty');
-  return g.encode();
+  const joined = g.node('Reshape', [back, g.integers([0, 0, a.heads * a.headDim])]);
+  return {
+    heads: joined,
+    ...(mixed?.penalty !== undefined && { penalty: mixed.penalty }),
+    ...(mixed?.observed !== undefined && { observed: mixed.observed }),
+  };
 }
 
 /** Large enough that a masked probability is zero in either precision, small enough that nothing overflows. */
-const HIDDEN_SCORE = -1e9;
+export const HIDDEN_SCORE = -1e9;
 
 /** [length, length]: 0 where the key is not after the query and inside its window. */
 export function causalScores(

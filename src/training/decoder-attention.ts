@@ -3,7 +3,7 @@ import { addInto } from '../kernels/optimizer-steps.js';
 import type { AttentionDescription, ModelDescription } from '../models/description.js';
 import type { RopeFeeds } from '../models/rope-feeds.js';
 import type { Random } from '../random.js';
-import { type AttentionExtension, causalScores, composeAttention } from './attention-composition.js';
+import { type AttentionExtension, COUNTED, causalScores, composeAttention } from './attention-composition.js';
 import type { ExtraParameter, WeightView } from './decoder-weights.js';
 import {
   createSavedBuffers,
@@ -14,7 +14,7 @@ import {
   type SavedState,
   type Segment,
 } from './graph-segment.js';
-import type { Floats, Precision } from './types.js';
+import { type Floats, IGNORED, type Precision } from './types.js';
 import type { Workspace } from './workspace.js';
 
 /** Queries, keys, values and what the heads give of one layer: [B, S, its heads * headDim]. */
@@ -38,6 +38,8 @@ export interface AttentionCall {
   readonly layer: number;
   readonly batch: number;
   readonly length: number;
+  /** [batch * length]; queries behind the last label of a window fill it up. */
+  readonly labels: Int32Array;
 }
 
 /** Attention between the seams of a decoder. */
@@ -92,9 +94,11 @@ export function createGraphAttention(settings: AttentionSettings): DecoderAttent
   const extrasOf = (layer: number): Feeds =>
     Object.fromEntries([...settings.views[layer]].map(([role, view]) => [role, floatTensor(view.values, view.dims)]));
 
-  const feedsOf = ({ layer, length }: AttentionCall, { queries, keys, values }: AttentionTensors): Feeds => {
+  const feedsOf = (call: AttentionCall, { queries, keys, values }: AttentionTensors): Feeds => {
+    const { layer, length } = call;
     const a = model.layers[layer].attention;
-    return { queries, keys, values, mask: maskOf(a, length), ...tablesOf(a, length), ...extrasOf(layer) };
+    const counted = extension && { [COUNTED]: countedQueries(call, precision) };
+    return { queries, keys, values, mask: maskOf(a, length), ...tablesOf(a, length), ...extrasOf(layer), ...counted };
   };
 
   const segmentOf = (layer: number): Promise<Segment> => {
@@ -107,9 +111,9 @@ export function createGraphAttention(settings: AttentionSettings): DecoderAttent
       const ropeDims = attention.rope === undefined ? 0 : model.ropes[attention.rope].dims;
       segment = openSegment({
         graph: composeAttention({ attention, ropeDims, precision, extras, ...(extension && { extension }) }),
-        wanted: ['queries', 'keys', 'values', ...extras.map(({ role }) => role)],
-        seeds: ['heads', ...(extension ? ['penalty'] : [])],
-        example: feedsOf({ layer, batch: 2, length: 3 }, exampleOf(settings, attention)),
+        wanted: ['queries', 'keys', 'values', ...extras.filter(({ frozen }) => !frozen).map(({ role }) => role)],
+        seeds: ['heads', ...(extension?.penalty ? ['penalty'] : [])],
+        example: feedsOf({ layer, batch: 2, length: 3, labels: new Int32Array(6) }, exampleOf(settings, attention)),
         precision,
         threads: settings.threads,
         recompute,
@@ -120,26 +124,33 @@ export function createGraphAttention(settings: AttentionSettings): DecoderAttent
     return segment;
   };
 
-  const outputsOf = (heads: Tensor): Record<string, Tensor | null> => ({
+  const observedOf = ({ layer, batch, length }: AttentionCall): Tensor =>
+    workspace.tensor('observed', [batch, model.layers[layer].attention.heads, length]);
+  const outputsOf = (call: AttentionCall, heads: Tensor): Record<string, Tensor | null> => ({
     heads,
-    ...(extension && { penalty: workspace.tensor('penalty', []) }),
+    ...(extension?.penalty && { penalty: workspace.tensor('penalty', []) }),
+    ...(extension?.observe && { observed: observedOf(call) }),
   });
-  const penaltyOf = (): number => (extension ? workspace.floats('penalty', 1)[0] : 0);
+  /** Tells what was observed; returns the penalty. */
+  const tell = (call: AttentionCall): number => {
+    extension?.observe?.(call.layer, observedOf(call).data as Floats, { ...call, counted: countQueries(call) });
+    return extension?.penalty ? workspace.floats('penalty', 1)[0] : 0;
+  };
 
   return {
     async infer(call, tensors) {
       const segment = await segmentOf(call.layer);
-      await segment.infer(feedsOf(call, tensors), outputsOf(tensors.heads));
-      return penaltyOf();
+      await segment.infer(feedsOf(call, tensors), outputsOf(call, tensors.heads));
+      return tell(call);
     },
 
     async forward(call, tensors) {
       const segment = await segmentOf(call.layer);
       const shape = `${call.batch}x${call.length}`;
-      const outputs = outputsOf(tensors.heads);
+      const outputs = outputsOf(call, tensors.heads);
       const { saved } = await segment.forward(feedsOf(call, tensors), outputs, buffers[call.layer], shape);
       states.set(call.layer, saved);
-      return penaltyOf();
+      return tell(call);
     },
 
     async backward(call, tensors, gradients, penaltyScale) {
@@ -152,7 +163,9 @@ export function createGraphAttention(settings: AttentionSettings): DecoderAttent
         const tensor = gradients[name];
         if (tensor) into[name] = tensor;
       }
-      const views = [...settings.views[call.layer]].filter(([role]) => !segment.unreached.has(role));
+      const views = [...settings.views[call.layer]].filter(
+        ([role, { gradient }]) => gradient && !segment.unreached.has(role),
+      );
       for (const [role, view] of views) into[role] = workspace.tensor(`grad.extra.${role}`, view.dims);
       await segment.backward(feedsOf(call, tensors), states.get(call.layer) ?? { tensors: {} }, cotangents, into);
       states.delete(call.layer);
@@ -165,6 +178,26 @@ export function createGraphAttention(settings: AttentionSettings): DecoderAttent
       for (const segment of segments.values()) await (await segment).close();
     },
   };
+}
+
+/** [B, 1, S]: 1 up to the last label of a window. */
+function countedQueries({ batch, length, labels }: AttentionCall, precision: Precision): Tensor {
+  const counted = precision === 'f32' ? new Float32Array(batch * length) : new Float64Array(batch * length);
+  for (let b = 0; b < batch; b++) counted.fill(1, b * length, b * length + textLength(labels, b, length));
+  return floatTensor(counted, [batch, 1, length]);
+}
+
+function countQueries({ batch, length, labels }: AttentionCall): number {
+  let count = 0;
+  for (let b = 0; b < batch; b++) count += textLength(labels, b, length);
+  return count;
+}
+
+/** Positions of a window up to its last label. */
+function textLength(labels: Int32Array, window: number, length: number): number {
+  let end = length;
+  while (end > 0 && labels[window * length + end - 1] === IGNORED) end--;
+  return end;
 }
 
 function exampleOf({ precision, random }: AttentionSettings, a: AttentionDescription): AttentionTensors {

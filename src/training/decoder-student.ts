@@ -11,8 +11,9 @@ import { createSessionPool } from '../models/sessions.js';
 import { createRandom } from '../random.js';
 import type { AttentionExtension } from './attention-composition.js';
 import { type AttentionTensors, createGraphAttention } from './decoder-attention.js';
+import { composeDecoder, type WholeGraph } from './decoder-graph.js';
 import { createSeams, type Seam } from './decoder-seams.js';
-import { type LowRankAdapter, readDecoderWeights } from './decoder-weights.js';
+import { type LowRankAdapter, readDecoderWeights, type WeightView } from './decoder-weights.js';
 import { createEmbedding } from './embedding.js';
 import { createSavedBuffers, type Feeds, type SavedState } from './graph-segment.js';
 import { createNativeAttention } from './native-attention.js';
@@ -57,11 +58,21 @@ export interface DecoderStudent extends Student<TokenBatch> {
    */
   readonly tensors: ReadonlyMap<string, MemoryTensor>;
   /**
-   * The model as it is now, with adapters added, to be opened with `createEngine`: for samples of the student and for
-   * evaluation. Its store reads the student's memory, so an engine that keeps weights must be made anew after a step.
+   * The model as it is now, with adapters added and with what an extension of attention can say by factors of the
+   * scores folded into the queries (see `unfoldableQueries`), to be opened with `createEngine`: for samples of the student and for evaluation. Its store reads the student's memory, so an engine that keeps weights must be made anew after a step.
    */
   currentModel(): ModelFiles;
+  /** The model as one graph, for windows of at most the student's length; its weights lie in the student's memory. */
+  wholeGraph(): WholeGraph;
+  /** Extra inputs of each layer's attention by role, as they are now. */
+  readonly extras: readonly ReadonlyMap<string, WeightView>[];
+  /** Puts extra inputs that a step has moved out of their range back to its end. */
+  confine(): void;
 }
+
+/** Tensors [heads, S, S] that attention keeps as a graph: scores and probabilities; with an extension, those of it too. */
+const GRAPH_SCORES = 2;
+const EXTENDED_SCORES = 5;
 
 /** Graphs find out ranks on random numbers; no figure depends on them. */
 const EXAMPLE_SEED = 7;
@@ -92,7 +103,7 @@ export async function openDecoderStudent(files: ModelFiles, options: DecoderStud
   const native = precision === 'f32' && !extension && nativeKernels() !== undefined;
   const plan = planTraining({
     files,
-    keepsProbabilities: !native,
+    keptScores: native ? 0 : extension ? EXTENDED_SCORES : GRAPH_SCORES,
     trainedElements: weights.parameters.values.length,
     precision,
     batch: options.batch,
@@ -197,7 +208,7 @@ export async function openDecoderStudent(files: ModelFiles, options: DecoderStud
       if (kept) saved.push((await segment.forward(feeds, outputs, buffers[seam.index], shape)).saved);
       else await segment.infer(feeds, outputs);
       if (!seam.next) continue;
-      const call = { layer: seam.index, batch: batch.batch, length: batch.length };
+      const call = { layer: seam.index, batch: batch.batch, length: batch.length, labels: batch.labels };
       const tensors = attentionOf(seam.index, batch, kept);
       const learns = kept && seams[seam.index + 1].headsLearn;
       penalty += await (learns ? attention.forward(call, tensors) : attention.infer(call, tensors));
@@ -237,7 +248,7 @@ export async function openDecoderStudent(files: ModelFiles, options: DecoderStud
     for (let index = layerCount; index >= 0; index--) {
       const seam = seams[index];
       if (seam.next && seams[index + 1].headsLearn) {
-        const call = { layer: index, batch: batch.batch, length: batch.length };
+        const call = { layer: index, batch: batch.batch, length: batch.length, labels: batch.labels };
         const { heads, queries, keys, values } = attentionOf(index, batch, false, 'grad.');
         const gradients = seam.queriesLearn ? { heads, queries, keys, values } : { heads };
         await attention.backward(call, attentionOf(index, batch, true), gradients, penaltyScale);
@@ -259,7 +270,28 @@ export async function openDecoderStudent(files: ModelFiles, options: DecoderStud
     classes: model.vocabularySize,
     plan,
     tensors: weights.tensors,
-    currentModel: () => trainedModel(files, weights, options.adapters ?? []),
+    currentModel: () => trainedModel(files, weights, options.adapters ?? [], extension),
+    extras: weights.extras,
+    confine() {
+      extras.forEach((ofLayer, l) => {
+        for (const { role, range } of ofLayer) {
+          const values = weights.extras[l].get(role)?.values;
+          if (!range || !values) continue;
+          values.forEach((value, i) => {
+            values[i] = Math.min(range.greatest, Math.max(range.least, value));
+          });
+        }
+      });
+    },
+    wholeGraph: () =>
+      composeDecoder({
+        model,
+        weights,
+        precision,
+        length: options.length,
+        extras,
+        ...(extension && { extension }),
+      }),
     rowsOf: (batch) => batch.batch * batch.length,
 
     async accumulate(batch: TokenBatch, visit: LogitsVisitor, visitOptions: VisitOptions = {}): Promise<OwnTerm[]> {
@@ -272,7 +304,7 @@ export async function openDecoderStudent(files: ModelFiles, options: DecoderStud
       const wanted = last.outputLearns ? gradient : undefined;
       await head.accumulate(stream, rows, blockRows(batch, visitOptions), visit, wanted);
       await backward(batch, saved, visitOptions.ownTermScale ?? 1);
-      return extension ? [{ name: extension.name, value: penalty }] : [];
+      return extension?.penalty ? [{ name: extension.penalty, value: penalty }] : [];
     },
 
     async evaluate(batch: TokenBatch, visit: LogitsVisitor, visitOptions: VisitOptions = {}): Promise<void> {

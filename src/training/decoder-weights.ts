@@ -44,13 +44,13 @@ export interface DecoderWeights {
   readonly layers: readonly ReadonlyMap<string, WeightView>[];
   /** Adapters of each layer by role. */
   readonly adapters: readonly ReadonlyMap<string, LinearAdapter>[];
-  /** Extra trained inputs of each layer's attention by role. */
+  /** Extra inputs of each layer's attention by role. */
   readonly extras: readonly ReadonlyMap<string, WeightView>[];
   /** Every stored tensor by name, where it lies; adapters are not added to them. */
   readonly tensors: ReadonlyMap<string, MemoryTensor>;
 }
 
-/** A trained tensor that the model itself does not have. */
+/** A tensor that the model itself does not have. It is never decayed. */
 export interface ExtraParameter {
   /** Its name in the graph, the same in all layers. */
   readonly role: string;
@@ -58,6 +58,10 @@ export interface ExtraParameter {
   readonly name: string;
   readonly dims: readonly number[];
   readonly initial: Floats;
+  /** Stays as it is: no parameter. */
+  readonly frozen?: true;
+  /** Values stay within these: see `confine`. */
+  readonly range?: { readonly least: number; readonly greatest: number };
 }
 
 export interface DecoderWeightsRequest extends NameSelection {
@@ -119,15 +123,16 @@ function collectTensors(files: ModelFiles): { tensors: Map<string, StoredTensor>
 interface TrainedTensor {
   readonly name: string;
   readonly dims: readonly number[];
+  readonly undecayed?: true;
 }
 
 /** Lays trained tensors side by side. */
 function layOut(trained: readonly TrainedTensor[], precision: Precision): ParameterSet {
   const parameters: Parameter[] = [];
   let offset = 0;
-  for (const { name, dims } of trained) {
+  for (const { name, dims, undecayed } of trained) {
     const length = elementCount(dims);
-    parameters.push({ name, dims, offset, length });
+    parameters.push({ name, dims, offset, length, ...(undecayed && { undecayed }) });
     offset += length;
   }
   const make = (): Floats => (precision === 'f32' ? new Float32Array(offset) : new Float64Array(offset));
@@ -184,7 +189,10 @@ export function readDecoderWeights(files: ModelFiles, request: DecoderWeightsReq
     { name: a.name, dims: [rank, a.values.length / rank] },
     { name: b.name, dims: [b.values.length / rank, rank] },
   ]);
-  const parameters = layOut([...own, ...ofAdapters, ...extras.flat()], precision);
+  const ofExtras = extras
+    .flat()
+    .flatMap(({ name, dims, frozen }) => (frozen ? [] : [{ name, dims, undecayed: true as const }]));
+  const parameters = layOut([...own, ...ofAdapters, ...ofExtras], precision);
   const byName = new Map(parameters.parameters.map((parameter) => [parameter.name, parameter]));
 
   const reader = createWeightReader(threads);
@@ -204,6 +212,12 @@ export function readDecoderWeights(files: ModelFiles, request: DecoderWeightsReq
     const values = parameters.values.subarray(offset, offset + length);
     values.set(initial);
     return { tensor: name, dims, values, gradient: parameters.gradients.subarray(offset, offset + length) };
+  };
+  const viewOfExtra = ({ name, dims, initial, frozen }: ExtraParameter): WeightView => {
+    if (!frozen) return stretch(name, dims, initial);
+    const values = make(elementCount(dims));
+    values.set(initial);
+    return { tensor: name, dims, values };
   };
   const view = (weight: StoredWeight): WeightView => {
     const name = names.get(weight) ?? '';
@@ -241,9 +255,7 @@ export function readDecoderWeights(files: ModelFiles, request: DecoderWeightsReq
     finalNorm: view(finalNorm),
     layers,
     adapters: kinds,
-    extras: layers.map(
-      (_, l) => new Map((extras[l] ?? []).map((extra) => [extra.role, stretch(extra.name, extra.dims, extra.initial)])),
-    ),
+    extras: layers.map((_, l) => new Map((extras[l] ?? []).map((extra) => [extra.role, viewOfExtra(extra)]))),
     tensors: whole,
     ...(positions && { positions: view(positions) }),
     ...(finalNormBias && { finalNormBias: view(finalNormBias) }),

@@ -1,7 +1,7 @@
 import { didYouMean, InputError } from '../errors.js';
 import { adamStep, type DecaySegments, lionStep, momentumStep } from '../kernels/optimizer-steps.js';
 import { addLangevinNoise } from './langevin-noise.js';
-import type { Floats, ParameterSet } from './types.js';
+import type { Floats, Parameter, ParameterSet } from './types.js';
 
 export const OPTIMIZERS = ['adamw', 'adam', 'sgd', 'lion', 'sgld'] as const;
 export type OptimizerName = (typeof OPTIMIZERS)[number];
@@ -94,15 +94,16 @@ function checkSettings(settings: OptimizerSettings): void {
 /** Stretches of equal decay: neighbours that decay alike are one. */
 function decaySegments(
   set: ParameterSet,
-  decays: (dims: readonly number[]) => boolean,
+  decays: (parameter: Parameter) => boolean,
 ): (on: number, off: number) => DecaySegments {
   const ends: number[] = [];
   const flags: boolean[] = [];
   let end = 0;
-  for (const { name, dims, offset, length } of set.parameters) {
+  for (const parameter of set.parameters) {
+    const { name, offset, length } = parameter;
     if (offset !== end) throw new RangeError(`parameter ${name} begins at ${offset}, not at ${end}`);
     end += length;
-    const flag = decays(dims);
+    const flag = decays(parameter);
     if (flags.length > 0 && flags[flags.length - 1] === flag) ends[ends.length - 1] = end;
     else {
       ends.push(end);
@@ -128,7 +129,7 @@ export function createOptimizer(set: ParameterSet, settings: OptimizerSettings):
   checkSettings(settings);
   const { values, gradients } = set;
   const { method, exemptVectors = false } = settings;
-  const segments = decaySegments(set, (dims) => !exemptVectors || dims.length >= 2);
+  const segments = decaySegments(set, ({ dims, undecayed }) => !undecayed && (!exemptVectors || dims.length >= 2));
   let steps = 0;
   const state: Record<string, Floats> = {};
   const buffer = (name: string): Floats => {

@@ -1,18 +1,30 @@
 import { type MemoryTensor, memoryStore } from '../models/memory-model.js';
 import { locateHuggingFace, type ModelFiles } from '../models/model-files.js';
+import type { AttentionExtension } from './attention-composition.js';
 import type { DecoderWeights, LowRankAdapter } from './decoder-weights.js';
+import { foldIntoQueries, unfoldableQueries } from './folded-queries.js';
 import type { Floats } from './types.js';
 
-/** The model whose tensors are those of a student, read where they lie; those with an adapter are sums made now. */
+/**
+ * The model whose tensors are those of a student, read where they lie; those with an adapter are sums made now, queries
+ * that take factors of an extension products.
+ */
 export function trainedModel(
   files: ModelFiles,
   weights: DecoderWeights,
   adapters: readonly LowRankAdapter[],
+  extension?: AttentionExtension,
 ): ModelFiles {
   const tensors = new Map(weights.tensors);
   for (const adapter of adapters) {
     const own = tensors.get(adapter.tensor);
     if (own) tensors.set(adapter.tensor, merged(files, weights, own, adapter));
+  }
+  if (extension?.scoreFactors && unfoldableQueries(files.description) === undefined) {
+    weights.extras.forEach((extras, layer) => {
+      const factors = extension.scoreFactors?.(extras);
+      if (factors) foldIntoQueries(files.description, weights, { layer, factors }, tensors);
+    });
   }
   return { ...locateHuggingFace(files.path, files.description, memoryStore(files.path, tensors)), path: files.path };
 }

@@ -47,8 +47,8 @@ export interface TrainingPlanRequest {
   readonly processBytes: number;
   /** All rows of the logits are one block. */
   readonly wholeBatch?: boolean;
-  /** Probabilities of attention are kept: it is a graph, not the native kernel. */
-  readonly keepsProbabilities: boolean;
+  /** Tensors [heads, S, S] that the attention of a layer keeps: 0 for the native kernel. */
+  readonly keptScores: number;
   /** At least so many; for measurements. */
   readonly recomputedLayers?: number;
 }
@@ -69,14 +69,14 @@ export function activationFloats(
   layer: LayerDescription,
   hidden: number,
   length: number,
-  kept: { readonly recomputed: boolean; readonly probabilities: boolean },
+  kept: { readonly recomputed: boolean; readonly keptScores: number },
 ): number {
   const { heads, kvHeads, headDim } = layer.attention;
   const [queries, keys] = [heads * headDim, kvHeads * headDim];
   // Stream, queries, keys, values and mixed heads are kept in either case.
   const boundary = hidden + 2 * queries + 2 * keys;
   if (kept.recomputed) return boundary;
-  const attention = kept.probabilities ? 2 * heads * length + 2 * queries + 3 * keys : 0;
+  const attention = kept.keptScores > 0 ? kept.keptScores * heads * length + 2 * queries + 3 * keys : 0;
   return boundary + attention + 4 * hidden + mlpFloats(layer) + (layer.branchNorms ? 4 * hidden : 0);
 }
 
@@ -137,18 +137,18 @@ export function estimateTraining(
   recomputedLayers: number,
   blockRows: number,
 ): TrainingMemory {
-  const { files, length, precision, trainedElements, optimizerSlots, keepsProbabilities: probabilities } = request;
+  const { files, length, precision, trainedElements, optimizerSlots, keptScores } = request;
   const model = files.description;
   const width = precision === 'f32' ? 4 : 8;
   const tokens = windows * length;
   const { hiddenSize, vocabularySize } = model;
   const kept = model.layers.reduce(
     (sum, layer, l) =>
-      sum + activationFloats(layer, hiddenSize, length, { recomputed: l < recomputedLayers, probabilities }),
+      sum + activationFloats(layer, hiddenSize, length, { recomputed: l < recomputedLayers, keptScores }),
     0,
   );
   const whole = Math.max(
-    ...model.layers.map((layer) => activationFloats(layer, hiddenSize, length, { recomputed: false, probabilities })),
+    ...model.layers.map((layer) => activationFloats(layer, hiddenSize, length, { recomputed: false, keptScores })),
   );
   const weights = width * allElements(files);
   const gradients = width * trainedElements;

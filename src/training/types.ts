@@ -11,6 +11,8 @@ export interface Parameter {
   /** First element in the flat buffers, and the number of elements. */
   readonly offset: number;
   readonly length: number;
+  /** No optimiser shrinks it, whatever its shape. */
+  readonly undecayed?: true;
 }
 
 /** All trainable tensors of a student, side by side. What is frozen is not among them. */

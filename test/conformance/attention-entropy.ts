@@ -1,11 +1,11 @@
 import { attentionRowEntropies, CODE_EPSILON } from '../../src/entropy/attention.js';
-import { quartileBins } from '../../src/entropy/attention-diagnosis.js';
 import {
   type AttentionStack,
   attentionGradient,
   attentionRegulariser,
 } from '../../src/entropy/attention-regulariser.js';
 import { addAttentionRows, createAttentionStatistics, headFigures } from '../../src/entropy/attention-statistics.js';
+import { quartileBins } from '../../src/linalg/quartile-bins.js';
 import type { Json } from './harness.js';
 import { float64, keysOf, number, shapeOf, tensor } from './tensors.js';
 

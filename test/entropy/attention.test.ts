@@ -9,7 +9,7 @@ import {
   ROW_NAN,
   visibleKeys,
 } from '../../src/entropy/attention.js';
-import { diagnoseAttention, quartileBins } from '../../src/entropy/attention-diagnosis.js';
+import { diagnoseAttention } from '../../src/entropy/attention-diagnosis.js';
 import { attentionGradient, attentionRegulariser } from '../../src/entropy/attention-regulariser.js';
 import {
   addAttentionRows,
@@ -20,6 +20,7 @@ import {
   headFigures,
   mergeAttention,
 } from '../../src/entropy/attention-statistics.js';
+import { quartileBins } from '../../src/linalg/quartile-bins.js';
 import { createRandom } from '../../src/random.js';
 
 const NO = Number.NEGATIVE_INFINITY;

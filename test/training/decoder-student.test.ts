@@ -3,6 +3,7 @@ import { createEngine } from '../../src/models/engine.js';
 import { openModelFiles } from '../../src/models/model-files.js';
 import { createRandom } from '../../src/random.js';
 import type { AttentionExtension } from '../../src/training/attention-composition.js';
+import { createEntropyAttention } from '../../src/training/attention-entropy.js';
 import { type DecoderStudentOptions, openDecoderStudent } from '../../src/training/decoder-student.js';
 import type { LowRankAdapter } from '../../src/training/decoder-weights.js';
 import type { LogitsVisitor, OwnTerm, TokenBatch } from '../../src/training/types.js';
@@ -102,7 +103,7 @@ function adaptersOf(names: readonly string[], width: number, out: number): LowRa
 
 /** Scores times a trained temperature a head, and a penalty on the mean square of the probabilities. */
 const TEMPERED: AttentionExtension = {
-  name: 'concentration',
+  penalty: 'concentration',
   inputs: (layer, { heads }) => [
     {
       role: 'temperature',
@@ -119,11 +120,40 @@ const TEMPERED: AttentionExtension = {
   },
 };
 
+/** Learnable temperatures and thresholds with a penalty that is felt. */
+function entropyAttention(name: string, positions: number): AttentionExtension {
+  const { description } = model(name);
+  const random = createRandom(8);
+  const count = description.layers.length * description.layers[0].attention.heads;
+  return createEntropyAttention(
+    description,
+    {
+      temperatures: {
+        start: Float64Array.from({ length: count * positions }, () => 0.5 + random.uniform()),
+        positions,
+      },
+      regulariser: {
+        ...{
+          reduction: positions === 1 ? 'algorithm1' : 'code',
+          gamma: 0.05,
+          lambda: 0.5,
+          contextSize: 6,
+          learn: true,
+        },
+        thresholds: Float64Array.from({ length: count }, () => random.uniform()),
+      },
+    },
+    6,
+  );
+}
+
 describe('decoder students', () => {
   it.each([
     ['llama-biases', {}],
     ['gemma2', {}],
     ['llama-biases', { attention: TEMPERED }],
+    ['mistral-window', { attention: entropyAttention('mistral-window', 6) }],
+    ['gpt2', { attention: entropyAttention('gpt2', 1), train: ['*mlp*'] }],
     ['gpt2', { adapters: adaptersOf(['transformer.h.1.mlp.c_fc.weight'], 32, 128) }],
     ['qwen2', { train: ['*layers.1.mlp*', '*norm*'], freeze: ['*layers.0.post*'] }],
   ] as const)('%s: gradients agree with central differences (case %#)', async (name, options) => {
