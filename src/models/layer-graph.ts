@@ -154,6 +154,24 @@ function decoderLayer(context: LayerContext, layer: LayerDescription, prefix: st
   );
 }
 
+/**
+ * One layer whose attention the caller writes: `attend` is given queries, keys and values [B, S, its heads * headDim]
+ * and returns what the heads give, [B, S, heads * headDim].
+ * @param stream [n, hidden]
+ * @returns [n, hidden]
+ */
+export function layerAround(
+  context: LayerContext,
+  layer: LayerDescription,
+  prefix: string,
+  stream: string,
+  attend: (queries: string, keys: string, values: string) => string,
+): string {
+  const { attention: a } = layer;
+  const heads = attend(...attentionInputs(context, a, prefix, normed(context, prefix, stream)));
+  return finishLayer(context, layer, prefix, stream, flatten(context.g, heads, a.heads * a.headDim));
+}
+
 /** What attention reads: the normed stream. */
 function normed({ g, hiddenSize, norm, taps }: LayerContext, prefix: string, stream: string): string {
   const value = normalize(g, norm, stream, `${prefix}attn_norm`, hiddenSize);

@@ -2,7 +2,7 @@ import { type LeftoverRule, sparseRows } from '../../kernels/loss-rows.js';
 import type { Loss, LossGradients, LossInput, LossOutput, TopTeacher } from '../types.js';
 import { checkRows, checkTopTeacher } from './checks.js';
 import { choiceOf, declareLoss, numberOf } from './declare.js';
-import { evaluateRows, rowOutput } from './row-loss.js';
+import { composeRows, evaluateRows, rowOutput } from './row-loss.js';
 
 function evaluateTop(
   teacher: TopTeacher,
@@ -53,6 +53,9 @@ export const kd = declareLoss({
           ? evaluateTop(input.teacher, input, { temperature, rule, factor }, gradients)
           : evaluateRows({ name: 'kd', operation, factor, labels: false, teacher: true }, input, gradients);
       },
+      ...(norm === 'rows' && {
+        compose: (g, inputs) => composeRows(g, { operation, factor: temperature * temperature }, inputs),
+      }),
     };
   },
 });

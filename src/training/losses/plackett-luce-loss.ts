@@ -1,6 +1,7 @@
 import { InputError } from '../../errors.js';
 import { type ListTail, type ListWeights, type MissingLabel, plackettLuceRows } from '../../kernels/plackett-luce.js';
 import { IGNORED, type Loss, type LossGradients, type LossInput, type LossOutput } from '../types.js';
+import { composePld } from './pld-graph.js';
 
 /** What a loss of a ranked list fixes beforehand. */
 export interface ListLossSettings {
@@ -64,9 +65,13 @@ function evaluate(settings: ListLossSettings, input: LossInput, gradients?: Loss
  * student_tail, both models' probability outside the list; weight_entropy_nats; top1_agreement.
  */
 export function listLoss(settings: ListLossSettings): Omit<Loss, 'label'> {
+  const { labelFirst, weights, temperature, listed, tail } = settings;
+  // The graph knows lists that the label leads, whose tail is in every denominator.
+  const inGraph = labelFirst && weights !== 'position' && (tail === 'partial' || listed === Number.POSITIVE_INFINITY);
   return {
     scope: 'row',
     reads: { teacher: settings.teacher, labels: settings.labelFirst, features: false },
     evaluate: (input, gradients) => evaluate(settings, input, gradients),
+    ...(inGraph && { compose: (g, inputs) => composePld(g, inputs, { listed, weights, temperature }) }),
   };
 }

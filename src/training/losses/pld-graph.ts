@@ -1,17 +1,8 @@
 import type { ListWeights } from '../../kernels/plackett-luce.js';
 import { composeGraph, type GraphComposer } from '../../models/graph.js';
-
-/** Names of values in a graph that hold what the loss reads. */
-export interface PldInputs {
-  /** [rows, classes], floating-point. */
-  readonly student: string;
-  readonly teacher: string;
-  /** [rows], int64; -100 where a row does not count. */
-  readonly labels: string;
-}
+import type { LossGraphInputs } from '../types.js';
 
 export interface PldGraphSettings {
-  readonly classes: number;
   /** Teacher's classes in the list beside the label, with their tail; all when absent. */
   readonly listed?: number;
   readonly weights?: Exclude<ListWeights, 'position'>;
@@ -33,7 +24,8 @@ interface Ranks {
   readonly count: number;
 }
 
-const logAdd = (g: GraphComposer, a: string, b: string): string => {
+/** log(exp a + exp b). */
+export const logAdd = (g: GraphComposer, a: string, b: string): string => {
   const apart = g.node('Neg', [g.node('Abs', [g.node('Sub', [a, b])])]);
   const excess = g.node('Log', [g.node('Add', [g.scalar(1), g.node('Exp', [apart])])]);
   return g.node('Add', [g.node('Max', [a, b]), excess]);
@@ -53,7 +45,8 @@ function weightsOf(g: GraphComposer, teacher: string, temperature: number): stri
   return g.node('LogSoftmax', [softened], ALONG);
 }
 
-function rankAll(g: GraphComposer, inputs: PldInputs, { classes, temperature = 1 }: PldGraphSettings): Ranks {
+function rankAll(g: GraphComposer, inputs: LossGraphInputs, { temperature = 1 }: PldGraphSettings): Ranks {
+  const { classes } = inputs;
   const isLabel = labelPlaces(g, inputs.labels, classes);
   const lifted = g.node('Where', [isLabel, g.scalar(-NOWHERE), inputs.teacher]);
   const order = topPlaces(g, lifted, classes);
@@ -72,8 +65,9 @@ function topPlaces(g: GraphComposer, values: string, k: number): string {
 }
 
 /** The label and the teacher's K likeliest; where the label is one of these, the last place is empty. */
-function rankListed(g: GraphComposer, inputs: PldInputs, settings: PldGraphSettings, listed: number): Ranks {
-  const { classes, temperature = 1 } = settings;
+function rankListed(g: GraphComposer, inputs: LossGraphInputs, settings: PldGraphSettings, listed: number): Ranks {
+  const { classes } = inputs;
+  const { temperature = 1 } = settings;
   const isLabel = labelPlaces(g, inputs.labels, classes);
   const lifted = g.node('Where', [isLabel, g.scalar(-NOWHERE), inputs.teacher]);
   const order = topPlaces(g, lifted, listed + 1);
@@ -114,8 +108,9 @@ function suffixes(g: GraphComposer, scores: string, length: number): string {
  * that all have a gradient: the suffix log-sum-exp is a doubling scan of log-add-exp, stable for any logits. The same as
  * `pld`, or with `listed` as `pld-partial`; logits must be finite.
  */
-export function composePld(g: GraphComposer, inputs: PldInputs, settings: PldGraphSettings): string {
-  const { classes, listed = classes, weights = 'teacher' } = settings;
+export function composePld(g: GraphComposer, inputs: LossGraphInputs, settings: PldGraphSettings): string {
+  const { classes } = inputs;
+  const { listed = classes, weights = 'teacher' } = settings;
   const { scores, logWeights, count } =
     listed < classes ? rankListed(g, inputs, settings, listed) : rankAll(g, inputs, settings);
   const sums = suffixes(g, scores, listed < classes ? count + 1 : count);
@@ -137,12 +132,13 @@ export function composePld(g: GraphComposer, inputs: PldInputs, settings: PldGra
  * The loss as a graph of its own: inputs `logits`, `teacher` [rows, classes] and `labels` [rows], output `loss` [rows].
  * @returns serialised ModelProto
  */
-export function pldGraph(settings: PldGraphSettings, precision: 'f32' | 'f64' = 'f32'): Uint8Array {
+export function pldGraph(classes: number, settings: PldGraphSettings, precision: 'f32' | 'f64' = 'f32'): Uint8Array {
   const g = composeGraph('pld', precision);
-  const inputs: PldInputs = {
-    student: g.input('logits', precision, ['rows', settings.classes]),
-    teacher: g.input('teacher', precision, ['rows', settings.classes]),
+  const inputs: LossGraphInputs = {
+    student: g.input('logits', precision, ['rows', classes]),
+    teacher: g.input('teacher', precision, ['rows', classes]),
     labels: g.input('labels', 'i64', ['rows']),
+    classes,
   };
   g.publish(composePld(g, inputs, settings), 'loss', ['rows']);
   return g.encode();

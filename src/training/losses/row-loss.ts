@@ -1,6 +1,8 @@
 import { lossRows, type RowOperation } from '../../kernels/loss-rows.js';
-import type { Loss, LossGradients, LossInput, LossOutput } from '../types.js';
+import type { GraphComposer } from '../../models/graph.js';
+import type { Loss, LossGradients, LossGraphInputs, LossInput, LossOutput } from '../types.js';
 import { checkRows, denseTeacher, refuseRow } from './checks.js';
+import { composeRowOperation } from './row-loss-graph.js';
 
 /**
  * Output of a loss of rows.
@@ -48,11 +50,22 @@ export function evaluateRows(plan: KernelLoss, input: LossInput, gradients?: Los
   return rowOutput(input, name, losses, validRows, plan.allowInfinite);
 }
 
+/** The same in a graph. */
+export function composeRows(
+  g: GraphComposer,
+  { operation, factor = 1 }: Pick<KernelLoss, 'operation' | 'factor'>,
+  inputs: LossGraphInputs,
+): string {
+  const losses = composeRowOperation(g, operation, inputs);
+  return factor === 1 ? losses : g.node('Mul', [losses, g.scalar(factor)]);
+}
+
 /** The loss of a kernel's operation over labels, full teacher logits, or both. */
 export function kernelLoss(plan: KernelLoss): Omit<Loss, 'label'> {
   return {
     scope: 'row',
     reads: { teacher: plan.teacher ? 'dense' : 'none', labels: plan.labels, features: false },
     evaluate: (input, gradients) => evaluateRows(plan, input, gradients),
+    compose: (g, inputs) => composeRows(g, plan, inputs),
   };
 }

@@ -210,7 +210,7 @@ describe('Plackett-Luce in a graph', () => {
     const [name, list] = K === 0 ? ['pld', {}] : ['pld-partial', { K }];
     const { perRow } = createLoss(name, { ...list, tau, weights }).evaluate(input, { logits: gradient });
     const model = decodeOnnxModel(
-      pldGraph({ classes, weights, temperature: tau, ...(K > 0 && { listed: K }) }, 'f64'),
+      pldGraph(classes, { weights, temperature: tau, ...(K > 0 && { listed: K }) }, 'f64'),
       'pld',
     );
     const feeds = {
