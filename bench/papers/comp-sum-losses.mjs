@@ -107,13 +107,22 @@ const figure = await chartFigure({
 });
 writeFileSync('docs/papers/comp-sum-losses.svg', await plotBytes(figure, 'comp-sum-losses.svg'));
 
-const best = (kind) => rows.reduce((a, b) => (b[kind].mean > a[kind].mean ? b : a)).tau;
-const worst = (kind) => rows.reduce((a, b) => (b[kind].mean < a[kind].mean ? b : a)).tau;
 for (const { tau, clean, noisy } of rows) {
   const text = ({ mean, sd }) => `${(100 * mean).toFixed(1)} (${(100 * sd).toFixed(1)})`;
   console.log(`tau ${tau}: clean ${text(clean)}, noisy ${text(noisy)}`);
 }
-const said = (claim, holds) => console.log(`${claim}: ${holds ? 'reproduced' : 'not reproduced'}`);
-said('tau 2 is the worst on clean labels', worst('clean') === 2);
-said('tau 1.7 is the best with noisy labels', best('noisy') === 1.7);
-said('tau 0 is the worst with noisy labels', worst('noisy') === 0);
+/** 97.5 % quantile of Student's t with 2 (SEEDS - 1) degrees of freedom. */
+const QUANTILE = 2.306;
+/** Holds when `a` is above `b` by more than chance allows; prints the difference with its standard error. */
+const above = (claim, a, b) => {
+  const difference = a.mean - b.mean;
+  const se = Math.hypot(a.se, b.se);
+  const verdict = difference > QUANTILE * se ? 'reproduced' : 'not reproduced';
+  console.log(`${claim}: by ${(100 * difference).toFixed(1)} ± ${(100 * se).toFixed(1)} points: ${verdict}`);
+};
+const of = (tau) => rows.find((row) => row.tau === tau);
+const next = (kind, sign, tau) =>
+  rows.filter((row) => row.tau !== tau).reduce((a, b) => (sign * b[kind].mean > sign * a[kind].mean ? b : a))[kind];
+above('tau 2 is the worst on clean labels', next('clean', -1, 2), of(2).clean);
+above('tau 1.7 is the best with noisy labels', of(1.7).noisy, next('noisy', 1, 1.7));
+above('tau 0 is the worst with noisy labels', next('noisy', -1, 0), of(0).noisy);

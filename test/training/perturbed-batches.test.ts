@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { ClassData } from '../../src/distillation/class-data.js';
 import { openClassModel } from '../../src/distillation/class-models.js';
-import { classBatches, trainOnRows } from '../../src/distillation/classifier-training.js';
+import { type ClassTraining, classBatches, trainOnRows } from '../../src/distillation/classifier-training.js';
 import { createRandom } from '../../src/random.js';
 import { linearMarginSuprema, marginChange } from '../../src/training/losses/smooth-adversarial.js';
 import type { OnnxStudent } from '../../src/training/onnx-student.js';
@@ -110,10 +110,13 @@ test('the copies of a linear classifier come near the supremum', async () => {
 });
 
 test('training by the smooth adversarial loss lowers the change of margins', async () => {
-  const training = {
-    ...{ steps: 40, batchSize: ROWS, accumulate: 1, optimizer: { method: 'adamw' }, learningRate: 0.02 },
-    ...{ schedule: 'constant', warmupSteps: 0, finalShare: 0, clipNorm: Number.POSITIVE_INFINITY, precision: 'f64' },
-  } as const;
+  const training: Omit<ClassTraining, 'loss'> = {
+    ...{ steps: 40, batchSize: ROWS, accumulate: 1, learningRate: 0.02, warmupSteps: 0, finalShare: 0 },
+    optimizer: { method: 'adamw' },
+    schedule: 'constant',
+    clipNorm: Number.POSITIVE_INFINITY,
+    precision: 'f64',
+  };
   const changeAfter = async (loss: string): Promise<number> => {
     const model = { kind: 'network', text: 'mlp:8,tanh', standardize: 'none' } as const;
     const own = await openClassModel(model, data, CLASSES, options);
