@@ -174,7 +174,7 @@ async function train(plan: Plan, options: TrainShared, context: AnalysisContext)
   if (body.grad_check?.agrees === false) {
     context.warn(`the gradients of ${body.grad_check.worst_parameter} differ from finite differences`);
   }
-  return outcomeOf(plan, body, result.gradientGraph);
+  return outcomeOf(plan, body, result.gradientGraph?.bytes);
 }
 
 /** student.onnx, metrics.csv, classes.json, and the manifest last. */

@@ -1,9 +1,7 @@
-import { encodeOnnxModel, readOnnxModel } from '../formats/onnx.js';
-import { loadExternalData } from '../formats/onnx-external.js';
-import { composeJointGraph } from '../training/autodiff/joint-graph.js';
 import { type GradCheck, gradCheck, openForGradCheck } from '../training/grad-check.js';
-import { planBatchFeeds } from '../training/onnx-inputs.js';
-import { logitsTensor } from '../training/onnx-student.js';
+import { type GradientGraph, onnxGradientGraph } from '../training/gradient-graph.js';
+import { parseLosses } from '../training/losses/loss-text.js';
+import type { OnnxStudent } from '../training/onnx-student.js';
 import type { FeatureBatch } from '../training/types.js';
 import type { ClassData } from './class-data.js';
 import type { ClassModelPlan } from './class-models.js';
@@ -39,21 +37,13 @@ export async function checkClassGradients(
 }
 
 /**
- * Forward and backward pass of a classifier as one ONNX model: inputs `features` and the gradient of a loss by the logits,
- * outputs the logits, `grad.<parameter>` of each trained tensor, and `grad_norm`.
+ * Forward and backward pass of a classifier as it is, as one ONNX model: with the loss inside where its terms have a form
+ * in a graph, else from the gradient of the loss by the logits on.
  */
-export async function classGradientGraph(
-  { source, settings }: ClassModelPlan,
-  trained: readonly string[],
-): Promise<Uint8Array> {
-  const model = typeof source === 'string' ? readOnnxModel(source) : source;
-  if (typeof source === 'string') loadExternalData(model, source);
-  const { precision } = settings;
-  const logits = logitsTensor(model, settings.logits);
-  const { example } = planBatchFeeds(model, precision, settings.dims);
-  const joint = await composeJointGraph(
-    { model, wanted: trained, precision, from: { seeds: [logits] }, norm: true },
-    example,
-  );
-  return encodeOnnxModel(joint);
+export function classGradientGraph(
+  student: OnnxStudent<FeatureBatch>,
+  { settings }: ClassModelPlan,
+  loss: string,
+): Promise<GradientGraph> {
+  return onnxGradientGraph(student, { terms: parseLosses(loss), ...(settings.dims && { dims: settings.dims }) });
 }

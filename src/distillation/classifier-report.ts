@@ -1,8 +1,8 @@
 import type { Figure } from '../report/plots/figure.js';
 import { lineChart } from '../report/plots/line-chart.js';
 import type { SummaryCell } from '../report/summary-table.js';
-import type { ClassGradCheck } from './class-gradients.js';
 import type { ClassMetrics } from './class-metrics.js';
+import { type GradCheckBody, type GradientGraphBody, gradCheckBody } from './grad-check-report.js';
 import type { ClassifierResult, EvaluationPoint } from './train-classifier-job.js';
 import { type CurvePoint, curvePanel, stepPanel } from './training-curve.js';
 
@@ -60,32 +60,14 @@ export interface ClassifierBody {
   training: ClassFigures;
   /** On held-out rows, before and after; the weights that are written. */
   evaluation: { before: ClassFigures; after: ClassFigures } | null;
-  grad_check: GradCheckFigures | null;
+  grad_check: GradCheckBody | null;
+  gradient_graph: GradientGraphBody | null;
   curve: CurvePoint[];
   evaluations: EvaluationPoint[];
   warnings: string[];
 }
 
-/** Gradients beside finite differences. */
-export interface GradCheckFigures {
-  precision: 'f32' | 'f64';
-  entries: number;
-  worst_relative_error: number;
-  worst_parameter: string;
-  tolerance: number;
-  agrees: boolean;
-}
-
-function gradCheckFigures({ precision, tolerance, parameters, worst, passed }: ClassGradCheck): GradCheckFigures {
-  return {
-    precision,
-    entries: parameters.reduce((sum, own) => sum + own.entries, 0),
-    worst_relative_error: parameters.reduce((most, own) => Math.max(most, own.relativeError, own.directionError), 0),
-    worst_parameter: worst,
-    tolerance,
-    agrees: passed,
-  };
-}
+const graphFigures = ({ bytes: _, ...body }: NonNullable<ClassifierResult['gradientGraph']>): GradientGraphBody => body;
 
 export interface ClassifierWords {
   readonly student: string;
@@ -120,7 +102,8 @@ export function classifierBody(result: ClassifierResult, words: ClassifierWords)
     last_loss_nats: result.lastLoss,
     training: classFigures(result.training),
     evaluation: before && after ? { before: classFigures(before), after: classFigures(after) } : null,
-    grad_check: result.gradCheck ? gradCheckFigures(result.gradCheck) : null,
+    grad_check: result.gradCheck ? gradCheckBody(result.gradCheck, result.gradCheck.missing) : null,
+    gradient_graph: result.gradientGraph ? graphFigures(result.gradientGraph) : null,
     curve: [...result.curve],
     evaluations: [...result.evaluations],
     warnings: [...result.warnings, ...words.warnings],

@@ -1,4 +1,5 @@
 import type { GradCheck } from '../training/grad-check.js';
+import type { GradientGraph } from '../training/gradient-graph.js';
 
 /** Gradients beside finite differences, as reports tell it. */
 export interface GradCheckBody {
@@ -12,6 +13,22 @@ export interface GradCheckBody {
   readonly worst_parameter: string;
   readonly tolerance: number;
   readonly agrees: boolean;
+}
+
+/** What a saved graph of gradients computes, as reports tell it. */
+export interface GradientGraphBody {
+  /** `inside`: the graph computes the loss; `outside`: the loss's gradient by the logits is an input. */
+  readonly loss: 'inside' | 'outside';
+  /** Beside weights. */
+  readonly inputs: readonly string[];
+  /** Beside gradients of weights. */
+  readonly outputs: readonly string[];
+  /** Tensors that have a gradient. */
+  readonly gradients: number;
+}
+
+export function gradientGraphBody({ loss, inputs, outputs, gradients }: GradientGraph): GradientGraphBody {
+  return { loss, inputs, outputs, gradients };
 }
 
 export function gradCheckBody(check: GradCheck, missing?: string): GradCheckBody {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { InputError } from '../errors.js';
+import { encodeOnnxModel } from '../formats/onnx.js';
 import type { ComputeReference } from '../kernels/compute-thread.js';
 import { openCheckpoints } from '../training/checkpoint.js';
 import { openMetricsFile } from '../training/metrics-file.js';
@@ -20,6 +21,7 @@ import {
   takeOutputs,
   trainOnRows,
 } from './classifier-training.js';
+import { type GradientGraphBody, gradientGraphBody } from './grad-check-report.js';
 import { type CurvePoint, readStepHistory } from './training-curve.js';
 
 /** A run of training a classifier, as the command describes it. */
@@ -85,8 +87,8 @@ export interface ClassifierResult {
   readonly training: ClassMetrics;
   readonly teacher?: { readonly training: ClassMetrics; readonly heldOut?: ClassMetrics };
   readonly gradCheck?: ClassGradCheck;
-  /** Bytes of the graph of gradients. */
-  readonly gradientGraph?: Uint8Array;
+  /** The graph of gradients of the student before its first step. */
+  readonly gradientGraph?: GradientGraphBody & { readonly bytes: Uint8Array };
   readonly curve: readonly CurvePoint[];
   /** Held-out figures behind each evaluation. */
   readonly evaluations: readonly EvaluationPoint[];
@@ -175,8 +177,7 @@ export async function trainClassifierModel(
     }
     const judge = async (): Promise<ClassMetrics | undefined> =>
       rows.heldOut && evaluateClassifier(student, rows.heldOut, rows.heldOutTeacher);
-    const trained = student.parameters.parameters.map(({ name }) => name);
-    const gradientGraph = args.gradientGraph ? await classGradientGraph(plan, trained) : undefined;
+    const gradientGraph = args.gradientGraph ? await classGradientGraph(student, plan, training.loss) : undefined;
     if (args.gradCheck) progress({ kind: 'phase', name: 'check the gradients' });
     const checked = args.gradCheck
       ? await checkClassGradients(plan, training.loss, rows.student, rows.studentTeacher)
@@ -199,7 +200,9 @@ export async function trainClassifierModel(
       ...(before && { before }),
       ...(after && { after }),
       ...(checked && { gradCheck: checked }),
-      ...(gradientGraph && { gradientGraph }),
+      ...(gradientGraph && {
+        gradientGraph: { ...gradientGraphBody(gradientGraph), bytes: encodeOnnxModel(gradientGraph.model) },
+      }),
       training: await evaluateClassifier(student, own, studentTeacher),
       ...(studentTeacher && {
         teacher: {

@@ -9,8 +9,9 @@ import { elementTypeOf } from './autodiff/precision.js';
 import { prepareModel } from './autodiff/prepare.js';
 import { type Feeds, floatTensor } from './graph-segment.js';
 import type { WeightedLoss } from './losses/loss-text.js';
-import { withOutputs } from './onnx-student.js';
-import type { Floats, Loss, Precision } from './types.js';
+import { planBatchFeeds } from './onnx-inputs.js';
+import { type OnnxStudent, withOutputs } from './onnx-student.js';
+import type { FeatureBatch, Floats, Loss, Precision, TokenBatch } from './types.js';
 
 /** The graph of a model with its loss and its gradients, and what of the loss it holds. */
 export interface GradientGraph {
@@ -20,6 +21,8 @@ export interface GradientGraph {
   /** Inputs that are no weights, and outputs that are no gradients. */
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
+  /** Tensors that have a gradient. */
+  readonly gradients: number;
 }
 
 export interface GradientGraphRequest {
@@ -123,7 +126,6 @@ export async function composeGradientGraph(request: GradientGraphRequest): Promi
   const { wanted, precision, logits, classes, penalty, terms, example, weights } = request;
   const outputs = [logits, ...(penalty === undefined ? [] : [penalty])];
   const model = prepareModel(withOutputs(request.model, outputs), precision, wanted);
-  const read = graphOf(model).input.map(({ name }) => name);
   const rowDims = rowDimsOf(example);
   const loss = terms && composeLoss(terms, request, rowDims.length === 1 ? ['rows'] : ['batch', 'length']);
   const connections = { logits, ...(penalty !== undefined && { penalty }) };
@@ -139,16 +141,37 @@ export async function composeGradientGraph(request: GradientGraphRequest): Promi
   );
   const trained = new Set(wanted);
   const complete = weights ? withDefaults(joint, weights, trained, precision) : joint;
-  const given = new Set([...read.filter((name) => !weights || !(name in weights)), ...trained]);
-  const { input, output } = graphOf(complete);
+  const inputs = graphOf(complete).input.map(({ name }) => name);
+  const made = graphOf(complete).output.map(({ name }) => name);
+  const ofWeight = (name: string): boolean => name.startsWith('grad.') && trained.has(name.slice('grad.'.length));
   return {
     model: complete,
     loss: loss ? 'inside' : 'outside',
-    inputs: input.map(({ name }) => name).filter((name) => !trained.has(name)),
-    outputs: output
-      .map(({ name }) => name)
-      .filter((name) => !given.has(name) && !trained.has(name.replace(/^grad\./, ''))),
+    inputs: inputs.filter((name) => !trained.has(name)),
+    outputs: made.filter((name) => !ofWeight(name)),
+    gradients: made.filter(ofWeight).length,
   };
+}
+
+/** The gradient graph of an ONNX student as it is now; see `composeGradientGraph`. */
+export function onnxGradientGraph<Batch extends FeatureBatch | TokenBatch>(
+  student: OnnxStudent<Batch>,
+  settings: Pick<GradientGraphRequest, 'terms'> & {
+    /** Extents of one row of features where the graph leaves them open. */
+    readonly dims?: readonly number[];
+  },
+): Promise<GradientGraph> {
+  const { precision, parameters } = student.parameters;
+  const model = student.trainedModel();
+  return composeGradientGraph({
+    model,
+    wanted: parameters.map(({ name }) => name),
+    precision,
+    logits: student.logitsName,
+    classes: student.classes,
+    example: planBatchFeeds(model, precision, settings.dims).example,
+    ...(settings.terms && { terms: settings.terms }),
+  });
 }
 
 /** Extents of the rows of a batch: [batch, length] of tokens, [rows] of features. */
