@@ -81,6 +81,9 @@ export interface StepDefaults {
   readonly learningRate: number;
   readonly schedule: ScheduleName;
   readonly clipNorm: number;
+  readonly warmupSteps?: number;
+  /** Settings of this optimiser that differ from its own defaults. */
+  readonly optimizer?: OptimizerSettings;
 }
 
 /** Declares the options of `parseSteps`. */
@@ -130,6 +133,7 @@ export function parseSteps(own: StepOptions, defaults: StepDefaults): StepSettin
   const epsilon = optionalNumber('--epsilon', own.epsilon, 0);
   const momentum = optionalNumber('--momentum', own.momentum, 0);
   const optimizer: OptimizerSettings = {
+    ...(defaults.optimizer?.method === method && defaults.optimizer),
     method,
     ...(own.betas !== undefined && parseBetas(own.betas)),
     ...(weightDecay !== undefined && { weightDecay }),
@@ -148,7 +152,7 @@ export function parseSteps(own: StepOptions, defaults: StepDefaults): StepSettin
     optimizer,
     learningRate: parseNumber('--learning-rate', own.learningRate ?? String(defaults.learningRate), 0),
     schedule: parseChoice('--schedule', own.schedule ?? defaults.schedule, SCHEDULES),
-    warmupSteps: parseInteger('--warmup', own.warmup ?? '0'),
+    warmupSteps: parseInteger('--warmup', own.warmup ?? String(defaults.warmupSteps ?? 0)),
     finalShare: parseNumber('--final-rate', own.finalRate ?? '0', 0, 1),
     clipNorm: parseClip(own.clip, defaults.clipNorm),
     precision: parseChoice('--precision', own.precision ?? 'f32', ['f32', 'f64'] as const),
@@ -208,7 +212,16 @@ export function addTrainOptions(command: Command): Command {
     .option('--loss <terms>', "losses by name and weight, such as pld(tau=2) or '0.1*ce + 0.9*kd(T=4)' (default pld)")
     .option('--student <what>', 'what is trained; see docs/distill-pld.md')
     .option('--teacher <what>', 'model, capture or logits that are learnt from')
-    .option('--task <task>', 'language or classes (default: what the student is)')
+    .option('--task <task>', 'language or classes (default: what the student is)');
+  return addCourseOptions(command).option(
+    '--save-gradient-graph <file.onnx>',
+    'write the graph of loss and gradients as an ordinary ONNX file',
+  );
+}
+
+/** Declares what is trained of a model, and how a run is watched. */
+export function addCourseOptions(command: Command): Command {
+  return command
     .option('--train <pattern...>', 'parameters that are trained, by name with * and ? (default all)')
     .option('--freeze <pattern...>', 'parameters that stay as they are')
     .option('--eval-data <file...>', 'held-out data that the student is judged by')
@@ -216,9 +229,7 @@ export function addTrainOptions(command: Command): Command {
     .option('--keep <which>', 'weights that are written: best (on --eval-data) or last (default best)')
     .option('--checkpoint-every <steps>', 'steps between checkpoints (default: at every evaluation)')
     .option('--metrics <file.csv>', 'a row a step, written while the run lasts')
-    .option('--save-gradient-graph <file.onnx>', 'write the graph of loss and gradients as an ordinary ONNX file')
     .option('--grad-check', 'compare gradients with finite differences before training');
-  return command;
 }
 
 /** When a run looks up from its steps. */

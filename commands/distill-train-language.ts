@@ -1,4 +1,4 @@
-import { existsSync, renameSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import {
   LANGUAGE_SCHEMA,
@@ -6,7 +6,7 @@ import {
   languageFigure,
   languageSummary,
 } from '../src/distillation/language-report.js';
-import type { StudentStart } from '../src/distillation/language-student.js';
+import type { LoSparseSettings, StudentStart } from '../src/distillation/language-student.js';
 import type { TokenWindows } from '../src/distillation/token-data.js';
 import type {
   LanguageProgress,
@@ -15,7 +15,7 @@ import type {
   TeacherSource,
 } from '../src/distillation/train-language-job.js';
 import { InputError } from '../src/errors.js';
-import { type AtomicDirectory, createAtomicDirectory } from '../src/formats/atomic.js';
+import { type AtomicDirectory, type AtomicFile, createAtomicDirectory } from '../src/formats/atomic.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import { createInputLedger, expandSources, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
 import type { ModelDescription } from '../src/models/description.js';
@@ -30,6 +30,7 @@ import { type LanguageOptions, parseLora, parseOnPolicy, parseStudent } from './
 import {
   parseCadence,
   parseSteps,
+  type StepDefaults,
   type StepSettings,
   stepParameters,
   type TrainOptions,
@@ -38,7 +39,7 @@ import {
 } from './distill-options.js';
 import { describeWindows, type LearningSubject, readTokenWindows } from './distill-text.js';
 import { prepareAsserts } from './edge-asserts.js';
-import { openOutputs } from './edge-outputs.js';
+import { type Outputs, openOutputs } from './edge-outputs.js';
 import { parseChoice } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
 import { noticeSlowKernels } from './kernel-notice.js';
@@ -56,6 +57,22 @@ const MIB = 2 ** 20;
 
 type Own = TrainOptions & LanguageOptions;
 
+/** What a command makes of training a language model. */
+export interface LanguageRecipe {
+  /** As reports name it. */
+  readonly command: string;
+  readonly defaults: StepDefaults;
+  /** Further parameters of the report. */
+  readonly parameters?: Readonly<Record<string, ReportValue>>;
+  readonly freezeRouters?: boolean;
+  /** Of a run of so many steps. */
+  readonly loSparse?: (steps: number, warmupSteps: number) => LoSparseSettings;
+  /** Which weights are written where nothing says it. */
+  readonly keep?: 'best' | 'last';
+}
+
+const TRAINING: LanguageRecipe = { command: COMMAND, defaults: DEFAULTS };
+
 /** The student before it is trained, and what its text is read with. */
 interface Subject extends LearningSubject {
   readonly start: StudentStart;
@@ -67,9 +84,13 @@ interface Subject extends LearningSubject {
 }
 
 /** Trains a language model: from the options to the exit code. */
-export async function trainLanguage(options: TrainShared, own: Own): Promise<number> {
+export async function trainLanguage(
+  options: TrainShared,
+  own: Own,
+  recipe: LanguageRecipe = TRAINING,
+): Promise<number> {
   const asserts = await prepareAsserts(options.assert, options.baseline);
-  const timings = startRunTimings(COMMAND);
+  const timings = startRunTimings(recipe.command);
   const out = requireOption(options.out, '--out', 'the directory to write');
   const data = await expandSources(requireOption(options.data, '--data', 'text to learn from'));
   const evalData = own.evalData ? await expandSources([...own.evalData]) : [];
@@ -79,11 +100,12 @@ export async function trainLanguage(options: TrainShared, own: Own): Promise<num
     const reportFile = outputs.file('--report', options.report);
     const plotFile = outputs.file('--plot', options.plot);
     const timingsFile = outputs.file('--timings', options.timings);
+    const graphFile = openGraphFile(outputs, own.saveGradientGraph, options);
     if (plotFile) (await import('../src/report/plots/figure.js')).plotExtension(options.plot as string);
     const work = checkTargets(out, options);
     noticeSlowKernels();
     timings.begin('read the text');
-    const run = await prepare(options, own, { data, evalData, work });
+    const run = await prepare(options, own, recipe, { data, evalData, work });
     if (options.dryRun) {
       process.stdout.write(summaryTable(['plan', 'value'], await planRows(run, out)));
       return 0;
@@ -112,7 +134,7 @@ export async function trainLanguage(options: TrainShared, own: Own): Promise<num
     const body = bodyOf(run, result, warnings);
     const head = {
       tool: { name: 'surprisal', version: toolVersion() },
-      command: COMMAND,
+      command: recipe.command,
       parameters: run.parameters,
       inputs: [...run.models, ...(await run.ledger.digests())],
     };
@@ -125,6 +147,7 @@ export async function trainLanguage(options: TrainShared, own: Own): Promise<num
       );
     }
     if (timingsFile) timings.write(timingsFile, options);
+    if (graphFile && run.training.gradientGraph !== undefined) moveGraph(run.training.gradientGraph, graphFile);
     const manifest = buildReport({ name: MANIFEST_SCHEMA, ...head }, reportObject({ files: result.files }));
     const { writeHashed } = await import('../src/models/model-directory.js');
     writeHashed(directory.path, 'manifest.json', serializeReport(manifest));
@@ -140,6 +163,29 @@ export async function trainLanguage(options: TrainShared, own: Own): Promise<num
     directory?.abort();
     outputs.abort();
   }
+}
+
+/** Where the graph of gradients goes, and its weights where they do not fit into it. */
+interface GraphFile {
+  readonly file: AtomicFile;
+  readonly data: string;
+}
+
+/** @throws InputError when one of its files is there and nothing says that it may be replaced */
+function openGraphFile(outputs: Outputs, path: string | undefined, options: TrainShared): GraphFile | undefined {
+  const file = outputs.file('--save-gradient-graph', path);
+  if (path === undefined || !file) return undefined;
+  if (!path.toLowerCase().endsWith('.onnx')) throw new InputError(`--save-gradient-graph ${path}: name an .onnx file`);
+  const data = `${path}.data`;
+  if (existsSync(data) && !options.force && !options.resume) {
+    throw new InputError(`${data}: already exists: pass --force to replace it, or choose another path`);
+  }
+  return { file, data };
+}
+
+function moveGraph(written: string, { file, data }: GraphFile): void {
+  file.write(readFileSync(written));
+  if (existsSync(`${written}.data`)) copyFileSync(`${written}.data`, data);
 }
 
 /**
@@ -175,10 +221,11 @@ interface PreparedRun {
 async function prepare(
   options: TrainShared,
   own: Own,
+  recipe: LanguageRecipe,
   files: { readonly data: readonly string[]; readonly evalData: readonly string[]; readonly work: string },
 ): Promise<PreparedRun> {
-  const steps = parseSteps(own, DEFAULTS);
-  const cadence = parseCadence(own);
+  const steps = parseSteps(own, recipe.defaults);
+  const cadence = parseCadence({ ...own, keep: own.keep ?? recipe.keep });
   const lora = parseLora(own);
   const onPolicy = parseOnPolicy(own);
   const vocabularies = parseChoice('--vocab-align', own.vocabAlign ?? 'error', ['error', 'truncate'] as const);
@@ -198,7 +245,7 @@ async function prepare(
   const batches = Math.ceil(windows.count / steps.batchSize);
   const total = totalSteps(steps, batches);
   const epoch = Math.ceil(batches / steps.accumulate);
-  const parameters = parametersOf(options, own, steps, cadence.keep);
+  const parameters = { ...parametersOf(options, own, steps, cadence.keep), ...recipe.parameters };
   const settings: TrainSettings = {
     steps: total,
     optimizer: steps.optimizer,
@@ -230,6 +277,8 @@ async function prepare(
     ...(own.freeze && { freeze: own.freeze }),
     ...(lora && { lora: { rank: lora.rank, alpha: lora.alpha, ...(lora.targets && { targets: lora.targets }) } }),
     ...(onPolicy && { onPolicy: { ...onPolicy, seed: options.seed } }),
+    ...(recipe.freezeRouters && { freezeRouters: true }),
+    ...(recipe.loSparse && { loSparse: recipe.loSparse(total, steps.warmupSteps) }),
     vocabularies,
     ...(subject.tokenizer && { tokenizerSha256: tokenizerDigest(subject.tokenizer) }),
     settings,
@@ -240,6 +289,9 @@ async function prepare(
     },
     resume: options.resume,
     gradCheck: own.gradCheck === true,
+    ...(own.saveGradientGraph !== undefined && {
+      gradientGraph: join(files.work, 'gradients', basename(own.saveGradientGraph)),
+    }),
     ...(own.metrics !== undefined && { metrics: { path: own.metrics, force: options.force } }),
     target: {
       path: join(files.work, 'result'),
@@ -442,8 +494,8 @@ function listener(
 
 function bodyOf(run: PreparedRun, result: LanguageResult, warnings: string[]): LanguageBody {
   const { subject, training } = run;
-  const { lora, teacher, windows, heldOut } = training;
-  const { run: course, first_loss_nats, last_loss_nats, evaluation, grad_check, curve } = result;
+  const { lora, loSparse, teacher, windows, heldOut } = training;
+  const { run: course, first_loss_nats, last_loss_nats, evaluation, grad_check, gradient_graph, curve } = result;
   const dropped = result.droppedMass;
   return {
     student: {
@@ -457,6 +509,11 @@ function bodyOf(run: PreparedRun, result: LanguageResult, warnings: string[]): L
       lora: lora ? { rank: lora.rank, alpha: lora.alpha, matrices: result.adaptedMatrices } : null,
       copied_layers: subject.start.kind === 'layers' ? subject.start.layers : null,
     },
+    losparse: result.loSparse && {
+      ...result.loSparse,
+      final_share: loSparse?.schedule?.finalShare ?? null,
+      pruning_warmup_steps: loSparse?.schedule?.warmupSteps ?? null,
+    },
     teacher: teacher ? { kind: teacher.kind, vocabulary: result.teacherVocabulary, dropped_mass: dropped } : null,
     texts: { train: describeWindows(windows), held_out: heldOut ? describeWindows(heldOut) : null },
     run: course,
@@ -464,6 +521,7 @@ function bodyOf(run: PreparedRun, result: LanguageResult, warnings: string[]): L
     last_loss_nats,
     evaluation,
     grad_check,
+    gradient_graph,
     curve,
     warnings,
   };

@@ -23,6 +23,16 @@ const ACTIONS: readonly Action[] = [
     load: () => import('./merge-moe-compress.js'),
   },
   {
+    name: 'recover',
+    summary: 'train a merged or compressed model by the original, or prune its experts while it is trained',
+    load: () => import('./merge-moe-recover.js'),
+  },
+  {
+    name: 'gradients',
+    summary: 'gradients of the loss in the weights of the experts, for merge and compress',
+    load: () => import('./merge-moe-gradients.js'),
+  },
+  {
     name: 'compare',
     summary: 'methods at equal size side by side on unseen text, all in one run',
     load: () => import('./merge-moe-compare.js'),

@@ -2,7 +2,7 @@ import type { Figure } from '../report/plots/figure.js';
 import type { ReferenceLine } from '../report/plots/line-chart.js';
 import type { SummaryCell } from '../report/summary-table.js';
 import type { LoSparseFigures } from '../training/losparse-parts.js';
-import type { GradCheckBody } from './grad-check-report.js';
+import type { GradCheckBody, GradientGraphBody } from './grad-check-report.js';
 import type { LanguageEvaluation, TokenMean } from './language-evaluation.js';
 import { type CurvePoint, curvePanel, stepPanel } from './training-curve.js';
 
@@ -55,6 +55,7 @@ export interface LanguageBody {
   /** On held-out text, before and after; the weights that are written. */
   readonly evaluation: { readonly before: LanguageEvaluation; readonly after: LanguageEvaluation } | null;
   readonly grad_check: GradCheckBody | null;
+  readonly gradient_graph: GradientGraphBody | null;
   readonly curve: readonly CurvePoint[];
   readonly warnings: readonly string[];
 }

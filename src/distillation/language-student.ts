@@ -1,13 +1,27 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { InputError } from '../errors.js';
 import type { HashedFile } from '../formats/hash.js';
+import { isFactorisedStore } from '../models/factorised-store.js';
 import { hashedFile, writeHashed } from '../models/model-directory.js';
 import { type ModelFiles, openModelFiles } from '../models/model-files.js';
 import { createRandom } from '../random.js';
+import { createEntropyAttention, type EntropyAttentionSettings } from '../training/attention-entropy.js';
 import { openDecoderStudent } from '../training/decoder-student.js';
+import { composeGradientGraph, type GradientGraph, onnxGradientGraph } from '../training/gradient-graph.js';
 import { createAdapters, type LoraOptions, writePeftAdapter } from '../training/lora.js';
+import {
+  type FactorisedTensors,
+  factorisedTensors,
+  type LoSparseFigures,
+  type LoSparseModel,
+  loSparseFollower,
+  openLoSparse,
+} from '../training/losparse-parts.js';
+import type { WeightedLoss } from '../training/losses/loss-text.js';
 import { writeModelDirectory } from '../training/model-writer.js';
 import { openOnnxStudent } from '../training/onnx-student.js';
+import type { PruningSchedule } from '../training/pruning-schedule.js';
 import {
   existingStudent,
   layerStudent,
@@ -15,8 +29,10 @@ import {
   type StudentDType,
   type StudentModel,
 } from '../training/student-config.js';
+import type { StepFollower } from '../training/trainer.js';
 import type { TrainingPlan } from '../training/training-memory.js';
 import type { Precision, Student, TokenBatch } from '../training/types.js';
+import { type TrainedAttention, trainedAttention, writeAttention } from './attention-training.js';
 
 /** What the student starts as. */
 export type StudentStart =
@@ -38,6 +54,16 @@ export interface StudentTarget {
   readonly base: string;
 }
 
+/** Matrices of experts trained as low rank plus sparse rows. */
+export interface LoSparseSettings {
+  /** Needed but for a directory that is compressed already. */
+  readonly rank?: number;
+  /** Globs of the matrices; all of the experts when absent. */
+  readonly targets?: readonly string[];
+  /** Absent: rows that are stored may change, and no others. */
+  readonly schedule?: PruningSchedule;
+}
+
 /** How a student is opened. */
 export interface StudentRequest {
   readonly start: StudentStart;
@@ -54,6 +80,12 @@ export interface StudentRequest {
   readonly train?: readonly string[];
   readonly freeze?: readonly string[];
   readonly lora?: Omit<LoraOptions, 'precision'>;
+  /** The routers of experts stay as they are. */
+  readonly freezeRouters?: boolean;
+  /** A directory that is compressed is trained in its parts in any case. */
+  readonly loSparse?: LoSparseSettings;
+  /** Temperatures and thresholds that are trained, and their penalty. */
+  readonly attention?: EntropyAttentionSettings;
 }
 
 /** A student of any kind, and what can be done with it beside training. */
@@ -62,16 +94,26 @@ export interface LanguageStudent {
   /** All weights, frozen ones included. */
   readonly parameters: number;
   readonly adaptedMatrices: number;
+  /** Temperatures and thresholds that are trained. */
+  readonly attention?: TrainedAttention;
+  /** What comes behind every step, for the trainer. */
+  readonly follower?: StepFollower;
   /** Estimated memory; absent where the runtime holds the model. */
   readonly plan?: TrainingPlan;
   /** The model as it is now, for samples; absent where it has no engine. */
   currentModel?(): ModelFiles;
+  /** Its loss and gradients as one graph, with the weights that it has now. */
+  gradientGraph(terms: readonly WeightedLoss[] | undefined): Promise<GradientGraph>;
   write(target: StudentTarget): readonly HashedFile[];
+  /** Of matrices in parts, as they would be written in `dtype`. */
+  loSparse?(dtype?: StudentDType): LoSparseFigures;
   close(): Promise<void>;
 }
 
 /** Stream of the random numbers that a student starts from. */
 const START = 0x73746172;
+/** Buffers that a pruner keeps for every trained element. */
+const PRUNER_SLOTS = 2;
 /** Name of the file that an ONNX student is written to. */
 const ONNX_FILE = 'model.onnx';
 
@@ -105,40 +147,109 @@ function startingModel(start: Exclude<StudentStart, { kind: 'onnx' }>, seed: num
   }
 }
 
+/** Names of the routers' tensors: what chooses the experts of a token. */
+function routerNames({ weights }: ModelFiles): string[] {
+  return weights.layers.flatMap((layer) =>
+    [...layer].flatMap(([role, { tensor }]) => (/^router(_|$)/.test(role) ? [tensor.name] : [])),
+  );
+}
+
+/** Takes the experts apart where the request or the directory says so. */
+function partsOf(model: StudentModel, request: StudentRequest): LoSparseModel | undefined {
+  const { loSparse, precision, threads, seed, lora } = request;
+  const compressed = isFactorisedStore(model.files.store);
+  if (!compressed && loSparse === undefined) return undefined;
+  if (lora)
+    throw new InputError(`${model.files.path}: adapters beside experts in low rank and sparse rows are not trained`);
+  if (!compressed && loSparse?.rank === undefined) {
+    throw new InputError(`${model.files.path}: is not compressed; a rank says how its experts are taken apart`);
+  }
+  return openLoSparse(model.files, {
+    precision,
+    threads,
+    seed,
+    ...(loSparse?.rank !== undefined && { rank: loSparse.rank }),
+    ...(loSparse?.targets && { targets: loSparse.targets }),
+  });
+}
+
+/** All of them, one behind the other; undefined for none. */
+function allFollowers(followers: readonly StepFollower[]): StepFollower | undefined {
+  if (followers.length === 0) return undefined;
+  return {
+    state: Object.assign({}, ...followers.map(({ state }) => state)) as StepFollower['state'],
+    moved(step, gradientScale) {
+      for (const follower of followers) follower.moved(step, gradientScale);
+    },
+  };
+}
+
 async function openDecoder(
   request: StudentRequest,
   start: Exclude<StudentStart, { kind: 'onnx' }>,
 ): Promise<LanguageStudent> {
-  const { seed, threads, precision, lora } = request;
+  const { seed, threads, precision, lora, loSparse, attention: settings } = request;
   const model = startingModel(start, seed, threads);
-  const adapters = lora ? createAdapters(model.files, { ...lora, precision }, createRandom(seed).fork(START)) : [];
-  const student = await openDecoderStudent(model.files, {
+  const parts = partsOf(model, request);
+  const files = parts?.files ?? model.files;
+  const adapters =
+    parts?.adapters ?? (lora ? createAdapters(files, { ...lora, precision }, createRandom(seed).fork(START)) : []);
+  const freeze = [...(request.freeze ?? []), ...(request.freezeRouters ? routerNames(files) : [])];
+  // Beside parts everything else learns too, as without them.
+  const trained = request.train ?? (parts ? ['*'] : undefined);
+  const attention = settings && createEntropyAttention(files.description, settings, request.length);
+  const student = await openDecoderStudent(files, {
     precision,
     threads,
     batch: request.batch,
     length: request.length,
     maxMemoryBytes: request.maxMemoryBytes,
     processBytes: request.processBytes,
-    optimizerSlots: request.optimizerSlots,
+    optimizerSlots: request.optimizerSlots + (loSparse?.schedule ? PRUNER_SLOTS : 0),
     wholeBatch: request.wholeBatch,
     ...(adapters.length > 0 && { adapters }),
-    ...(request.train && { train: request.train }),
-    ...(request.freeze && { freeze: request.freeze }),
+    ...(trained && { train: trained }),
+    ...(freeze.length > 0 && { freeze }),
+    ...(attention && { attention }),
   });
+  const trainedHeads = attention && settings && trainedAttention(student, attention, settings);
+  const stored = (dtype: StudentDType): FactorisedTensors | undefined =>
+    parts && factorisedTensors(parts, student.tensors, student.parameters, dtype, threads);
   return {
     student,
     parameters: [...student.tensors.values()].reduce((sum, { data }) => sum + data.length, 0),
     adaptedMatrices: adapters.length,
     plan: student.plan,
     currentModel: student.currentModel,
+    gradientGraph: (terms) =>
+      composeGradientGraph({
+        ...student.wholeGraph(),
+        wanted: student.parameters.parameters.map(({ name }) => name),
+        precision,
+        classes: student.classes,
+        ...(terms && { terms }),
+      }),
+    follower: allFollowers([
+      ...(parts ? [loSparseFollower(parts, student.parameters, loSparse?.schedule)] : []),
+      ...(trainedHeads ? [{ state: {}, moved: student.confine }] : []),
+    ]),
+    ...(trainedHeads && { attention: trainedHeads }),
+    ...(parts && {
+      loSparse: (dtype = model.dtype) =>
+        factorisedTensors(parts, student.tensors, student.parameters, dtype, threads).figures,
+    }),
     write(target) {
       mkdirSync(target.path, { recursive: true });
       if (target.form === 'adapter' && lora !== undefined) {
         const head = { rank: lora.rank, alpha: lora.alpha, base: target.base };
-        return writePeftAdapter(target.path, model.files, adapters, student.parameters, head);
+        const written = writePeftAdapter(target.path, model.files, adapters, student.parameters, head);
+        return trainedHeads ? [...written, writeAttention(target.path, trainedHeads, false)] : written;
       }
-      const { store } = student.currentModel();
-      return writeModelDirectory(target.path, model, store, { threads, ...(target.dtype && { dtype: target.dtype }) });
+      const dtype = target.dtype ?? model.dtype;
+      const { store, ...form } = stored(dtype) ?? { store: student.currentModel().store };
+      const written = writeModelDirectory(target.path, model, store, { threads, dtype, ...form });
+      if (!trainedHeads) return written;
+      return [...written, writeAttention(target.path, trainedHeads, trainedHeads.notFolded === undefined)];
     },
     async close() {
       await student.close();
@@ -148,6 +259,11 @@ async function openDecoder(
 }
 
 async function openOnnx(request: StudentRequest, path: string): Promise<LanguageStudent> {
+  if (request.attention) {
+    throw new InputError(`${path}: the attention of an ONNX graph is not trained by heads; pass a model directory`);
+  }
+  if (request.loSparse)
+    throw new InputError(`${path}: experts of an ONNX graph are not taken apart; pass a model directory`);
   const { precision, threads, seed } = request;
   const student = await openOnnxStudent<TokenBatch>(path, {
     precision,
@@ -160,6 +276,7 @@ async function openOnnx(request: StudentRequest, path: string): Promise<Language
     student,
     parameters: student.parameters.values.length,
     adaptedMatrices: 0,
+    gradientGraph: (terms) => onnxGradientGraph(student, terms ? { terms } : {}),
     write(target) {
       mkdirSync(target.path, { recursive: true });
       const copied = COMPANIONS.filter((name) => existsSync(join(dirname(path), name))).map((name) =>

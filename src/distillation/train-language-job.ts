@@ -1,26 +1,32 @@
-import { join } from 'node:path';
+import { mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { generate } from '../decoding/generation.js';
 import { InputError, RunError } from '../errors.js';
 import type { HashedFile } from '../formats/hash.js';
 import { createEngine } from '../models/engine.js';
 import { type LanguageModel, modelOfEngine, openLanguageModel } from '../models/language-model.js';
+import { ENTROPY_PENALTY, type EntropyAttentionSettings } from '../training/attention-entropy.js';
 import { openCheckpoints } from '../training/checkpoint.js';
 import { createDataOrder } from '../training/data-order.js';
 import { gradCheck, missingDoubleKernel } from '../training/grad-check.js';
+import type { LoSparseFigures } from '../training/losparse-parts.js';
 import { parseLosses, termWeight } from '../training/losses/loss-text.js';
 import { openMetricsFile } from '../training/metrics-file.js';
 import { createObjective, type Objective } from '../training/objective.js';
+import { writeOnnxModel } from '../training/onnx-export.js';
 import { type TrainSettings, train } from '../training/trainer.js';
 import type { TrainingPlan } from '../training/training-memory.js';
 import { type BatchSource, IGNORED, type TokenBatch } from '../training/types.js';
+import { type AttentionTrainingBody, attentionTrainingBody, createAttentionWatch, readLayerCurve } from './attention-training.js';
 import { windowsSha256 } from './capture-file.js';
 import { capturedLanguageTeacher } from './captured-language-teacher.js';
 import { openCapturedTeacher } from './captured-teacher.js';
-import { type GradCheckBody, gradCheckBody } from './grad-check-report.js';
+import { type GradCheckBody, type GradientGraphBody, gradCheckBody, gradientGraphBody } from './grad-check-report.js';
 import { evaluateLanguage, type LanguageEvaluation } from './language-evaluation.js';
 import type { LanguageBody } from './language-report.js';
 import {
   type LanguageStudent,
+  type LoSparseSettings,
   openLanguageStudent,
   type StudentRequest,
   type StudentStart,
@@ -52,6 +58,11 @@ export interface LanguageTraining {
   readonly train?: readonly string[];
   readonly freeze?: readonly string[];
   readonly lora?: { readonly rank: number; readonly alpha: number; readonly targets?: readonly string[] };
+  /** The routers of experts stay as they are. */
+  readonly freezeRouters?: boolean;
+  readonly loSparse?: LoSparseSettings;
+  /** Temperatures and thresholds that are trained, and their penalty. */
+  readonly attention?: EntropyAttentionSettings;
   readonly onPolicy?: OnPolicySettings;
   readonly vocabularies: 'error' | 'truncate';
   readonly tokenizerSha256?: string;
@@ -63,6 +74,8 @@ export interface LanguageTraining {
   readonly resume: boolean;
   /** Gradients are held to finite differences before the first step. */
   readonly gradCheck: boolean;
+  /** File for the graph of loss and gradients before the first step; beyond 2 GiB its weights lie in `<file>.data`. */
+  readonly gradientGraph?: string;
   readonly metrics?: { readonly path: string; readonly force: boolean };
   readonly target: StudentTarget;
 }
@@ -76,13 +89,18 @@ export type LanguageProgress =
 
 /** What a run gives to its report; what only the command knows is added there. */
 export interface LanguageResult
-  extends Pick<LanguageBody, 'run' | 'first_loss_nats' | 'last_loss_nats' | 'evaluation' | 'grad_check' | 'curve'> {
+  extends Pick<
+    LanguageBody,
+    'run' | 'first_loss_nats' | 'last_loss_nats' | 'evaluation' | 'grad_check' | 'gradient_graph' | 'curve'
+  > {
   readonly files: readonly HashedFile[];
   readonly parameters: number;
   readonly adaptedMatrices: number;
   readonly trainableParameters: number;
   readonly droppedMass: number | null;
   readonly teacherVocabulary: number | null;
+  readonly loSparse: LoSparseFigures | null;
+  readonly attention: AttentionTrainingBody | null;
 }
 
 /** Share of the memory that a live teacher may take. */
@@ -116,10 +134,11 @@ export async function trainLanguageModel(
     if (learner.plan) progress({ kind: 'plan', plan: learner.plan });
     try {
       const teacher = connectTeacher(training, model, learner.student.classes);
+      const gradient_graph = training.gradientGraph === undefined ? null : await writeGradientGraph(training, learner);
       const grad_check = training.gradCheck ? await checkGradients({ training, learner, teacher, progress }) : null;
       const result = await runTraining({ training, learner, teacher, progress });
       progress({ kind: 'phase', name: 'write' });
-      return { ...result, grad_check, files: learner.write(training.target) };
+      return { ...result, grad_check, gradient_graph, files: learner.write(training.target) };
     } finally {
       await learner.close();
     }
@@ -156,6 +175,9 @@ function requestOf(training: LanguageTraining, teacherBytes: number): StudentReq
     ...(lora && { lora }),
     ...(trained && { train: trained }),
     ...(freeze && { freeze }),
+    ...(training.freezeRouters && { freezeRouters: true }),
+    ...(training.loSparse && { loSparse: training.loSparse }),
+    ...(training.attention && { attention: training.attention }),
   };
 }
 
@@ -207,6 +229,7 @@ function objectiveOf({ training, teacher }: Parts): Objective<TokenBatch> {
   }));
   return createObjective<TokenBatch>(terms, {
     labels: (batch) => batch.labels,
+    sequences: ({ batch }) => batch,
     ...(teacher && {
       async teacher(batch, { firstRow, rows }) {
         if (current?.batch !== batch) current = { batch, rows: await teacher.source.begin(batch) };
@@ -225,8 +248,13 @@ function batchesOf({ training, learner, teacher }: Parts): BatchSource<TokenBatc
   if (onPolicy === undefined) return ordered;
   if (!teacher?.live)
     throw new InputError('--on-policy needs a teacher that runs beside the student: --teacher <model>');
-  const { currentModel } = learner;
+  const { currentModel, attention } = learner;
   if (currentModel === undefined) throw new InputError('--on-policy needs a student that is a model directory');
+  if (attention?.notFolded !== undefined) {
+    throw new InputError(
+      `--on-policy writes with the weights alone, which cannot hold these temperatures of attention: ${attention.notFolded}`,
+    );
+  }
   const plan = { steps: [{ kind: 'temperature' as const, temperature: onPolicy.temperature }] };
   return onPolicyBatches(ordered, onPolicy, async (prompts, count, stream) => {
     const files = currentModel();
@@ -289,6 +317,19 @@ async function checkGradients(parts: Parts): Promise<GradCheckBody> {
   }
 }
 
+/** Lists of a captured teacher have no form in a graph: the loss is then outside. */
+async function writeGradientGraph(
+  { gradientGraph = '', loss, teacher }: LanguageTraining,
+  learner: LanguageStudent,
+): Promise<GradientGraphBody> {
+  const terms = parseLosses(loss);
+  const needsLists = teacher?.kind === 'capture' && terms.some((term) => term.loss.reads.teacher !== 'none');
+  const graph = await learner.gradientGraph(needsLists ? undefined : terms);
+  mkdirSync(dirname(gradientGraph), { recursive: true });
+  writeOnnxModel(graph.model, gradientGraph, true);
+  return gradientGraphBody(graph);
+}
+
 /** A copy in double precision, or in single where the runtime cannot compute an operator in double. */
 async function openForCheck(
   request: StudentRequest,
@@ -310,10 +351,10 @@ function countSampled({ onPolicy, settings }: LanguageTraining, steps: number): 
   return sampled;
 }
 
-async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files' | 'grad_check'>> {
+async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files' | 'grad_check' | 'gradient_graph'>> {
   const { training, learner, teacher, progress } = parts;
   const { student } = learner;
-  const { settings, heldOut, batchSize, seed, threads } = training;
+  const { settings, windows, heldOut, batchSize, seed, threads } = training;
   const objective = objectiveOf(parts);
   const source = batchesOf(parts);
   const checkpoints = openCheckpoints(training.checkpoints, {
@@ -321,15 +362,21 @@ async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files' |
     seed,
     configuration: training.identity.configuration,
   });
-  const judge = (beside: LanguageTeacher | undefined): Promise<LanguageEvaluation> | undefined =>
-    heldOut && evaluateLanguage(student, heldOut, { batchSize, seed, threads }, beside);
+  const { attention } = learner;
+  const watch = attention && createAttentionWatch(student, attention, { windows, heldOut, batchSize });
+  const judge = (beside: LanguageTeacher | undefined): Promise<LanguageEvaluation | undefined> => {
+    watch?.begin();
+    return Promise.resolve(heldOut && evaluateLanguage(student, heldOut, { batchSize, seed, threads }, beside));
+  };
   const beside = teacher?.live ? teacher.source : undefined;
   progress({ kind: 'phase', name: 'evaluate the student as it is' });
   const before = await judge(beside);
+  const entropiesBefore = await watch?.end();
+  const terms = [...objective.terms, ...(attention?.settings.regulariser ? [ENTROPY_PENALTY] : [])];
   const metricsPath = training.metrics?.path ?? join(training.checkpoints, 'metrics.csv');
   const metrics = openMetricsFile(metricsPath, {
-    terms: objective.terms,
-    ...(heldOut && { evaluation: [] }),
+    terms,
+    ...(heldOut && { evaluation: watch?.figureNames ?? [] }),
     force: training.metrics?.force ?? true,
     ...(training.resume && { resumeAt: checkpoints.last ?? 0 }),
   });
@@ -337,6 +384,7 @@ async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files' |
   progress({ kind: 'phase', name: 'train' });
   const result = await train(student, source, objective, settings, {
     checkpoints,
+    ...(learner.follower && { follower: learner.follower }),
     warn: (message) => progress({ kind: 'warning', message }),
     onStep(record, evaluation) {
       metrics.append(record, evaluation);
@@ -346,19 +394,32 @@ async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files' |
     ...(heldOut && {
       async evaluate() {
         const found = await judge(undefined);
-        return { loss: found?.nll_nats.mean ?? Number.NaN };
+        const loss = found?.nll_nats.mean ?? Number.NaN;
+        return { loss, ...(watch && { figures: watch.figures(await watch.end()) }) };
       },
     }),
   }).finally(() => metrics.close());
   progress({ kind: 'phase', name: 'evaluate' });
   const after = await judge(beside);
-  const history = readStepHistory(metricsPath, objective.terms);
+  const entropiesAfter = await watch?.end();
+  const history = readStepHistory(metricsPath, terms);
   return {
     parameters: learner.parameters,
     adaptedMatrices: learner.adaptedMatrices,
     trainableParameters: student.parameters.values.length,
     teacherVocabulary: teacher?.vocabulary ?? null,
     droppedMass: teacher?.droppedMass() ?? null,
+    loSparse: learner.loSparse?.(training.target.dtype) ?? null,
+    attention:
+      attention && entropiesBefore && entropiesAfter
+        ? attentionTrainingBody(attention, {
+            before: entropiesBefore,
+            after: entropiesAfter,
+            measuredOn: heldOut ? 'held-out' : 'training',
+            contextSize: attention.settings.regulariser?.contextSize ?? windows.length,
+            curve: heldOut ? readLayerCurve(metricsPath, attention) : [],
+          })
+        : null,
     run: {
       steps: result.steps,
       steps_of_an_epoch: Math.ceil(source.perEpoch / (settings.accumulate ?? 1)),

@@ -13,6 +13,12 @@ export interface WriteModelOptions {
   /** Default 5 GB (5e9), as transformers does. */
   readonly maxShardBytes?: number;
   readonly threads?: number;
+  /** Tensors of integers beside the weights. */
+  readonly integers?: ReadonlyMap<string, Int32Array>;
+  /** `__metadata__` of every file, beside the format. */
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** Top-level keys of `config.json` that change. */
+  readonly configChanges?: JsonChanges;
 }
 
 const TORCH_TYPE: Readonly<Record<StudentDType, string>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
@@ -38,13 +44,20 @@ export function writeModelDirectory(
 ): HashedFile[] {
   const dtype = options.dtype ?? student.dtype;
   const written = student.companions === undefined ? [] : copySmallFiles(student.companions, directory);
-  written.push(writeHashed(directory, 'config.json', configWithType(student.configText, dtype)));
+  const { integers = new Map<string, Int32Array>(), metadata, configChanges = {} } = options;
+  const configText = editJson(configWithType(student.configText, dtype), configChanges);
+  written.push(writeHashed(directory, 'config.json', `${configText.trimEnd()}\n`));
   const tensors = [...weights.tensors.values()].filter(({ name }) => !carriedNames(student).has(name));
   const plan: PlannedTensor[] = tensors.map((info) => ({ name: info.name, dtype, shape: storedShape(student, info) }));
   for (const { name, dtype: own, shape } of student.carried) {
     plan.push({ name, dtype: own as PlannedTensor['dtype'], shape });
   }
-  const writer = createSafetensorsWriter(directory, { plan, maxShardBytes: options.maxShardBytes ?? MAX_SHARD_BYTES });
+  for (const [name, values] of integers) plan.push({ name, dtype: 'I32', shape: [values.length] });
+  const writer = createSafetensorsWriter(directory, {
+    plan,
+    maxShardBytes: options.maxShardBytes ?? MAX_SHARD_BYTES,
+    metadata: { format: 'pt', ...metadata },
+  });
   try {
     for (const info of tensors) {
       for (const bytes of storedBytes(weights, info, student.turnedStacks.has(info.name), dtype, options.threads)) {
@@ -54,6 +67,9 @@ export function writeModelDirectory(
     for (const info of student.carried) {
       if (student.carriedFrom === undefined) continue;
       for (const bytes of tensorBytes(student.carriedFrom, info)) writer.write(info.name, bytes);
+    }
+    for (const [name, values] of integers) {
+      writer.write(name, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
     }
     writer.commit();
   } catch (error) {
