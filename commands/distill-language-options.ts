@@ -1,10 +1,11 @@
 import type { Command } from 'commander';
 import { InputError } from '../src/errors.js';
+import { type AttentionTrainingOptions, addAttentionOptions } from './distill-attention-options.js';
 import { addLearningTextOptions, type LearningTextOptions } from './distill-text.js';
 import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
 
 /** Own options of training a language model, as commander gives them. */
-export interface LanguageOptions extends LearningTextOptions {
+export interface LanguageOptions extends LearningTextOptions, AttentionTrainingOptions {
   readonly loraRank?: string;
   readonly loraAlpha?: string;
   readonly loraTargets?: readonly string[];
@@ -18,7 +19,7 @@ export interface LanguageOptions extends LearningTextOptions {
 
 /** Declares them. */
 export function addLanguageOptions(command: Command): Command {
-  return addLearningTextOptions(command)
+  addLearningTextOptions(command)
     .option('--lora-rank <r>', 'train low-rank adapters W + (alpha/r) A B, the weights frozen')
     .option('--lora-alpha <x>', 'scale of the adapters (default twice the rank)')
     .option('--lora-targets <pattern...>', 'matrices that get an adapter (default all linears of the layers)')
@@ -28,6 +29,7 @@ export function addLanguageOptions(command: Command): Command {
     .option('--on-policy-tokens <n>', 'tokens of these (default: the second half of a window)')
     .option('--vocab-align <how>', 'vocabularies of different sizes: error, or truncate to the common prefix')
     .option('--dtype <type>', 'type of the written weights: f32, bf16, f16 (default: as the student was stored)');
+  return addAttentionOptions(command);
 }
 
 /** Low-rank adapters. */

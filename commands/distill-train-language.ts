@@ -26,6 +26,11 @@ import { type ReportValue, reportObject } from '../src/report/values.js';
 import { checkVocabulary, type Tokenizer } from '../src/tokenizers/tokenizer.js';
 import { firstDifference, tokenizerDigest } from '../src/tokenizers/tokenizer-digest.js';
 import type { TrainSettings } from '../src/training/trainer.js';
+import {
+  attentionTrainingFiles,
+  attentionTrainingParameters,
+  parseAttentionTraining,
+} from './distill-attention-options.js';
 import { type LanguageOptions, parseLora, parseOnPolicy, parseStudent } from './distill-language-options.js';
 import {
   parseCadence,
@@ -79,6 +84,8 @@ interface Subject extends LearningSubject {
   readonly modelType: string;
   readonly layers: number | null;
   readonly hiddenSize: number | null;
+  /** Heads of every layer; null where layers differ or the files do not say. */
+  readonly heads: number | null;
   /** Positions of a window. */
   readonly context: number;
 }
@@ -237,6 +244,7 @@ async function prepare(
   if (needy && !teacher) throw new InputError(`--teacher is missing: the loss ${needy.loss.label} learns from one`);
   const subject = await openSubject(options, own, teacher);
   const ledger = createInputLedger();
+  for (const file of attentionTrainingFiles(own)) ledger.note(file);
   const read = (from: readonly string[]): Promise<TokenWindows> =>
     readTokenWindows(from, options, own, subject, subject.context, ledger);
   const windows = await read(files.data);
@@ -245,7 +253,12 @@ async function prepare(
   const batches = Math.ceil(windows.count / steps.batchSize);
   const total = totalSteps(steps, batches);
   const epoch = Math.ceil(batches / steps.accumulate);
-  const parameters = { ...parametersOf(options, own, steps, cadence.keep), ...recipe.parameters };
+  const attention = await parseAttentionTraining(own, subject, options.seed);
+  const parameters = {
+    ...parametersOf(options, own, steps, cadence.keep),
+    ...attentionTrainingParameters(own),
+    ...recipe.parameters,
+  };
   const settings: TrainSettings = {
     steps: total,
     optimizer: steps.optimizer,
@@ -277,6 +290,7 @@ async function prepare(
     ...(own.freeze && { freeze: own.freeze }),
     ...(lora && { lora: { rank: lora.rank, alpha: lora.alpha, ...(lora.targets && { targets: lora.targets }) } }),
     ...(onPolicy && { onPolicy: { ...onPolicy, seed: options.seed } }),
+    ...(attention && { attention }),
     ...(recipe.freezeRouters && { freezeRouters: true }),
     ...(recipe.loSparse && { loSparse: recipe.loSparse(total, steps.warmupSteps) }),
     vocabularies,
@@ -336,7 +350,7 @@ async function openSubject(options: TrainShared, own: Own, teacher: TeacherSourc
 }
 
 /** What a student starts as, and what its files say of it; an ONNX graph says little. */
-interface OpenedStart extends Pick<Subject, 'start' | 'modelType' | 'layers' | 'hiddenSize'> {
+interface OpenedStart extends Pick<Subject, 'start' | 'modelType' | 'layers' | 'hiddenSize' | 'heads'> {
   readonly vocabularySize?: number;
   readonly maxPositions?: number;
 }
@@ -370,13 +384,16 @@ async function openStart(spec: string, teacherPath: string | undefined): Promise
     modelType: 'onnx',
     layers: null,
     hiddenSize: null,
+    heads: null,
     ...(typeof columns === 'number' && { vocabularySize: columns }),
   };
 }
 
 function describedStart(start: StudentStart, description: ModelDescription): OpenedStart {
   const { modelType, layers, hiddenSize, vocabularySize, maxPositions } = description;
-  return { start, modelType, layers: layers.length, hiddenSize, vocabularySize, maxPositions };
+  const [{ attention }] = layers;
+  const heads = layers.every((layer) => layer.attention.heads === attention.heads) ? attention.heads : null;
+  return { start, modelType, layers: layers.length, hiddenSize, heads, vocabularySize, maxPositions };
 }
 
 /** @throws InputError when an id means one token to the student and another to the teacher */
@@ -521,6 +538,7 @@ function bodyOf(run: PreparedRun, result: LanguageResult, warnings: string[]): L
     last_loss_nats,
     evaluation,
     grad_check,
+    attention: result.attention,
     gradient_graph,
     curve,
     warnings,

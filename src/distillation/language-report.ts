@@ -2,6 +2,8 @@ import type { Figure } from '../report/plots/figure.js';
 import type { ReferenceLine } from '../report/plots/line-chart.js';
 import type { SummaryCell } from '../report/summary-table.js';
 import type { LoSparseFigures } from '../training/losparse-parts.js';
+import type { AttentionTrainingBody } from './attention-training.js';
+import { attentionPanels, attentionSummary } from './attention-training-plot.js';
 import type { GradCheckBody, GradientGraphBody } from './grad-check-report.js';
 import type { LanguageEvaluation, TokenMean } from './language-evaluation.js';
 import { type CurvePoint, curvePanel, stepPanel } from './training-curve.js';
@@ -55,6 +57,8 @@ export interface LanguageBody {
   /** On held-out text, before and after; the weights that are written. */
   readonly evaluation: { readonly before: LanguageEvaluation; readonly after: LanguageEvaluation } | null;
   readonly grad_check: GradCheckBody | null;
+  /** Temperatures and thresholds that were trained. */
+  readonly attention: AttentionTrainingBody | null;
   readonly gradient_graph: GradientGraphBody | null;
   readonly curve: readonly CurvePoint[];
   readonly warnings: readonly string[];
@@ -92,6 +96,7 @@ export function languageSummary(body: LanguageBody): SummaryCell[][] {
     }
     rows.push(['weights of step', run.kept === 'best' ? (run.best_step ?? run.steps) : run.steps]);
   }
+  if (body.attention) rows.push(...attentionSummary(body.attention));
   return rows;
 }
 
@@ -132,6 +137,7 @@ export async function languageFigure(body: LanguageBody, subtitle: string): Prom
     panels: [
       await curvePanel(body.curve, 'held-out cross-entropy', knownLosses(evaluation)),
       await stepPanel(body.curve),
+      ...(body.attention ? await attentionPanels(body.attention) : []),
     ],
     sections: [],
   };

@@ -17,7 +17,12 @@ import { writeOnnxModel } from '../training/onnx-export.js';
 import { type TrainSettings, train } from '../training/trainer.js';
 import type { TrainingPlan } from '../training/training-memory.js';
 import { type BatchSource, IGNORED, type TokenBatch } from '../training/types.js';
-import { type AttentionTrainingBody, attentionTrainingBody, createAttentionWatch, readLayerCurve } from './attention-training.js';
+import {
+  type AttentionTrainingBody,
+  attentionTrainingBody,
+  createAttentionWatch,
+  readLayerCurve,
+} from './attention-training.js';
 import { windowsSha256 } from './capture-file.js';
 import { capturedLanguageTeacher } from './captured-language-teacher.js';
 import { openCapturedTeacher } from './captured-teacher.js';
