@@ -38,6 +38,30 @@ export function memoryStore(path: string, tensors: ReadonlyMap<string, MemoryTen
 }
 
 /**
+ * A store with some tensors in memory, in place of what it has under their names.
+ * @param without further tensors that it does not show
+ * @throws RangeError as {@link memoryStore}
+ */
+export function overlaidStore(
+  store: TensorStore,
+  own: ReadonlyMap<string, MemoryTensor>,
+  without: ReadonlySet<string> = new Set(),
+): TensorStore {
+  const memory = memoryStore(store.path, own);
+  const tensors = new Map([...store.tensors].filter(([name]) => !without.has(name)));
+  for (const [name, info] of memory.tensors) tensors.set(name, info);
+  return {
+    path: store.path,
+    tensors,
+    metadata: store.metadata,
+    readInto(tensor, start, length, target) {
+      (own.has(tensor.name) ? memory : store).readInto(tensor, start, length, target);
+    },
+    close: () => store.close(),
+  };
+}
+
+/**
  * A decoder whose weights are in memory, under the names of a Hugging Face checkpoint of its `model_type`.
  * @throws InputError as {@link openModelFiles} does, naming the key or tensor that is missing or wrong.
  */

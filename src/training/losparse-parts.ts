@@ -3,7 +3,7 @@ import type { JsonChanges } from '../formats/json-edit.js';
 import { DTYPE_BYTES, elementCount, type TensorInfo, type TensorStore } from '../formats/tensor.js';
 import { lowRankFactors, lowRankProduct, sparseResidual } from '../linalg/low-rank.js';
 import { FACTORISED_KEY, isFactorisedStore } from '../models/factorised-store.js';
-import { type MemoryTensor, memoryStore } from '../models/memory-model.js';
+import { type MemoryTensor, memoryStore, overlaidStore } from '../models/memory-model.js';
 import { locateHuggingFace, type ModelFiles } from '../models/model-files.js';
 import { huggingFaceNames, weightName } from '../models/weight-names.js';
 import { createWeightReader, type StoredWeight } from '../models/weights.js';
@@ -206,32 +206,12 @@ export function openLoSparse(files: ModelFiles, options: LoSparseOptions): LoSpa
   }
   return {
     files: {
-      ...locateHuggingFace(files.path, files.description, withMatrices(files.store, own, stacks)),
+      ...locateHuggingFace(files.path, files.description, overlaidStore(files.store, own, stacks)),
       path: files.path,
     },
     adapters,
     matrices,
     continued: isFactorisedStore(files.store),
-  };
-}
-
-/** A store with some matrices in memory, in place of what it has under their names or in stacks. */
-function withMatrices(
-  store: TensorStore,
-  own: ReadonlyMap<string, MemoryTensor>,
-  without: ReadonlySet<string>,
-): TensorStore {
-  const memory = memoryStore(store.path, own);
-  const tensors = new Map([...store.tensors].filter(([name]) => !without.has(name)));
-  for (const [name, info] of memory.tensors) tensors.set(name, info);
-  return {
-    path: store.path,
-    tensors,
-    metadata: store.metadata,
-    readInto(tensor, start, length, target) {
-      (own.has(tensor.name) ? memory : store).readInto(tensor, start, length, target);
-    },
-    close: () => store.close(),
   };
 }
 

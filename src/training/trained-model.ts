@@ -1,3 +1,5 @@
+import type { TensorStore } from '../formats/tensor.js';
+import { EXPERT_MAP } from '../models/description.js';
 import { type MemoryTensor, memoryStore } from '../models/memory-model.js';
 import { locateHuggingFace, type ModelFiles } from '../models/model-files.js';
 import type { AttentionExtension } from './attention-composition.js';
@@ -26,7 +28,28 @@ export function trainedModel(
       if (factors) foldIntoQueries(files.description, weights, { layer, factors }, tensors);
     });
   }
-  return { ...locateHuggingFace(files.path, files.description, memoryStore(files.path, tensors)), path: files.path };
+  const store = withExpertMaps(files, memoryStore(files.path, tensors));
+  return { ...locateHuggingFace(files.path, files.description, store), path: files.path };
+}
+
+/** The maps of merged experts are integers, and nothing that is trained: they are read where they were. */
+function withExpertMaps({ weights }: ModelFiles, memory: TensorStore): TensorStore {
+  const maps = new Map(
+    weights.layers.flatMap((layer) => {
+      const map = layer.get(EXPERT_MAP);
+      return map ? [[map.tensor.name, map] as const] : [];
+    }),
+  );
+  if (maps.size === 0) return memory;
+  const tensors = new Map(memory.tensors);
+  for (const [name, { tensor }] of maps) tensors.set(name, tensor);
+  return {
+    ...memory,
+    tensors,
+    readInto(tensor, start, length, target) {
+      (maps.get(tensor.name)?.store ?? memory).readInto(tensor, start, length, target);
+    },
+  };
 }
 
 /** W + scale B A, turned where linears are stored [in, out]. */
