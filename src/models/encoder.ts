@@ -2,9 +2,8 @@ import { join } from 'node:path';
 import { InputError } from '../errors.js';
 import type { TensorStore } from '../formats/tensor.js';
 import { equalBitThreads } from '../kernels/product-threads.js';
-import { describeEncoder, type EncoderDescription, type EncoderRole } from './encoder-description.js';
-import { composeGraph } from './graph.js';
-import { activate } from './layer-parts.js';
+import { describeEncoder, type EncoderDescription } from './encoder-description.js';
+import { composeBlock, composeEmbeddingNorm, ENCODER_ROLES, roleShape } from './encoder-graph.js';
 import type { Floats } from './layer-runner.js';
 import { readJson } from './model-files.js';
 import { openWeights } from './pvq-store.js';
@@ -36,66 +35,24 @@ export interface Encoder {
   close(): Promise<void>;
 }
 
-const ROLES: readonly EncoderRole[] = ['q', 'k', 'v', 'o', 'attention_norm', 'up', 'down', 'output_norm'];
-
-/** Shape of the weight of a role, [out, in] for linear maps. */
-function roleShape(role: EncoderRole, { hiddenSize, feedForwardSize }: EncoderDescription): number[] {
-  switch (role) {
-    case 'up':
-      return [feedForwardSize, hiddenSize];
-    case 'down':
-      return [hiddenSize, feedForwardSize];
-    case 'attention_norm':
-    case 'output_norm':
-      return [hiddenSize];
-    default:
-      return [hiddenSize, hiddenSize];
-  }
+/** A stored tensor in memory. */
+export interface EncoderWeight {
+  /** As the checkpoint calls it. */
+  readonly name: string;
+  readonly data: Floats;
+  readonly shape: readonly number[];
 }
 
-/** One block: `x1 = LN(x + attention(x))`, `x2 = LN(x1 + down(act(up(x1))))`, on `[batch * length, hidden]`. */
-function composeBlock(model: EncoderDescription, float: 'f32' | 'f64'): Uint8Array {
-  const g = composeGraph('encoder_block', float);
-  const { hiddenSize, heads, normEpsilon } = model;
-  const headDim = hiddenSize / heads;
-  const x = g.input('x', float, ['rows', hiddenSize]);
-  // [batch, length, heads, headDim], known at run time.
-  const split = g.input('split', 'i64', [4]);
-  const linear = (value: string, role: EncoderRole): string => {
-    const [out, inward] = roleShape(role, model);
-    const inputs = [value, g.input(role, float, [out, inward]), g.input(`${role}_bias`, float, [out])];
-    return g.node('Gemm', inputs, { attributes: { transB: { int: 1 } } });
-  };
-  const norm = (value: string, role: EncoderRole): string => {
-    const inputs = [value, g.input(role, float, [hiddenSize]), g.input(`${role}_bias`, float, [hiddenSize])];
-    return g.node('LayerNormalization', inputs, { attributes: { axis: { int: -1 }, epsilon: normEpsilon } });
-  };
-  const byHead = (value: string, perm: readonly number[]): string =>
-    g.node('Transpose', [g.node('Reshape', [value, split])], { attributes: { perm: { ints: perm } } });
-  const q = g.node('Mul', [byHead(linear(x, 'q'), [0, 2, 1, 3]), g.scalar(1 / Math.sqrt(headDim))]);
-  const k = byHead(linear(x, 'k'), [0, 2, 3, 1]);
-  const v = byHead(linear(x, 'v'), [0, 2, 1, 3]);
-  let scores = g.node('MatMul', [q, k]);
-  if (model.relativeBuckets > 0) scores = g.node('Add', [scores, g.input('relative', float, [1, heads, 'q', 'k'])]);
-  const mixed = g.node('MatMul', [g.node('Softmax', [scores], { attributes: { axis: { int: -1 } } }), v]);
-  const joined = g.node('Transpose', [mixed], { attributes: { perm: { ints: [0, 2, 1, 3] } } });
-  const context = g.node('Reshape', [joined, g.integers([-1, hiddenSize])]);
-  const attended = norm(g.node('Add', [x, linear(context, 'o')]), 'attention_norm');
-  const fed = linear(activate(g, model.activation, linear(attended, 'up')), 'down');
-  g.publish(norm(g.node('Add', [attended, fed]), 'output_norm'), 'y', ['rows', hiddenSize]);
-  return g.encode();
-}
-
-/** The norm after the sum of the embeddings. */
-function composeEmbeddingNorm(model: EncoderDescription, float: 'f32' | 'f64'): Uint8Array {
-  const g = composeGraph('embedding_norm', float);
-  const { hiddenSize } = model;
-  const inputs = ['x', 'weight', 'bias'].map((name) =>
-    g.input(name, float, name === 'x' ? ['rows', hiddenSize] : [hiddenSize]),
-  );
-  const attributes = { axis: { int: -1 }, epsilon: model.normEpsilon };
-  g.publish(g.node('LayerNormalization', inputs, { attributes }), 'y', ['rows', hiddenSize]);
-  return g.encode();
+/** All weights of an encoder. */
+export interface EncoderWeights {
+  readonly words: EncoderWeight;
+  readonly positions: EncoderWeight;
+  readonly types?: EncoderWeight;
+  readonly norm: EncoderWeight;
+  readonly normBias: EncoderWeight;
+  readonly relative?: EncoderWeight;
+  /** Of each block, by role and `<role>_bias`. */
+  readonly blocks: readonly ReadonlyMap<string, EncoderWeight>[];
 }
 
 /** Finds weights by name under the checkpoint's prefix, checks shapes and widens. */
@@ -103,7 +60,7 @@ function weightFinder(
   store: TensorStore,
   model: EncoderDescription,
   options: EncoderOptions,
-): (name: string, shape: readonly number[]) => Floats {
+): (name: string, shape: readonly number[]) => EncoderWeight {
   const { names, modelType } = model;
   const prefix = names.prefixes.find((candidate) => store.tensors.has(`${candidate}${names.words}.weight`));
   if (prefix === undefined) {
@@ -125,7 +82,7 @@ function weightFinder(
     const target = options.precision === 'f32' ? new Float32Array(size) : new Float64Array(size);
     const weight: StoredWeight = { store, tensor, start: 0, byteLength: tensor.byteLength, shape };
     reader.read(weight, target);
-    return target;
+    return { name: tensor.name, data: target, shape };
   };
 }
 
@@ -154,29 +111,43 @@ export function openEncoder(path: string, options: EncoderOptions): Encoder {
   }
 }
 
-function encoderOf(model: EncoderDescription, store: TensorStore, options: EncoderOptions): Encoder {
-  const { hiddenSize, heads, names, vocabularySize, positionRows, firstPosition, feedForwardSize } = model;
+/** Reads all weights of an encoder, widened. @throws InputError for a tensor that is missing or of another shape */
+export function readEncoderWeights(
+  model: EncoderDescription,
+  store: TensorStore,
+  options: EncoderOptions,
+): EncoderWeights {
+  const { hiddenSize, heads, names, vocabularySize, positionRows, tokenTypes, relativeBuckets } = model;
   const find = weightFinder(store, model, options);
-  const words = find(`${names.words}.weight`, [vocabularySize, hiddenSize]);
-  const positions = find(`${names.positions}.weight`, [positionRows, hiddenSize]);
-  const types =
-    names.tokenTypes !== undefined && model.tokenTypes > 0
-      ? find(`${names.tokenTypes}.weight`, [model.tokenTypes, hiddenSize])
-      : undefined;
-  const normWeight = find(`${names.embeddingNorm}.weight`, [hiddenSize]);
-  const normBias = find(`${names.embeddingNorm}.bias`, [hiddenSize]);
-  const relative =
-    names.relativeBias === undefined ? undefined : find(`${names.relativeBias}.weight`, [model.relativeBuckets, heads]);
   const blocks = Array.from({ length: model.layers }, (_, i) => {
-    const weights = new Map<string, { data: Floats; shape: readonly number[] }>();
-    for (const role of ROLES) {
+    const weights = new Map<string, EncoderWeight>();
+    for (const role of ENCODER_ROLES) {
       const name = names.layer[role].replace('{i}', String(i));
       const shape = roleShape(role, model);
-      weights.set(role, { data: find(`${name}.weight`, shape), shape });
-      weights.set(`${role}_bias`, { data: find(`${name}.bias`, [shape[0]]), shape: [shape[0]] });
+      weights.set(role, find(`${name}.weight`, shape));
+      weights.set(`${role}_bias`, find(`${name}.bias`, [shape[0]]));
     }
     return weights;
   });
+  return {
+    words: find(`${names.words}.weight`, [vocabularySize, hiddenSize]),
+    positions: find(`${names.positions}.weight`, [positionRows, hiddenSize]),
+    ...(names.tokenTypes !== undefined &&
+      tokenTypes > 0 && { types: find(`${names.tokenTypes}.weight`, [tokenTypes, hiddenSize]) }),
+    norm: find(`${names.embeddingNorm}.weight`, [hiddenSize]),
+    normBias: find(`${names.embeddingNorm}.bias`, [hiddenSize]),
+    ...(names.relativeBias !== undefined && {
+      relative: find(`${names.relativeBias}.weight`, [relativeBuckets, heads]),
+    }),
+    blocks,
+  };
+}
+
+function encoderOf(model: EncoderDescription, store: TensorStore, options: EncoderOptions): Encoder {
+  const { hiddenSize, heads, vocabularySize, positionRows, firstPosition, feedForwardSize } = model;
+  const weights = readEncoderWeights(model, store, options);
+  const [words, positions, types] = [weights.words.data, weights.positions.data, weights.types?.data];
+  const relative = weights.relative?.data;
   const sessions = createSessionPool({
     threads: options.threads,
     device: 'cpu',
@@ -220,14 +191,18 @@ function encoderOf(model: EncoderDescription, store: TensorStore, options: Encod
       const norm = await sessions.get('norm', () => composeEmbeddingNorm(model, options.precision), threads);
       const normed = await runSession(
         norm,
-        { x: tensorOf(sum, dims), weight: tensorOf(normWeight, [hiddenSize]), bias: tensorOf(normBias, [hiddenSize]) },
+        {
+          x: tensorOf(sum, dims),
+          weight: tensorOf(weights.norm.data, [hiddenSize]),
+          bias: tensorOf(weights.normBias.data, [hiddenSize]),
+        },
         { y: null },
       );
       let x = floatsOf(normed.y);
       onLayer(0, x);
       const bias = relative && relativeTable(relative, heads, model.relativeBuckets, length, make);
-      for (const [i, weights] of blocks.entries()) {
-        x = await runBlock(sessions, model, options.precision, threads, weights, x, texts, length, bias);
+      for (const [i, block] of weights.blocks.entries()) {
+        x = await runBlock(sessions, model, options.precision, threads, block, x, texts, length, bias);
         onLayer(i + 1, x);
       }
     },
@@ -258,7 +233,7 @@ async function runBlock(
   model: EncoderDescription,
   precision: 'f32' | 'f64',
   threads: number,
-  weights: ReadonlyMap<string, { data: Floats; shape: readonly number[] }>,
+  weights: ReadonlyMap<string, EncoderWeight>,
   x: Floats,
   texts: number,
   length: number,

@@ -181,3 +181,20 @@ export function composeGraph(name: string, float: 'f32' | 'f64'): GraphComposer 
   };
   return composer;
 }
+
+/**
+ * A composer of the same graph in which some inputs are values that are already there.
+ * @param prefix of the names of its constants, which another part of the graph may call the same
+ * @param bound value of an input by its name; undefined makes it an input of the graph
+ */
+export function bindInputs(
+  g: GraphComposer,
+  prefix: string,
+  bound: (name: string) => string | undefined,
+): GraphComposer {
+  return {
+    ...g,
+    input: (name, type, dims) => bound(name) ?? g.input(name, type, dims),
+    floats: (name, values, dims) => g.floats(`${prefix}${name}`, values, dims),
+  };
+}

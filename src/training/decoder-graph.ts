@@ -4,7 +4,7 @@ import type { ModelProto } from '../formats/onnx_pb.js';
 import { graphOf } from '../formats/onnx-edit.js';
 import { elementCount } from '../formats/tensor.js';
 import type { AttentionDescription, LayerDescription, ModelDescription } from '../models/description.js';
-import { composeGraph, type GraphComposer } from '../models/graph.js';
+import { bindInputs, composeGraph, type GraphComposer } from '../models/graph.js';
 import { layerAround } from '../models/layer-graph.js';
 import { flatten, type LayerContext, type LinearAdapter, normalize, unflatten } from '../models/layer-parts.js';
 import { createRopeFeeds, dependsOnLength } from '../models/rope-feeds.js';
@@ -117,13 +117,6 @@ function createWeightValues(g: GraphComposer, stored: ReadonlyMap<string, Stored
   };
 }
 
-/** A composer in whose graph some inputs are values that are already there; constants are named apart. */
-const boundInputs = (g: GraphComposer, prefix: string, bound: (name: string) => string | undefined): GraphComposer => ({
-  ...g,
-  input: (name, type, dims) => bound(name) ?? g.input(name, type, dims),
-  floats: (name, values, dims) => g.floats(`${prefix}${name}`, values, dims),
-});
-
 /** Masks and rotary tables of windows from position 0 on. */
 function createPositions(request: DecoderGraphRequest, g: GraphComposer, ids: string) {
   const { model, precision, length } = request;
@@ -185,7 +178,7 @@ export function composeDecoder(request: DecoderGraphRequest): WholeGraph {
     const prefix = `layers.${l}.`;
     const { rope, ...unrotated } = layer.attention;
     const views = weights.layers[l];
-    const own = boundInputs(g, prefix, (name) => {
+    const own = bindInputs(g, prefix, (name) => {
       const view = views.get(name.slice(prefix.length));
       return view && weightValue(view);
     });
@@ -199,7 +192,7 @@ export function composeDecoder(request: DecoderGraphRequest): WholeGraph {
   });
 
   function attentionOf(l: number, a: AttentionDescription, given: Readonly<Record<string, string>>) {
-    const bound = boundInputs(g, `layers.${l}.attention.`, (name) => {
+    const bound = bindInputs(g, `layers.${l}.attention.`, (name) => {
       if (name === 'mask') return positions.mask(a.window);
       if (a.rope !== undefined && (name === 'cos' || name === 'sin')) return positions.table(a.rope, name);
       const extra = weights.extras[l].get(name);
@@ -214,7 +207,7 @@ export function composeDecoder(request: DecoderGraphRequest): WholeGraph {
     final_norm: weights.finalNorm,
     final_norm_bias: weights.finalNormBias,
   };
-  const end = boundInputs(g, '', (name) => {
+  const end = bindInputs(g, '', (name) => {
     const view = ends[name];
     return view && weightValue(view);
   });
