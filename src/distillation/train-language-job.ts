@@ -385,7 +385,6 @@ async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files' |
     force: training.metrics?.force ?? true,
     ...(training.resume && { resumeAt: checkpoints.last ?? 0 }),
   });
-  let tokens = 0;
   progress({ kind: 'phase', name: 'train' });
   const result = await train(student, source, objective, settings, {
     checkpoints,
@@ -393,8 +392,7 @@ async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files' |
     warn: (message) => progress({ kind: 'warning', message }),
     onStep(record, evaluation) {
       metrics.append(record, evaluation);
-      tokens += record.validRows;
-      progress({ kind: 'step', step: record.step, tokens, loss: record.loss });
+      progress({ kind: 'step', step: record.step, tokens: record.validRows, loss: record.loss });
     },
     ...(heldOut && {
       async evaluate() {
