@@ -1,6 +1,7 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readReport, validateReport } from '../../src/report/json.js';
 import { interrupted, resident } from './run-surprisal.js';
@@ -117,6 +118,35 @@ describe('distill-pld train, language models', () => {
     ]);
     expect(onnx).toMatchObject({ code: 0, stderr: '' });
     expect(existsSync(at('onnx/model.onnx'))).toBe(true);
+  });
+
+  it('saves the graph of loss and gradients, which gives the loss of the first step elsewhere', async () => {
+    const ids = [1, 5, 9, 3, 7, 2, 8, 4, 6, 11, 40, 300];
+    writeFileSync(at('window.jsonl'), `${JSON.stringify({ input_ids: ids })}\n`);
+    const ended = resident([
+      ...['distill-pld', 'train', '--student', MODEL, '--data', at('window.jsonl'), '--context', String(ids.length)],
+      ...['--loss', 'ce', '--steps', '1', '--out', at('graph'), '--quiet', '--save-gradient-graph', at('graph.onnx')],
+      ...['--report', at('graph.json')],
+    ]);
+    expect(ended).toMatchObject({ code: 0, stderr: '' });
+    const report = readReport(at('graph.json'));
+    validateReport(report, 'graph.json');
+    expect(report.gradient_graph).toEqual({
+      loss: 'inside',
+      inputs: ['input_ids', 'labels'],
+      outputs: ['logits', 'loss', 'grad_norm'],
+      gradients: 38,
+    });
+    const session = await InferenceSession.create(at('graph.onnx'), { logSeverityLevel: 3 });
+    const integers = (values: readonly number[]): Tensor =>
+      new Tensor('int64', BigInt64Array.from(values, BigInt), [1, values.length]);
+    // The end of a text is learnt too.
+    const feeds = { input_ids: integers(ids), labels: integers([...ids.slice(1), 0]) };
+    const outputs = await session.run(feeds, ['loss', 'grad_norm']);
+    await session.release();
+    const [step] = report.curve as unknown as { loss_nats: number; gradient_norm: number }[];
+    expect(Number(outputs.loss.data[0])).toBeCloseTo(step.loss_nats, 5);
+    expect(Number(outputs.grad_norm.data[0]) / step.gradient_norm).toBeCloseTo(1, 5);
   });
 
   it('plans without training', () => {
