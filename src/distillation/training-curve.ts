@@ -144,5 +144,6 @@ export function stepPanel(points: readonly CurvePoint[]): Promise<Panel> {
     yLabel: 'norm',
     yScale: 'log',
     series: [{ name: 'norm', x: steps, y: points.map(({ gradient_norm }) => gradient_norm) }],
+    dots: points.length <= 60,
   });
 }
