@@ -37,6 +37,8 @@ export interface OnnxStudentSettings extends NameSelection {
   readonly logits?: string;
   /** Output or inner tensor [..., width] that the head reads, with one row for each row of logits. */
   readonly features?: string;
+  /** Scalar of the graph that is added to the loss: a term of the student's own under this name. */
+  readonly penalty?: string;
   /** Extents of one row of features where the graph leaves them open. */
   readonly dims?: readonly number[];
   /** Saves nothing of the forward pass; the backward pass computes it again. */
@@ -140,6 +142,7 @@ interface Open {
   readonly segments: Segments;
   readonly logits: string;
   readonly features: string | undefined;
+  readonly penalty: string | undefined;
   /** Seed of dropout, where the graph has it. */
   readonly maskSeed?: number;
 }
@@ -158,7 +161,8 @@ export async function openOnnxStudent<Batch extends FeatureBatch | TokenBatch = 
   const { precision } = settings;
   const given = tieTransposes(loadModel(source));
   const logits = logitsTensor(given, settings.logits);
-  const seeds = settings.features === undefined ? [logits] : [logits, settings.features];
+  const { features, penalty } = settings;
+  const seeds = [logits, features, penalty].filter((name) => name !== undefined);
   const plain = withOutputs(given, seeds);
   const dropout = seedDropout(plain);
   const training = settings.dropout === false ? (dropout?.inference ?? plain) : (dropout?.training ?? plain);
@@ -205,7 +209,8 @@ export async function openOnnxStudent<Batch extends FeatureBatch | TokenBatch = 
     inputs,
     segments: segmentsByThreads(segment, given, inputs, settings.threads, (threads) => attempt(reached, threads)),
     logits,
-    features: settings.features,
+    features,
+    penalty,
     ...(dropout && settings.dropout !== false && { maskSeed: settings.seed ?? 0 }),
   };
   return studentOf<Batch>(open, given, unreached, await describeOutputs(open, segment));
@@ -243,6 +248,13 @@ function segmentsByThreads(
 const weightFeeds = (set: ParameterSet): Record<string, Tensor> =>
   Object.fromEntries(set.parameters.map((parameter) => [parameter.name, viewOf(set.values, parameter)]));
 
+/** The cotangent of a penalty: its factor, in the shape of a scalar or of one number. */
+function scaleLike(penalty: OnnxValue, scale: number): Tensor {
+  const data = zerosLike(floatsOf(penalty));
+  if (data.length !== 1) throw new InputError(`a penalty is one number, not ${data.length}`);
+  return floatTensor(data.fill(scale), (penalty as Tensor).dims);
+}
+
 /** Columns of logits and features, from a run on the example. */
 async function describeOutputs(
   open: Open,
@@ -263,10 +275,14 @@ function studentOf<Batch extends FeatureBatch | TokenBatch>(
   unreached: readonly string[],
   described: { readonly classes: number; readonly featureWidth: number | undefined },
 ): OnnxStudent<Batch> {
-  const { set, inputs, segments, logits, features, maskSeed } = open;
+  const { set, inputs, segments, logits, features, penalty, maskSeed } = open;
   const { classes, featureWidth } = described;
   const weights = weightFeeds(set);
-  const shown = { [logits]: null, ...(features !== undefined && { [features]: null }) };
+  const shown = {
+    [logits]: null,
+    ...(features !== undefined && { [features]: null }),
+    ...(penalty !== undefined && { [penalty]: null }),
+  };
   const buffers = createSavedBuffers();
   const tensorsOn = (buffer: Floats): Record<string, Tensor> =>
     Object.fromEntries(set.parameters.map((parameter) => [parameter.name, viewOf(buffer, parameter)]));
@@ -291,7 +307,7 @@ function studentOf<Batch extends FeatureBatch | TokenBatch>(
     featureWidth,
     unreached,
     rowsOf: (batch) => inputs.rowsOf(batch),
-    async accumulate(batch, visit) {
+    async accumulate(batch, visit, { ownTermScale = 1 } = {}) {
       const feeds = {
         ...inputs.feeds(batch),
         ...weights,
@@ -307,11 +323,13 @@ function studentOf<Batch extends FeatureBatch | TokenBatch>(
         [logits]: floatTensor(gradient, (outputs[logits] as Tensor).dims),
         ...(features !== undefined &&
           featureGradient && { [features]: floatTensor(featureGradient, (outputs[features] as Tensor).dims) }),
+        ...(penalty !== undefined && { [penalty]: scaleLike(outputs[penalty], ownTermScale) }),
       };
+      const ownTerms = penalty === undefined ? [] : [{ name: penalty, value: floatsOf(outputs[penalty])[0] }];
       // The runtime overwrites, so only the first micro-batch of a step may go straight into the sum.
       if (isZero(set.gradients)) {
         await segment.backward(feeds, saved, cotangents, direct);
-        return [];
+        return ownTerms;
       }
       if (!scratch) {
         const gradients = zerosLike(set.gradients);
@@ -319,7 +337,7 @@ function studentOf<Batch extends FeatureBatch | TokenBatch>(
       }
       await segment.backward(feeds, saved, cotangents, scratch.tensors);
       addInto(set.gradients, scratch.gradients);
-      return [];
+      return ownTerms;
     },
     async evaluate(batch, visit) {
       const segment = await segments.forRows(inputs.rowsOf(batch));

@@ -126,6 +126,43 @@ describe('ONNX students', () => {
     await student.close();
   });
 
+  it('add a scalar of the graph to the loss, times the factor of their own terms', async () => {
+    const g = composeGraph('penalised', 'f64');
+    g.input('x', 'f64', ['rows', 4]);
+    g.node('MatMul', ['x', 'w'], { outputs: ['logits'] });
+    const bounded = g.node('Tanh', ['logits']);
+    g.publish(g.node('ReduceSum', [bounded], { attributes: { keepdims: { int: 0 } } }), 'penalty');
+    g.output('logits', 'f64', ['rows', 3]);
+    const model = decodeOnnxModel(g.encode(), 'penalised');
+    const { data, shape } = waves([4, 3], 0.3);
+    const bytes = new Uint8Array(Float64Array.from(data).buffer);
+    graphOf(model).initializer.push(onnxTensor('w', TensorProto_DataType.DOUBLE, shape, bytes));
+    const settings = { precision: 'f64', threads: 1, logits: 'logits' } as const;
+    const student = await openOnnxStudent(model, { ...settings, penalty: 'penalty' });
+    const { values, gradients } = student.parameters;
+    const batch = batchOf(5);
+    const at = async (): Promise<number> => {
+      const total = { value: 0 };
+      const [term] = await student.accumulate(batch, squares(total), { ownTermScale: 0.3 });
+      expect(term.name).toBe('penalty');
+      return total.value + 0.3 * term.value;
+    };
+    await at();
+    const exact = gradients.slice();
+    for (const place of [0, 5, 11]) {
+      const value = values[place];
+      values[place] = value + 1e-5;
+      const above = await at();
+      values[place] = value - 1e-5;
+      const estimate = (above - (await at())) / 2e-5;
+      values[place] = value;
+      expect(Math.abs(estimate - exact[place])).toBeLessThan(1e-7 * (1 + Math.abs(estimate)));
+    }
+    await student.close();
+    const many = openOnnxStudent(model, { ...settings, penalty: 'logits' });
+    await expect(many.then((one) => one.accumulate(batch, () => undefined))).rejects.toThrow(/one number/);
+  });
+
   it('drop a share of the hidden units in training alone, by the seed', async () => {
     const open = (seed: number) => openOnnxStudent(mlp(WEIGHTS, 0.5), { precision: 'f64', threads: 1, seed });
     const logitsOf = async (seed: number): Promise<{ train: number[]; evaluate: number[] }> => {
