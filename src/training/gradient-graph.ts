@@ -6,7 +6,7 @@ import { composeGraph } from '../models/graph.js';
 import { createRandom } from '../random.js';
 import { appendGraph, composeJointGraph } from './autodiff/joint-graph.js';
 import { elementTypeOf } from './autodiff/precision.js';
-import { prepareModel } from './autodiff/prepare.js';
+import { prepareModel, weightsAsInputs } from './autodiff/prepare.js';
 import { type Feeds, floatTensor } from './graph-segment.js';
 import type { WeightedLoss } from './losses/loss-text.js';
 import { planBatchFeeds } from './onnx-inputs.js';
@@ -126,7 +126,7 @@ export async function composeGradientGraph(request: GradientGraphRequest): Promi
   const { wanted, precision, logits, classes, penalty, terms, example, weights } = request;
   const outputs = [logits, ...(penalty === undefined ? [] : [penalty])];
   const model = prepareModel(withOutputs(request.model, outputs), precision, wanted);
-  const rowDims = rowDimsOf(example);
+  const rowDims = rowDimsOf(example, weights ?? {});
   const loss = terms && composeLoss(terms, request, rowDims.length === 1 ? ['rows'] : ['batch', 'length']);
   const connections = { logits, ...(penalty !== undefined && { penalty }) };
   const joint = await composeJointGraph(
@@ -161,23 +161,31 @@ export function onnxGradientGraph<Batch extends FeatureBatch | TokenBatch>(
     readonly dims?: readonly number[];
   },
 ): Promise<GradientGraph> {
-  const { precision, parameters } = student.parameters;
+  const { precision, parameters, values } = student.parameters;
   const model = student.trainedModel();
+  const wanted = parameters.map(({ name }) => name);
+  // As inputs: a runtime cannot read a graph whose initializers have more than 2 GiB from memory.
+  const weights = Object.fromEntries(
+    parameters.map(({ name, dims, offset, length }) => [
+      name,
+      floatTensor(values.subarray(offset, offset + length), dims),
+    ]),
+  );
   return composeGradientGraph({
-    model,
-    wanted: parameters.map(({ name }) => name),
+    model: weightsAsInputs(prepareModel(model, precision, wanted), wanted),
+    weights,
+    wanted,
     precision,
     logits: student.logitsName,
     classes: student.classes,
-    example: planBatchFeeds(model, precision, settings.dims).example,
+    example: { ...planBatchFeeds(model, precision, settings.dims).example, ...weights },
     ...(settings.terms && { terms: settings.terms }),
   });
 }
 
 /** Extents of the rows of a batch: [batch, length] of tokens, [rows] of features. */
-function rowDimsOf(example: Feeds): readonly number[] {
-  const ids = example.input_ids;
-  if (ids) return ids.dims;
-  const [first] = Object.values(example);
-  return [first.dims[0]];
+function rowDimsOf(example: Feeds, weights: Feeds): readonly number[] {
+  if (example.input_ids) return example.input_ids.dims;
+  const features = Object.entries(example).find(([name]) => !(name in weights));
+  return features ? [features[1].dims[0]] : [];
 }

@@ -2,7 +2,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { readReport } from '../../src/report/json.js';
+import { onnxInputs, readOnnxModel } from '../../src/formats/onnx.js';
+import { readReport, validateReport } from '../../src/report/json.js';
 import { resident, severally } from './run-surprisal.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'surprisal-classifier-'));
@@ -57,9 +58,17 @@ describe('distill-pld train on features', () => {
       at('b.onnx'),
       '--report',
       at('b.json'),
+      ...['--grad-check', '--save-gradient-graph', at('gradients.onnx')],
     ]);
     expect(again).toMatchObject({ code: 0, stderr: '' });
+    validateReport(readReport(at('b.json')), 'b.json');
     const second = readReport(at('b.json')) as unknown as typeof report;
+    expect(second).toMatchObject({
+      grad_check: { precision: 'f64', tensors: 4, agrees: true },
+      gradient_graph: { loss: 'inside', inputs: ['features', 'labels', 'teacher'], gradients: 4 },
+    });
+    const inputs = onnxInputs(readOnnxModel(at('gradients.onnx'))).map(({ name }) => name);
+    expect(inputs).toEqual(expect.arrayContaining(['features', 'labels', 'teacher']));
     expect(second.teacher.held_out.accuracy).toBe(report.evaluation.after.accuracy);
     expect(existsSync(at('b.onnx'))).toBe(true);
   });
