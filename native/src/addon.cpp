@@ -33,6 +33,7 @@ void register_loss_rows(napi_env env, napi_value exports);
 void register_optimizer_steps(napi_env env, napi_value exports);
 void register_plackett_luce(napi_env env, napi_value exports);
 void register_self_attention(napi_env env, napi_value exports);
+void register_onnx_runtime(napi_env env, napi_value exports);
 }  // namespace surprisal
 
 namespace {
@@ -266,6 +267,7 @@ NAPI_MODULE_INIT() {
   register_optimizer_steps(env, exports);
   register_plackett_luce(env, exports);
   register_self_attention(env, exports);
+  register_onnx_runtime(env, exports);
   set_function(env, exports, "accumulateRows", AccumulateRows);
   set_function(env, exports, "accumulateSecond", AccumulateSecond);
   set_function(env, exports, "widenToF32", WidenToF32);

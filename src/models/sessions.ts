@@ -81,12 +81,17 @@ export async function runSession(
   try {
     return await session.run(feeds, fetches);
   } catch (error) {
-    const message = oneLine(error);
-    if (/bad_alloc|allocate memory|out of memory/i.test(message)) {
-      throw new RunError(`out of memory in ONNX Runtime: ${message}; pass a smaller --max-memory`);
-    }
-    throw new RunError(`ONNX Runtime failed: ${message}`);
+    throw runFailure(error);
   }
+}
+
+/** What is told of a graph that failed while it ran. */
+export function runFailure(error: unknown): RunError {
+  const message = oneLine(error);
+  if (/bad_alloc|allocate memory|out of memory/i.test(message)) {
+    return new RunError(`out of memory in ONNX Runtime: ${message}; pass a smaller --max-memory`);
+  }
+  return new RunError(`ONNX Runtime failed: ${message}`);
 }
 
 function oneLine(error: unknown): string {

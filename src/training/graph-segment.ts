@@ -1,9 +1,9 @@
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
-import { type InferenceSession, type OnnxValue, Tensor } from 'onnxruntime-node';
+import { Tensor } from 'onnxruntime-node';
 import { RunError } from '../errors.js';
 import { type ModelProto, ModelProtoSchema } from '../formats/onnx_pb.js';
 import { elementCount } from '../formats/tensor.js';
-import { createSession, runSession } from '../models/sessions.js';
+import { type DirectSession, openDirectSession } from '../models/direct-sessions.js';
 import { differentiate } from './autodiff/differentiate.js';
 import type { Floats, Precision } from './types.js';
 
@@ -50,14 +50,14 @@ type TensorShape = Pick<Tensor, 'type' | 'dims'>;
 export interface Segment {
   readonly unreached: ReadonlySet<string>;
   /** Forward alone; writes into `outputs` where a tensor is given. */
-  infer(feeds: Feeds, outputs: Readonly<Record<string, Tensor | null>>): Promise<Readonly<Record<string, OnnxValue>>>;
+  infer(feeds: Feeds, outputs: Readonly<Record<string, Tensor | null>>): Promise<Feeds>;
   /** Forward for a later `backward`. `shape` names the batch and length: equal names, equal shapes. */
   forward(
     feeds: Feeds,
     outputs: Readonly<Record<string, Tensor | null>>,
     buffers: SavedBuffers,
     shape: string,
-  ): Promise<{ readonly outputs: Readonly<Record<string, OnnxValue>>; readonly saved: SavedState }>;
+  ): Promise<{ readonly outputs: Feeds; readonly saved: SavedState }>;
   /**
    * Gradients of `wanted` inputs into the tensors given under their names.
    * @param feeds what `forward` was given
@@ -104,11 +104,6 @@ function emptyLike(tensor: TensorShape): Tensor {
   }
 }
 
-function asTensor(value: OnnxValue | undefined, name: string): Tensor {
-  if (value instanceof Tensor) return value;
-  throw new RunError(`ONNX Runtime gave no tensor "${name}"`);
-}
-
 /**
  * Differentiates a graph and opens its sessions.
  * @throws InputError naming every operator without a gradient
@@ -116,18 +111,18 @@ function asTensor(value: OnnxValue | undefined, name: string): Tensor {
 export async function openSegment(request: SegmentRequest): Promise<Segment> {
   const { precision, threads, recompute, wanted, seeds } = request;
   const model = decode(request.graph);
-  const open = (proto: ModelProto | Uint8Array): Promise<InferenceSession> =>
-    createSession(proto instanceof Uint8Array ? proto : toBinary(ModelProtoSchema, proto), {
+  const open = (proto: ModelProto | Uint8Array): Promise<DirectSession> =>
+    openDirectSession(proto instanceof Uint8Array ? proto : toBinary(ModelProtoSchema, proto), {
       threads: precision === 'f64' ? 1 : threads,
       device: 'cpu',
       arena: true,
       precision,
     });
-  let plain: Promise<InferenceSession> | undefined;
+  let plain: Promise<DirectSession> | undefined;
   const plainInputs = inputNames(request.inference ? decode(request.inference) : model);
   const infer: Segment['infer'] = async (feeds, outputs) => {
     plain ??= open(request.inference ?? request.graph);
-    return runSession(await plain, pick(feeds, plainInputs), outputs);
+    return (await plain).run(pick(feeds, plainInputs), outputs);
   };
   const closePlain = async (): Promise<void> => {
     if (plain) await (await plain).release();
@@ -161,8 +156,8 @@ export async function openSegment(request: SegmentRequest): Promise<Segment> {
       names.forEach((name, i) => {
         fetches[name] = known ? buffers.tensors[i] : null;
       });
-      const given = await runSession(forwardSession, pick(feeds, forwardInputs), fetches);
-      const kept = known ? buffers.tensors : names.map((name) => asTensor(given[name], name));
+      const given = await forwardSession.run(pick(feeds, forwardInputs), fetches);
+      const kept = known ? buffers.tensors : names.map((name) => given[name]);
       if (!known)
         shapes.set(
           shape,
@@ -179,7 +174,7 @@ export async function openSegment(request: SegmentRequest): Promise<Segment> {
       }
       const fetches: Record<string, Tensor> = {};
       for (const [name, tensor] of Object.entries(gradients)) fetches[`grad.${name}`] = tensor;
-      await runSession(backwardSession, inputs, fetches);
+      await backwardSession.run(inputs, fetches);
     },
 
     async close() {

@@ -143,4 +143,33 @@ export interface TrainingKernels {
     valuesGradient: Float32Array,
     threads: number,
   ): void;
+  /**
+   * A session of the ONNX Runtime that onnxruntime-node has loaded as `library`; `optimisation` 0 none, 1 basic, 99 all.
+   * @throws Error when the library is not loaded or refuses the model
+   */
+  openOnnxSession(
+    library: string,
+    model: Uint8Array,
+    threads: number,
+    arena: number,
+    optimisation: number,
+  ): OnnxSessionHandle;
+  /**
+   * Runs a graph on the memory of the arrays, the first `inputs` of which are inputs; `layout` says for every array its
+   * ONNX type, its rank and its extents. An output whose array is null, without a layout, is given back.
+   */
+  runOnnxSession(
+    session: OnnxSessionHandle,
+    names: readonly string[],
+    arrays: readonly (ArrayBufferView | null)[],
+    layout: Float64Array,
+    inputs: number,
+  ): readonly (readonly [type: number, dims: readonly number[], memory: ArrayBuffer] | undefined)[];
+  closeOnnxSession(session: OnnxSessionHandle): void;
+}
+
+declare const onnxSession: unique symbol;
+/** An open session of the addon. */
+export interface OnnxSessionHandle {
+  readonly [onnxSession]: never;
 }
