@@ -55,15 +55,18 @@ const LEFT = '.low_rank_left';
 const RIGHT = '.low_rank_right';
 const ROLE = /^expert\.(\d+)\.(gate|up|down)$/;
 
-/** Name by which a reader finds one matrix of a stack. */
+/** Name by which a reader finds one matrix of a stack: in the block of the stack, as checkpoints store experts apart. */
 function separateName({ description }: ModelFiles, stack: string, role: string, layer: number): string {
   const [, expert, part] = ROLE.exec(role) ?? [];
+  const blockEnd = stack.indexOf('experts.');
   const templates = huggingFaceNames(description.modelType).layer[`expert.{e}.${part}`] ?? [];
-  const block = stack.slice(0, stack.indexOf('experts.'));
-  const names = templates
-    .filter((template) => !template.includes('#'))
-    .map((template) => weightName(template, layer, expert).tensor);
-  return names.find((name) => name.startsWith(block)) ?? `${stack}.${expert}.${part}`;
+  for (const template of templates.filter((name) => !name.includes('#'))) {
+    const { tensor } = weightName(template, layer, expert);
+    const own = tensor.indexOf('experts.');
+    const block = tensor.slice(tensor.indexOf('layers.'), own);
+    if (stack.slice(0, blockEnd).endsWith(block)) return `${stack.slice(0, blockEnd)}${tensor.slice(own)}`;
+  }
+  throw new InputError(`${stack}: no name is known under which expert ${expert} could be stored on its own`);
 }
 
 function expertMatrices(files: ModelFiles): ExpertMatrix[] {
@@ -195,15 +198,17 @@ export function openLoSparse(files: ModelFiles, options: LoSparseOptions): LoSpa
       b: { name: `${name}${LEFT}`, values: left },
     });
   }
-  const stacks = new Set<string>();
-  for (const { name, weight } of chosen.values()) if (weight.tensor.name !== name) stacks.add(weight.tensor.name);
+  // One stack apart, all apart: which way a stack lies is told of all of them together.
+  const stacked = expertMatrices(files).filter(({ name, weight }) => weight.tensor.name !== name);
+  const apart = stacked.some(({ name }) => own.has(name)) ? stacked : [];
   const reader = createWeightReader(options.threads);
-  for (const { name, weight } of expertMatrices(files)) {
-    if (own.has(name) || !stacks.has(weight.tensor.name)) continue;
+  for (const { name, weight } of apart) {
+    if (own.has(name)) continue;
     const data = new Float32Array(elementCount(weight.shape));
     reader.read(weight, data);
     own.set(name, { shape: weight.shape, data });
   }
+  const stacks = new Set(apart.map(({ weight }) => weight.tensor.name));
   return {
     files: {
       ...locateHuggingFace(files.path, files.description, overlaidStore(files.store, own, stacks)),
