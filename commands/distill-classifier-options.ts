@@ -6,16 +6,20 @@ import { isNetworkText, NETWORK_GRAMMAR, parseNetwork } from '../src/training/ne
 import type { StepSettings } from './distill-options.js';
 import { flagOf, parseChoice, parseInteger, parseNumber } from './edge-values.js';
 
-/** Options of rows of features with class labels, of a student of them and its teacher, as commander gives them. */
-export interface ClassTaskOptions {
+/** Options of rows of features with class labels, as commander gives them. */
+export interface ClassRowOptions {
   readonly labels?: string;
   readonly labelColumn?: string;
   readonly tensor?: string;
   readonly columns?: string;
   readonly image?: string;
   readonly channels?: string;
-  readonly studentRows?: string;
   readonly standardize?: string;
+}
+
+/** Options of such rows, of a student of them and its teacher. */
+export interface ClassTaskOptions extends ClassRowOptions {
+  readonly studentRows?: string;
   readonly teacherLoss?: string;
   readonly teacherEpochs?: string;
   readonly teacherBatchSize?: string;
@@ -32,10 +36,10 @@ export interface ClassifierOptions extends ClassTaskOptions {
 }
 
 /**
- * Declares the options of `ClassTaskOptions`.
+ * Declares the options of `ClassRowOptions`.
  * @param mark stands before their descriptions, where other tasks share the command
  */
-export function addClassTaskOptions(command: Command, mark = ''): Command {
+export function addClassRowOptions(command: Command, mark = ''): Command {
   return command
     .option('--labels <file>', `${mark}labels of the rows: .npy .npz .safetensors, .txt by line, or a table`)
     .option('--label-column <name>', `${mark}column or array that holds the labels (default label, class, target, y)`)
@@ -43,11 +47,19 @@ export function addClassTaskOptions(command: Command, mark = ''): Command {
     .option('--columns <names>', `${mark}columns that are features, separated by commas (default all but the labels)`)
     .option('--image <extents>', `${mark}a row is an image of these extents, such as 28x28 or 3x32x32`)
     .option('--channels <where>', `${mark}first or last, in arrays of images (default by their extents)`)
-    .option('--student-rows <n>', `${mark}the student learns from n of the training rows; a teacher reads all`)
     .option(
       '--standardize <how>',
       `${mark}none, columns or all: mean 0 and variance 1 of each feature, or of all together, inside the network (default none)`,
-    )
+    );
+}
+
+/**
+ * Declares the options of `ClassTaskOptions`.
+ * @param mark stands before their descriptions, where other tasks share the command
+ */
+export function addClassTaskOptions(command: Command, mark = ''): Command {
+  return addClassRowOptions(command, mark)
+    .option('--student-rows <n>', `${mark}the student learns from n of the training rows; a teacher reads all`)
     .option('--teacher-loss <terms>', `${mark}what a teacher train:<network> learns by (default ce)`)
     .option('--teacher-epochs <n>', `${mark}its passes over the data (default those of the student)`)
     .option('--teacher-batch-size <n>', `${mark}rows of its batches (default those of the student)`)
@@ -81,7 +93,7 @@ function parseImage(text: string): number[] {
 /** Where one file of rows and its labels are. */
 export function classSource(
   path: string,
-  own: ClassTaskOptions,
+  own: ClassRowOptions,
   labels: string | undefined,
   limit: number | undefined,
 ): ClassDataSource {
@@ -109,7 +121,11 @@ export function parseShare(flag: string, text: string): number {
 const STANDARDIZATIONS = ['none', 'columns', 'all'] as const;
 
 /** A classifier by what `--student` or `--teacher` says of it. */
-export function parseClassModel(flag: string, text: string, own: ClassTaskOptions): ClassModel {
+export function parseClassModel(
+  flag: string,
+  text: string,
+  own: Pick<ClassTaskOptions, 'standardize' | 'logitsOutput' | 'featuresOutput'>,
+): ClassModel {
   if (isNetworkText(text)) {
     const standardize = parseChoice('--standardize', own.standardize ?? 'none', STANDARDIZATIONS);
     parseNetwork(text);

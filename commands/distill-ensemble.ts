@@ -1,7 +1,12 @@
 import type { Command } from 'commander';
 import { gridRegret } from '../src/distillation/bernoulli-grid.js';
-import { auditEnsemble, type EnsembleOptions } from '../src/distillation/ensemble-audit.js';
-import { type EnsembleSource, readEnsemble } from '../src/distillation/ensemble-records.js';
+import { auditEnsemble, checkReference, type EnsembleOptions } from '../src/distillation/ensemble-audit.js';
+import {
+  type EnsembleRecords,
+  type EnsembleSource,
+  readEnsemble,
+  recordsOfLogProbs,
+} from '../src/distillation/ensemble-records.js';
 import {
   BALL_COLUMNS,
   ballRows,
@@ -12,28 +17,35 @@ import {
   ensembleRows,
   ensembleSummary,
   GRID_COLUMNS,
+  LANGEVIN_COLUMNS,
+  langevinBody,
   MODEL_COLUMNS,
   SUMMARY_HEADER,
 } from '../src/distillation/ensemble-report.js';
+import type { LangevinArguments, LangevinEnsemble } from '../src/distillation/langevin-ensemble.js';
 import { InputError } from '../src/errors.js';
 import { readLabels } from '../src/formats/labels.js';
 import { type AnalysisContext, type AnalysisOutcome, runAnalysis } from './analysis-run.js';
+import {
+  addLangevinOptions,
+  LANGEVIN_ONLY,
+  type LangevinOptions,
+  langevinArguments,
+  langevinFiles,
+} from './distill-ensemble-langevin.js';
 import { flagOf, parseInteger, parseNumber } from './edge-values.js';
 import { ANALYSIS_OPTIONS, attachShared, type SharedOptions } from './shared-options.js';
 
 const SHARED = [
-  ...ANALYSIS_OPTIONS.filter((name) => name !== 'shard' && name !== 'seed' && name !== 'maxMemory'),
-  'table',
+  ...ANALYSIS_OPTIONS.filter((name) => name !== 'shard' && name !== 'maxMemory'),
+  ...(['table', 'data', 'limit'] as const),
 ] as const;
 type Options = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
 
 /** Options as commander gives them. */
-interface OwnOptions {
+interface OwnOptions extends LangevinOptions {
   losses?: string;
   logProbs?: string;
-  tensor?: string;
-  labels?: string;
-  labelColumn?: string;
   prior?: string;
   reference?: string;
   radii?: string;
@@ -51,9 +63,6 @@ export function configure(command: Command): void {
   command
     .option('--losses <file>', 'log losses [models, records] in nats: .npy .npz .safetensors, or a table')
     .option('--log-probs <file>', 'in place of --losses: log-probabilities [models, records, classes]')
-    .option('--tensor <name>', 'array of a file of several')
-    .option('--labels <file>', 'class of every record, for --log-probs')
-    .option('--label-column <name>', 'column or array of the labels')
     .option('--prior <list|file>', 'weights of the models (default uniform)')
     .option('--reference <model>', 'number of the model that the weight of a hypothesis is about')
     .option('--radii <list>', 'radii to list, nats per sample, beside the observed ones')
@@ -63,33 +72,35 @@ export function configure(command: Command): void {
     .option('--bernoulli <theta>', 'in place of files: the exact experiment on a grid of Bernoulli models')
     .option('--samples <n>', 'samples of it (default 200)')
     .option('--grids <list>', 'numbers of models of it (default 25,101,1001,10001)');
+  addLangevinOptions(command);
   command.action(async () => {
     process.exitCode = await run(await read(), command.opts<OwnOptions>());
   });
 }
 
-const FILE_ONLY = [
-  ...(['tensor', 'labels', 'labelColumn', 'prior', 'reference', 'radii', 'betas', 'trainRecords'] as const),
-  'targetRegret',
-] as const;
+const RECORD_OPTIONS = ['prior', 'reference', 'radii', 'betas', 'trainRecords', 'targetRegret'] as const;
+const ROW_OPTIONS = ['tensor', 'labels', 'labelColumn'] as const;
 const GRID_ONLY = ['samples', 'grids'] as const;
+const SOURCES = ['losses', 'logProbs', 'langevin', 'bernoulli'] as const;
 
 /** @throws InputError for no source, several, or options of another one */
-function checkSources(own: OwnOptions): void {
-  const sources = [own.losses, own.logProbs, own.bernoulli].filter((source) => source !== undefined);
-  if (sources.length !== 1) throw new InputError('pass one of --losses, --log-probs and --bernoulli');
-  const strays: readonly (keyof OwnOptions)[] = own.bernoulli === undefined ? GRID_ONLY : FILE_ONLY;
-  const stray = strays.find((name) => own[name] !== undefined);
-  if (stray) {
-    throw new InputError(
-      `${flagOf(stray)} is of no use ${own.bernoulli === undefined ? 'without' : 'with'} --bernoulli`,
-    );
+function checkSources(options: Options, own: OwnOptions): void {
+  const [source, ...others] = SOURCES.filter((name) => own[name] !== undefined);
+  if (source === undefined || others.length > 0) {
+    throw new InputError('pass one of --losses, --log-probs, --langevin and --bernoulli');
   }
-  if (own.losses !== undefined && own.labels !== undefined) throw new InputError('--labels is of no use with --losses');
-  if (own.targetRegret !== undefined && own.reference === undefined) {
-    throw new InputError('--target-regret needs --reference');
-  }
-  if (own.radii !== undefined && own.reference === undefined) throw new InputError('--radii needs --reference');
+  const langevin = source === 'langevin';
+  const unread: readonly (keyof OwnOptions)[] = [
+    ...(langevin ? [] : LANGEVIN_ONLY),
+    ...(source === 'bernoulli' ? [...RECORD_OPTIONS, ...ROW_OPTIONS] : GRID_ONLY),
+    ...(source === 'losses' ? (['labels', 'labelColumn'] as const) : []),
+  ];
+  const stray = unread.find((name) => own[name] !== undefined);
+  if (stray) throw new InputError(`${flagOf(stray)} is of no use with ${flagOf(source)}`);
+  const given = [options.data.length > 0 && '--data', options.limit !== undefined && '--limit'].find(Boolean);
+  if (!langevin && given) throw new InputError(`${given} is of no use with ${flagOf(source)}`);
+  const needy = (['targetRegret', 'radii'] as const).find((name) => own[name] !== undefined);
+  if (needy && own.reference === undefined) throw new InputError(`${flagOf(needy)} needs --reference`);
 }
 
 const numbersOf = (flag: string, text: string, least?: number): number[] =>
@@ -113,19 +124,36 @@ async function optionsOf(own: OwnOptions, context: AnalysisContext): Promise<Ens
   };
 }
 
-async function measure(own: OwnOptions, context: AnalysisContext): Promise<EnsembleResult> {
-  if (own.bernoulli !== undefined) {
-    const theta = parseNumber('--bernoulli', own.bernoulli, 0, 1);
-    const samples = parseInteger('--samples', own.samples ?? '200', 1);
-    const sizes = (own.grids ?? '25,101,1001,10001').split(',').map((part) => parseInteger('--grids', part.trim(), 1));
-    context.progress.setTotal(sizes.length);
-    const grids = sizes.map((grid, i) => {
-      context.progress.update(i);
-      return gridRegret(theta, samples, grid);
-    });
-    const half = 0.5 * Math.log(samples);
-    return { ensemble: null, bernoulli: { theta, samples, half_log_samples_nats: half, grids }, warnings: [] };
-  }
+function measureGrids(theta: number, own: OwnOptions, context: AnalysisContext): EnsembleResult {
+  const samples = parseInteger('--samples', own.samples ?? '200', 1);
+  const sizes = (own.grids ?? '25,101,1001,10001').split(',').map((part) => parseInteger('--grids', part.trim(), 1));
+  context.progress.setTotal(sizes.length);
+  const grids = sizes.map((grid, i) => {
+    context.progress.update(i);
+    return gridRegret(theta, samples, grid);
+  });
+  const half = 0.5 * Math.log(samples);
+  const bernoulli = { theta, samples, half_log_samples_nats: half, grids };
+  return { ensemble: null, langevin: null, bernoulli, warnings: [] };
+}
+
+async function sample(
+  args: LangevinArguments,
+  reference: number | undefined,
+  context: AnalysisContext,
+): Promise<LangevinEnsemble> {
+  const { burnIn, snapshots, thinning } = args.plan;
+  checkReference(reference, snapshots);
+  for (const path of langevinFiles(args)) context.ledger.note(path);
+  context.progress.setTotal(burnIn + snapshots * thinning);
+  const { SAMPLE_CLASSIFIERS } = await import('../src/distillation/langevin-ensemble.js');
+  return context.run(SAMPLE_CLASSIFIERS, args, (value) => {
+    const { step, loss } = value as { step: number; loss: number };
+    context.progress.update(step, `loss ${loss.toPrecision(4)}`);
+  });
+}
+
+async function readRecords(own: OwnOptions, context: AnalysisContext): Promise<EnsembleRecords> {
   const source: EnsembleSource = {
     ...(own.losses !== undefined && { losses: own.losses }),
     ...(own.logProbs !== undefined && { logProbs: own.logProbs }),
@@ -134,9 +162,24 @@ async function measure(own: OwnOptions, context: AnalysisContext): Promise<Ensem
     ...(own.labelColumn !== undefined && { labelColumn: own.labelColumn }),
   };
   for (const path of inputsOf(own)) context.ledger.note(path);
-  const records = await readEnsemble(source);
-  const audit = auditEnsemble(records, await optionsOf(own, context));
-  const warnings: string[] = [];
+  return readEnsemble(source);
+}
+
+async function measure(
+  own: OwnOptions,
+  langevin: LangevinArguments | undefined,
+  context: AnalysisContext,
+): Promise<EnsembleResult> {
+  if (own.bernoulli !== undefined) {
+    return measureGrids(parseNumber('--bernoulli', own.bernoulli, 0, 1), own, context);
+  }
+  const options = await optionsOf(own, context);
+  const sampled = langevin && (await sample(langevin, options.reference, context));
+  const records = sampled
+    ? recordsOfLogProbs(sampled.logProbs, sampled.labels, sampled.shape)
+    : await readRecords(own, context);
+  const audit = auditEnsemble(records, options);
+  const warnings = [...(sampled?.warnings ?? [])];
   if (audit.prior_normalised_by !== null) {
     warnings.push(`the prior sums to ${audit.prior_normalised_by}; it was divided by that`);
   }
@@ -146,33 +189,52 @@ async function measure(own: OwnOptions, context: AnalysisContext): Promise<Ensem
       `the divergence of models ${clamped.join(', ')} was estimated below 0 and is 0: the reference did not generate these records`,
     );
   }
-  return { ensemble: audit, bernoulli: null, warnings };
+  return {
+    ensemble: audit,
+    langevin: langevin && sampled ? langevinBody(sampled, own.student ?? '', langevin) : null,
+    bernoulli: null,
+    warnings,
+  };
 }
 
 const inputsOf = (own: OwnOptions): string[] =>
   [own.losses, own.logProbs, own.labels].filter((path) => path !== undefined);
 
+function columnsOf(own: OwnOptions): readonly string[] {
+  if (own.bernoulli !== undefined) return GRID_COLUMNS;
+  return own.langevin === undefined ? MODEL_COLUMNS : LANGEVIN_COLUMNS;
+}
+
+function subtitleOf(own: OwnOptions, data: readonly string[]): string {
+  if (own.langevin !== undefined) return `${own.langevin} samples of ${own.student}, ${data.join(', ')}`;
+  return own.losses ?? own.logProbs ?? `theta ${own.bernoulli}, ${own.samples ?? 200} samples`;
+}
+
 async function run(options: Options, own: OwnOptions): Promise<number> {
-  checkSources(own);
-  const names = [...FILE_ONLY, ...GRID_ONLY, 'losses', 'logProbs', 'bernoulli'] as const;
+  checkSources(options, own);
+  const langevin = own.langevin === undefined ? undefined : await langevinArguments(own, options);
+  const names = [...RECORD_OPTIONS, ...ROW_OPTIONS, ...GRID_ONLY, ...LANGEVIN_ONLY, ...SOURCES];
   const underscored = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
   const view = {
     name: ENSEMBLE_SCHEMA,
     command: 'distill-pld ensemble',
-    columns: own.bernoulli === undefined ? MODEL_COLUMNS : GRID_COLUMNS,
+    columns: columnsOf(own),
     tableColumns: BALL_COLUMNS,
-    unit: 'models',
-    inputs: inputsOf(own),
-    parameters: Object.fromEntries(names.map((name) => [underscored(name), own[name] ?? null])),
-    subtitle: own.losses ?? own.logProbs ?? `theta ${own.bernoulli}, ${own.samples ?? 200} samples`,
+    unit: langevin ? 'steps' : 'models',
+    inputs: langevin ? langevinFiles(langevin) : inputsOf(own),
+    parameters: {
+      ...Object.fromEntries(names.map((name) => [underscored(name), own[name] ?? null])),
+      ...(langevin && { data: [...options.data], limit: options.limit ?? null, seed: options.seed }),
+    },
+    subtitle: subtitleOf(own, options.data),
   };
-  const shared = { ...options, seed: 0, maxMemory: 0, shard: undefined };
+  const shared = { ...options, maxMemory: 0, shard: undefined };
   return runAnalysis(view, shared, {
     async plan() {
       return [['source', view.subtitle]];
     },
     async measure(context): Promise<AnalysisOutcome> {
-      const result = await measure(own, context);
+      const result = await measure(own, langevin, context);
       for (const warning of result.warnings) context.warn(warning);
       return {
         body: ensembleBody(result),

@@ -140,6 +140,12 @@ function testOf(source: EnsembleRecords, mixture: Mixture, trained: number): Ens
   };
 }
 
+/** @throws InputError for a model that is not among so many */
+export function checkReference(reference: number | undefined, models: number): void {
+  if (reference === undefined || (reference >= 0 && reference < models)) return;
+  throw new InputError(`--reference ${reference}: the models are 0 to ${models - 1}`);
+}
+
 /**
  * @throws InputError for a prior or reference that does not fit, or a record to which every model gives probability 0
  */
@@ -150,9 +156,7 @@ export function auditEnsemble(source: EnsembleRecords, options: EnsembleOptions)
   if (trained < 1 || trained > records) {
     throw new InputError(`--train-records ${trained}: there are ${records} records`);
   }
-  if (reference !== undefined && !(reference >= 0 && reference < models)) {
-    throw new InputError(`--reference ${reference}: the models are 0 to ${models - 1}`);
-  }
+  checkReference(reference, models);
   const { weights: prior, normalisedBy } = priorOf(models, options.prior);
   const mixture = createMixture(prior);
   const shown = new Set(checkpoints(trained));

@@ -24,6 +24,27 @@ export interface EnsembleRecords {
   divergencesFrom?(reference: number): Float64Array;
 }
 
+export interface EnsembleShape {
+  readonly models: number;
+  readonly records: number;
+  readonly classes: number;
+}
+
+/**
+ * Records of labels under log-probabilities [models, records, classes].
+ *
+ * @throws InputError for labels outside the classes
+ */
+export function recordsOfLogProbs(logProbs: Float64Array, labels: Int32Array, shape: EnsembleShape): EnsembleRecords {
+  const { models, records } = shape;
+  return {
+    models,
+    records,
+    losses: lossRecords(logProbs, labels, shape),
+    divergencesFrom: (reference) => divergencesFrom(reference, logProbs, shape),
+  };
+}
+
 /** Rounding of log-probabilities that were stored in single precision. */
 const MASS_TOLERANCE = 1e-3;
 
@@ -61,13 +82,7 @@ export async function readEnsemble(source: EnsembleSource): Promise<EnsembleReco
     if (labelCount(labels) !== records || labels.kind !== 'numbers') {
       throw new InputError(`${source.labels}: ${labelCount(labels)} labels for ${records} records`);
     }
-    const shape = { models, records, classes };
-    return {
-      models,
-      records,
-      losses: lossRecords(values, Int32Array.from(labels.values), shape),
-      divergencesFrom: (reference) => divergencesFrom(reference, values, shape),
-    };
+    return recordsOfLogProbs(values, Int32Array.from(labels.values), { models, records, classes });
   } finally {
     matrix.close();
   }

@@ -4,7 +4,9 @@ import { lineChart } from '../report/plots/line-chart.js';
 import type { Panel } from '../report/plots/panel.js';
 import type { SummaryCell } from '../report/summary-table.js';
 import type { GridRegret } from './bernoulli-grid.js';
+import type { ClassMetrics } from './class-metrics.js';
 import type { EnsembleAudit } from './ensemble-audit.js';
+import type { LangevinArguments, LangevinEnsemble } from './langevin-ensemble.js';
 
 export const ENSEMBLE_SCHEMA = 'distill-ensemble';
 
@@ -16,8 +18,47 @@ export interface GridExperiment {
   readonly grids: readonly GridRegret[];
 }
 
+/** Figures of a classifier on held-out rows. */
+interface HeldOutBody {
+  readonly nll_nats: number;
+  readonly nll_se_nats: number;
+  readonly accuracy: number;
+  readonly accuracy_se: number;
+  readonly calibration_error: number;
+}
+
+/** A sampled ensemble. */
+export interface LangevinBody {
+  readonly student: string;
+  readonly weights: number;
+  readonly classes: number;
+  readonly training_rows: number;
+  readonly held_out_rows: number;
+  readonly step_size: number;
+  readonly temperature: number;
+  readonly prior_precision: number;
+  readonly burn_in_steps: number;
+  readonly thinning_steps: number;
+  readonly batch_rows: number;
+  readonly precision: 'f32' | 'f64';
+  readonly seed: number;
+  readonly steps: number;
+  readonly skipped_steps: number;
+  readonly snapshots: readonly (HeldOutBody & {
+    readonly model: number;
+    readonly step: number;
+    readonly training_nll_nats: number;
+  })[];
+  /** Of the mean of the snapshots' probabilities, all of equal weight. */
+  readonly average: HeldOutBody;
+  readonly trace: readonly { readonly step: number; readonly loss_nats: number }[];
+  readonly bias: string;
+}
+
 export interface EnsembleResult {
   readonly ensemble: EnsembleAudit | null;
+  /** How the models came about, where they were sampled. */
+  readonly langevin: LangevinBody | null;
   readonly bernoulli: GridExperiment | null;
   readonly warnings: readonly string[];
 }
@@ -32,8 +73,55 @@ export const GRID_COLUMNS = [
 /** Columns of `--table`: one row a radius. */
 export const BALL_COLUMNS = ['radius_nats', 'weight', 'models', 'bound_nats'] as const;
 
-export function* ensembleRows({ ensemble, bernoulli }: EnsembleResult): Generator<readonly Cell[]> {
+/** Columns of `--out` for sampled models. */
+export const LANGEVIN_COLUMNS = [
+  ...MODEL_COLUMNS,
+  ...['step', 'training_nll_nats', 'nll_nats', 'nll_se_nats', 'accuracy', 'accuracy_se', 'calibration_error'],
+] as const;
+
+const heldOutBody = (metrics: ClassMetrics): HeldOutBody => ({
+  nll_nats: metrics.nllNats,
+  nll_se_nats: metrics.nllError,
+  accuracy: metrics.accuracy,
+  accuracy_se: metrics.accuracyError,
+  calibration_error: metrics.calibrationError,
+});
+
+/** @param student the network as the user named it */
+export function langevinBody(
+  ensemble: LangevinEnsemble,
+  student: string,
+  { plan, seed }: LangevinArguments,
+): LangevinBody {
+  return {
+    student,
+    weights: ensemble.weights,
+    classes: ensemble.shape.classes,
+    training_rows: ensemble.trainingRows,
+    held_out_rows: ensemble.shape.records,
+    step_size: plan.stepSize,
+    temperature: plan.temperature,
+    prior_precision: plan.priorPrecision,
+    burn_in_steps: plan.burnIn,
+    thinning_steps: plan.thinning,
+    batch_rows: Math.min(plan.batchSize, ensemble.trainingRows),
+    precision: plan.precision,
+    seed,
+    steps: ensemble.steps,
+    skipped_steps: ensemble.skippedSteps,
+    snapshots: ensemble.snapshots.map(({ step, trainingNllNats, heldOut }, model) => ({
+      ...{ model, step, training_nll_nats: trainingNllNats },
+      ...heldOutBody(heldOut),
+    })),
+    average: heldOutBody(ensemble.average),
+    trace: ensemble.trace.map(({ step, loss }) => ({ step, loss_nats: loss })),
+    bias: ensemble.bias,
+  };
+}
+
+export function* ensembleRows({ ensemble, langevin, bernoulli }: EnsembleResult): Generator<readonly Cell[]> {
   for (const row of ensemble?.by_model ?? []) {
+    const sampled = langevin?.snapshots[row.model];
     yield [
       row.model,
       row.prior,
@@ -42,6 +130,12 @@ export function* ensembleRows({ ensemble, bernoulli }: EnsembleResult): Generato
       row.regret_nats,
       row.regret_limit_nats,
       row.divergence_nats,
+      ...(sampled
+        ? [
+            ...[sampled.step, sampled.training_nll_nats, sampled.nll_nats, sampled.nll_se_nats],
+            ...[sampled.accuracy, sampled.accuracy_se, sampled.calibration_error],
+          ]
+        : []),
     ];
   }
   for (const row of bernoulli?.grids ?? []) {
@@ -69,7 +163,23 @@ export const ensembleBody = (result: EnsembleResult): object => ({
 
 export const SUMMARY_HEADER = ['figure', 'value'] as const;
 
-export function ensembleSummary({ ensemble, bernoulli }: EnsembleResult): SummaryCell[][] {
+function langevinSummary(langevin: LangevinBody | null): SummaryCell[][] {
+  if (langevin === null) return [];
+  const { snapshots, average } = langevin;
+  const mean = (figure: 'nll_nats' | 'accuracy' | 'training_nll_nats'): number =>
+    snapshots.reduce((sum, snapshot) => sum + snapshot[figure], 0) / snapshots.length;
+  return [
+    ['steps', langevin.steps],
+    ['training NLL of a network, mean, nats', mean('training_nll_nats')],
+    ['held-out NLL of a network, mean, nats', mean('nll_nats')],
+    ['held-out NLL of the average, nats', average.nll_nats],
+    ['accuracy of a network, mean', mean('accuracy')],
+    ['accuracy of the average', average.accuracy],
+    ['calibration error of the average', average.calibration_error],
+  ];
+}
+
+export function ensembleSummary({ ensemble, langevin, bernoulli }: EnsembleResult): SummaryCell[][] {
   if (bernoulli !== null) {
     return bernoulli.grids.flatMap(
       ({ grid, expected_regret_nats, ball_bound_nats, jensen_bound_nats }): SummaryCell[][] => [
@@ -83,6 +193,7 @@ export function ensembleSummary({ ensemble, bernoulli }: EnsembleResult): Summar
   const { mixture, reference, test } = ensemble;
   return [
     ['models', ensemble.models],
+    ...langevinSummary(langevin),
     ['records', ensemble.trained_records],
     ['mixture, nats per record', mixture.mean_nats],
     ['uniform average, nats per record', mixture.uniform_average_mean_nats],
@@ -183,14 +294,52 @@ function regretSeries(models: EnsembleAudit['by_model']) {
   ];
 }
 
-/** Bound against radius, posterior and regrets of an ensemble; regret against the size of the class for the grid. */
-export async function drawEnsemble({ ensemble, bernoulli }: EnsembleResult, subtitle: string): Promise<Figure> {
+function titleOf(langevin: LangevinBody | null, bernoulli: GridExperiment | null): string {
+  if (bernoulli) return 'A mixture over more and more models';
+  return langevin ? 'Networks sampled from their posterior' : 'A mixture of models under log loss';
+}
+
+function langevinPanels({ trace, burn_in_steps, snapshots, average }: LangevinBody): Promise<Panel>[] {
+  return [
+    lineChart({
+      title: 'Loss along the chain',
+      note: 'Mean loss of a training row over windows of steps; networks are kept behind the burn-in.',
+      xLabel: 'step',
+      yLabel: 'nats',
+      yZero: true,
+      dots: false,
+      series: [{ name: 'loss', x: trace.map(({ step }) => step), y: trace.map(({ loss_nats }) => loss_nats) }],
+      ...(burn_in_steps > 0 && { markedX: { value: burn_in_steps, label: 'burn-in' } }),
+    }),
+    lineChart({
+      title: 'Held-out loss of every network, and of their average',
+      note: 'The average is of probabilities, with equal weights.',
+      xLabel: 'step',
+      yLabel: 'nats',
+      series: [
+        {
+          name: 'one network',
+          x: snapshots.map(({ step }) => step),
+          y: snapshots.map(({ nll_nats }) => nll_nats),
+        },
+      ],
+      references: [{ value: average.nll_nats, label: 'average' }],
+    }),
+  ];
+}
+
+/** Chain of sampled networks; bound against radius, posterior and regrets of an ensemble; regret against the size of the class for the grid. */
+export async function drawEnsemble(
+  { ensemble, langevin, bernoulli }: EnsembleResult,
+  subtitle: string,
+): Promise<Figure> {
   const panels = [
     ...(bernoulli ? [await gridPanel(bernoulli)] : []),
+    ...(langevin ? await Promise.all(langevinPanels(langevin)) : []),
     ...(ensemble ? await Promise.all(ensemblePanels(ensemble)) : []),
   ];
   return {
-    title: bernoulli ? 'A mixture over more and more models' : 'A mixture of models under log loss',
+    title: titleOf(langevin, bernoulli),
     subtitle,
     headline: ensemble
       ? [
