@@ -299,13 +299,14 @@ function titleOf(langevin: LangevinBody | null, bernoulli: GridExperiment | null
   return langevin ? 'Networks sampled from their posterior' : 'A mixture of models under log loss';
 }
 
-function langevinPanels({ trace, burn_in_steps, snapshots, average }: LangevinBody): Promise<Panel>[] {
+function langevinPanels(langevin: LangevinBody): Promise<Panel>[] {
+  const { trace, burn_in_steps, snapshots, average, step_size, temperature } = langevin;
   return [
     lineChart({
       title: 'Loss along the chain',
-      note: 'Mean loss of a training row over windows of steps; networks are kept behind the burn-in.',
+      note: `Step size ${step_size}, temperature ${temperature}. No step is rejected: larger ones bias the sample more.`,
       xLabel: 'step',
-      yLabel: 'nats',
+      yLabel: 'nats of a training row',
       yZero: true,
       dots: false,
       series: [{ name: 'loss', x: trace.map(({ step }) => step), y: trace.map(({ loss_nats }) => loss_nats) }],
@@ -345,6 +346,7 @@ export async function drawEnsemble(
       ? [
           { label: 'Models', value: ensemble.models },
           { label: 'Records', value: ensemble.trained_records },
+          ...(langevin ? [{ label: 'Average of all, held out', value: langevin.average.nll_nats, unit: 'nats' }] : []),
           { label: 'Mixture', value: ensemble.mixture.mean_nats, unit: 'nats' },
           { label: 'Regret to the best', value: ensemble.mixture.regret_to_best_nats, unit: 'nats' },
           { label: 'Effective models', value: ensemble.effective_models },

@@ -40,6 +40,7 @@ export interface PairBlock {
 
 /** A mean with its standard error. */
 export interface MeanFigure {
+  /** NaN where no row has the figure. */
   readonly mean: number;
   readonly standard_error: number | null;
 }
@@ -72,6 +73,8 @@ export interface PldFigures {
 export interface ModelFigures {
   readonly accuracy: MeanFigure;
   readonly nll_nats: MeanFigure;
+  /** Rows that it is the mean of: a teacher of top-k rows knows it where its list holds the label. */
+  readonly nll_rows: number;
   readonly entropy_nats: MeanFigure;
   readonly confidence: MeanFigure;
   readonly calibration: Calibration;
@@ -143,7 +146,10 @@ function gatherMean(): MeanGatherer {
       mean += difference / ++count;
       squares += difference * (value - mean);
     },
-    finish: () => ({ mean, standard_error: count > 1 ? Math.sqrt(squares / (count - 1) / count) : null }),
+    finish: () => ({
+      mean: count > 0 ? mean : Number.NaN,
+      standard_error: count > 1 ? Math.sqrt(squares / (count - 1) / count) : null,
+    }),
   };
 }
 
@@ -152,6 +158,7 @@ interface ModelRow {
   readonly confidence: number;
   /** NaN where the label's probability is not known. */
   readonly nll: number;
+  /** NaN where only the top of the distribution is known. */
   readonly entropy: number;
 }
 
@@ -189,6 +196,7 @@ function gatherModel(): ModelGatherer {
   const confidence = gatherMean();
   const calibration = gatherCalibration();
   let rows = 0;
+  let nllRows = 0;
   return {
     add(row, label) {
       rows++;
@@ -196,6 +204,7 @@ function gatherModel(): ModelGatherer {
       confidence.add(row.confidence);
       if (label < 0) return;
       nll.add(row.nll);
+      if (!Number.isNaN(row.nll)) nllRows++;
       accuracy.add(row.best === label ? 1 : 0);
       if (!Number.isNaN(row.confidence)) calibration.add(row.confidence, row.best === label);
     },
@@ -205,6 +214,7 @@ function gatherModel(): ModelGatherer {
         : {
             accuracy: accuracy.finish(),
             nll_nats: nll.finish(),
+            nll_rows: nllRows,
             entropy_nats: entropy.finish(),
             confidence: confidence.finish(),
             calibration: calibration.finish(),
@@ -401,6 +411,7 @@ export function gatherPair(options: PairOptions): PairGatherer {
     finish() {
       const pldFigures = rows > 0 ? (pld?.finish() ?? null) : null;
       const audit = rows > 0 ? (compSum?.finish() ?? null) : null;
+      const [own, given] = [student.finish(), teacher.finish()];
       return {
         rows,
         classes,
@@ -408,11 +419,11 @@ export function gatherPair(options: PairOptions): PairGatherer {
         losses_left_out: leftOut,
         pld: pldFigures,
         agreement: agreement?.finish() ?? null,
-        student: student.finish(),
-        teacher: teacher.finish(),
+        student: own,
+        teacher: given,
         comp_sum: audit,
         universality: mixture && rows > 0 ? regretOf(mixture, divergence.finish().mean) : null,
-        warnings: warningsOf(rows, pldFigures, audit),
+        warnings: [...warningsOf(rows, pldFigures, audit), ...unknownLabels(own, given)],
       };
     },
   };
@@ -429,6 +440,15 @@ function rowDivergence(teacher: Floats, student: Floats, row: number, classes: n
     if (t > 0) sum += t * (logT - (student[j] - logZs));
   }
   return Math.max(0, sum);
+}
+
+/** The rows whose label a list leaves out are those that the teacher finds least likely. */
+function unknownLabels(student: ModelFigures | null, teacher: ModelFigures | null): string[] {
+  if (student === null || teacher === null || teacher.nll_rows >= student.nll_rows) return [];
+  const share = ((100 * teacher.nll_rows) / student.nll_rows).toFixed(1);
+  return [
+    `the teacher's list holds the label of ${share}% of the rows: its NLL is the mean over those, and lower than over all`,
+  ];
 }
 
 function warningsOf(rows: number, pld: PldFigures | null, compSum: CompSumAudit | null): string[] {

@@ -63,7 +63,10 @@ const found = (figure: MeanFigure | undefined): readonly [SummaryCell, SummaryCe
 
 function modelRows(name: string, figures: ModelFigures | null): SummaryCell[][] {
   if (figures === null) return [];
-  const rows: SummaryCell[][] = [[`${name} entropy, nats`, ...found(figures.entropy_nats)]];
+  // Top-k rows of a teacher have no entropy.
+  const rows: SummaryCell[][] = Number.isNaN(figures.entropy_nats.mean)
+    ? []
+    : [[`${name} entropy, nats`, ...found(figures.entropy_nats)]];
   if (figures.accuracy.standard_error === null && figures.nll_nats.standard_error === null) return rows;
   return [
     [`${name} accuracy`, ...found(figures.accuracy)],
@@ -235,7 +238,7 @@ export async function drawScore(audit: PairAudit, rows: readonly PairRow[], subt
   ]);
   const { agreement, student, pld } = audit;
   const figure = (label: string, value: MeanFigure | undefined, unit?: string) =>
-    value === undefined
+    value === undefined || Number.isNaN(value.mean)
       ? []
       : [
           {

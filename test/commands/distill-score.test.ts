@@ -76,6 +76,28 @@ describe('distill-pld score', () => {
     expect(body.agreement.top1.mean).toBe(1);
   });
 
+  it('audits a capture as the teacher, and says which figures it cannot know', () => {
+    const model = 'fixtures/models/llama-sotu';
+    const text = ['--data', at('text.txt'), '--context', '64'];
+    const kept = run('capture', '--teacher', model, ...text, '--top-k', '4', '--out', at('t.capture'));
+    expect(kept.code, kept.stderr).toBe(0);
+    const found = run(
+      ...['score', '--student', model, '--teacher', at('t.capture'), ...text],
+      ...['--report', at('c.json'), '--plot', at('c.svg')],
+    );
+    expect(found.code, found.stderr).toBe(0);
+    const { student: own, teacher: given, agreement, losses_left_out: left } = report('c.json', 'score');
+    expect(agreement.top1.mean).toBe(1);
+    expect(given.entropy_nats).toEqual({ mean: 'nan', standard_error: null });
+    expect(found.stdout).not.toMatch(/teacher entropy/);
+    expect(given.nll_rows).toBeLessThan(own.nll_rows);
+    expect(given.nll_nats.mean).toBeLessThan(own.nll_nats.mean);
+    expect(found.stderr).toMatch(/holds the label of [\d.]+% of the rows/);
+    expect(left.map(({ loss }: { loss: string }) => loss)).toContain('dist');
+    const other = run('score', '--student', model, '--teacher', at('t.capture'), '--data', at('text.txt'));
+    expect(other.code).toBe(2);
+  });
+
   it('refuses what does not fit', () => {
     const faults: [string[], RegExp][] = [
       [['score'], /either --student-logits/],
@@ -128,6 +150,67 @@ describe('distill-pld ensemble', () => {
     expect(run('ensemble', '--bernoulli', '0.3', '--prior', '1').stderr).toMatch(
       /--prior is of no use with --bernoulli/,
     );
-    expect(run('ensemble').stderr).toMatch(/pass one of --losses, --log-probs and --bernoulli/);
+    expect(run('ensemble').stderr).toMatch(/pass one of --losses, --log-probs, --langevin and --bernoulli/);
+  });
+
+  const SAMPLE = [
+    ...['ensemble', '--data', 'fixtures/tables/digits.csv', '--student', 'mlp:8', '--standardize', 'all'],
+    ...['--langevin', '6', '--step-size', '1e-3', '--burn-in', '150', '--thinning', '20', '--seed', '3'],
+  ];
+
+  it('samples networks from their posterior and judges them on held-out rows', () => {
+    const views = ['--reference', '0', '--train-records', '40', '--prior-precision', '10', '--temperature', '0.5'];
+    const outputs = ['--report', at('p.json'), '--out', at('p.csv'), '--plot', at('p.svg')];
+    const found = run(...SAMPLE, ...views, ...outputs);
+    expect(found.code, found.stderr).toBe(0);
+    const { ensemble, langevin, parameters } = report('p.json', 'ensemble');
+    expect(langevin).toMatchObject({
+      ...{ student: 'mlp:8', weights: 8 * 49 + 8 + 80 + 10, training_rows: 244, held_out_rows: 56, classes: 10 },
+      ...{ step_size: 1e-3, temperature: 0.5, prior_precision: 10, burn_in_steps: 150, thinning_steps: 20 },
+      ...{ steps: 270, skipped_steps: 0, seed: 3, bias: expect.stringMatching(/none is rejected/) },
+    });
+    expect(parameters.seed).toBe(3);
+    expect(langevin.snapshots.map(({ step }: { step: number }) => step)).toEqual([170, 190, 210, 230, 250, 270]);
+    expect(langevin.trace.at(-1).step).toBe(270);
+    // Six different networks, all better than chance; by Jensen their average loses less than they do on average.
+    const nll = langevin.snapshots.map((row: { nll_nats: number }) => row.nll_nats);
+    expect(new Set(nll).size).toBe(6);
+    expect(Math.max(...nll)).toBeLessThan(Math.log(10));
+    const mean = nll.reduce((sum: number, value: number) => sum + value, 0) / 6;
+    expect(langevin.average.nll_nats).toBeLessThan(mean);
+    // The records of the views are those of the snapshots.
+    expect([ensemble.models, ensemble.records, ensemble.test.records]).toEqual([6, 56, 16]);
+    const { uniform_average_mean_nats: learnt } = ensemble.mixture;
+    const { uniform_average_mean_nats: tested } = ensemble.test;
+    expect((40 * learnt + 16 * tested) / 56).toBeCloseTo(langevin.average.nll_nats, 9);
+    expect(ensemble.reference.divergences).toBe('exact');
+    for (const row of ensemble.by_model) expect(row.regret_nats).toBeLessThanOrEqual(row.regret_limit_nats + 1e-9);
+    expect(readFileSync(at('p.csv'), 'utf8')).toMatch(/divergence_nats,step,training_nll_nats,nll_nats/);
+    expect(readFileSync(at('p.svg'), 'utf8')).toContain('Loss along the chain');
+
+    expect(run(...SAMPLE, ...views, '--report', at('q.json'), '--threads', '2').code).toBe(0);
+    expect(report('q.json', 'ensemble').langevin).toEqual(langevin);
+  });
+
+  it('refuses samples that cannot be taken', () => {
+    const faults: [string[], RegExp][] = [
+      [SAMPLE.filter((_, i) => i !== 1 && i !== 2), /--data is missing/],
+      [SAMPLE.filter((_, i) => i !== 3 && i !== 4), /--student is missing/],
+      [[...SAMPLE, '--step-size', '0'], /--step-size 0/],
+      [[...SAMPLE, '--reference', '6'], /the models are 0 to 5/],
+      [[...SAMPLE, '--eval-labels', 'y.csv'], /--eval-labels needs --eval-data/],
+      [[...SAMPLE, '--grids', '5'], /--grids is of no use with --langevin/],
+      [[...SAMPLE, '--bernoulli', '0.3'], /pass one of/],
+      [['ensemble', '--bernoulli', '0.3', '--burn-in', '5'], /--burn-in is of no use with --bernoulli/],
+      [['ensemble', '--losses', at('losses.npy'), '--data', 'x.csv'], /--data is of no use with --losses/],
+    ];
+    for (const [argv, message] of faults) {
+      const found = run(...argv);
+      expect(found.stderr).toMatch(message);
+      expect(found.code).toBe(2);
+    }
+    const wild = run(...SAMPLE, '--step-size', '1e30');
+    expect(wild.stderr).toMatch(/step \d/);
+    expect(wild.code).toBe(1);
   });
 });
