@@ -221,20 +221,14 @@ async function openDecoder(
     adaptedMatrices: adapters.length,
     plan: student.plan,
     currentModel: student.currentModel,
-    gradientGraph(terms) {
-      if (trainedHeads) {
-        throw new InputError(
-          'a gradient graph holds the loss of the logits alone, without what is trained in attention',
-        );
-      }
-      return composeGradientGraph({
+    gradientGraph: (terms) =>
+      composeGradientGraph({
         ...student.wholeGraph(),
         wanted: student.parameters.parameters.map(({ name }) => name),
         precision,
         classes: student.classes,
         ...(terms && { terms }),
-      });
-    },
+      }),
     follower: allFollowers([
       ...(parts ? [loSparseFollower(parts, student.parameters, loSparse?.schedule)] : []),
       ...(trainedHeads ? [{ state: {}, moved: student.confine }] : []),
