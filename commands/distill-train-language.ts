@@ -243,6 +243,7 @@ async function prepare(
   const needy = losses.find(({ loss }) => loss.reads.teacher !== 'none');
   if (needy && !teacher) throw new InputError(`--teacher is missing: the loss ${needy.loss.label} learns from one`);
   const subject = await openSubject(options, own, teacher);
+  const attention = await parseAttentionTraining(own, subject, options.seed);
   const ledger = createInputLedger();
   for (const file of attentionTrainingFiles(own)) ledger.note(file);
   const read = (from: readonly string[]): Promise<TokenWindows> =>
@@ -253,7 +254,6 @@ async function prepare(
   const batches = Math.ceil(windows.count / steps.batchSize);
   const total = totalSteps(steps, batches);
   const epoch = Math.ceil(batches / steps.accumulate);
-  const attention = await parseAttentionTraining(own, subject, options.seed);
   const parameters = {
     ...parametersOf(options, own, steps, cadence.keep),
     ...attentionTrainingParameters(own),
