@@ -286,6 +286,7 @@ export interface LoSparseFigures {
   readonly matrices: number;
   /** Stored as they are, since their parts would take more. */
   readonly dense_matrices: number;
+  /** Of S, and those of them that are not zero. */
   readonly rows: number;
   readonly sparse_rows: number;
   /** Of these matrices, as they were and as they are written. */
@@ -337,6 +338,7 @@ export function factorisedTensors(
     const dense = rows * columns * width;
     const parts = rank * (rows + columns) * width + kept.length * (4 + columns * width);
     figures.rows += rows;
+    figures.sparse_rows += kept.length;
     figures.bytes_before += dense;
     figures.bytes_after += Math.min(dense, parts);
     all.delete(name);
@@ -349,7 +351,6 @@ export function factorisedTensors(
       figures.dense_matrices++;
       continue;
     }
-    figures.sparse_rows += kept.length;
     all.set(`${name}${LEFT}`, { shape: [rows, rank], data: left });
     all.set(`${name}${RIGHT}`, { shape: [rank, columns], data: right });
     if (kept.length === 0) continue;

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { InputError, RunError } from '../../src/errors.js';
+import { createRandom } from '../../src/random.js';
+import { createLoss } from '../../src/training/losses/index.js';
 import { createObjective, type ObjectiveSource, type RowRange } from '../../src/training/objective.js';
 import { type FeatureBatch, IGNORED, type LogitsBlock, type Loss, type LossInput } from '../../src/training/types.js';
 import { crossEntropy } from './linear-student.js';
@@ -92,6 +94,45 @@ describe('createObjective', () => {
     const { visit, totals } = objective.begin(batch, progress);
     await visit(blockOf(0, 5, false));
     expect(totals()).toMatchObject({ sum: 10, validRows: 5 });
+  });
+
+  it('gives losses the rows of a sequence: the divergence summed over positions, over the sequences alone', async () => {
+    const random = createRandom(3);
+    const [student, teacher] = [0, 1].map(() => Float64Array.from({ length: 5 * CLASSES }, () => random.normal()));
+    const loss = createLoss('kd', { T: 2, norm: 'sequences' });
+    const objective = createObjective<FeatureBatch>([{ weight: 1, loss }], {
+      ...sourceOf(),
+      sequences: () => 2,
+      teacher: (_, { firstRow, rows }) => ({
+        kind: 'dense',
+        logits: teacher.subarray(firstRow * CLASSES, (firstRow + rows) * CLASSES),
+      }),
+    });
+    const { visit, totals } = objective.begin(batch, progress);
+    const gradient = new Float64Array(5 * CLASSES);
+    for (const [firstRow, rows] of [
+      [0, 2],
+      [2, 3],
+    ]) {
+      const part = (of: Float64Array): Float64Array => of.subarray(firstRow * CLASSES, (firstRow + rows) * CLASSES);
+      await visit({ firstRow, rows, classes: CLASSES, logits: part(student), gradient: part(gradient) });
+    }
+    const softmax = (row: Float64Array): Float64Array => {
+      const powers = row.map((value) => Math.exp(value / 2));
+      return powers.map((value) => value / powers.reduce((sum, each) => sum + each, 0));
+    };
+    let divergence = 0;
+    for (const row of [0, 2, 3, 4]) {
+      const [p, q] = [teacher, student].map((of) => softmax(of.subarray(row * CLASSES, (row + 1) * CLASSES)));
+      p.forEach((value, c) => {
+        divergence += value * Math.log(value / q[c]);
+        // dKL/ds = (q - p) / T; the trainer divides by the 4 rows that count, which leaves the 2 sequences.
+        expect(gradient[row * CLASSES + c] / 4).toBeCloseTo((q[c] - value) / 2 / 2, 12);
+      });
+    }
+    const { sum, validRows } = totals();
+    expect(sum / validRows).toBeCloseTo(divergence / 2, 12);
+    expect(loss.label).toBe('kd(T=2,norm=sequences)');
   });
 
   it('asks for all rows at once where a term couples them', () => {

@@ -90,7 +90,7 @@ function checkGradients(loss: Loss, teacher: TeacherRows): void {
 
 const OTHER_PARAMETERS: Readonly<Record<string, Readonly<Record<string, number | string>>[]>> = {
   'label-smoothing': [{ eps: 0 }, { eps: 1 }],
-  kd: [{ T: 3 }, { T: 0.5, missing: 'zero' }],
+  kd: [{ T: 3 }, { T: 0.5, missing: 'zero' }, { T: 2, norm: 'sequences' }],
   dkd: [{ alpha: 0, T: 1 }],
   dist: [{ tau: 3, scale: 'tau2' }, { gamma: 0 }],
   rkd: [{ angle: 0 }, { distance: 0 }],
