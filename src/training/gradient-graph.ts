@@ -2,6 +2,7 @@ import { Tensor } from 'onnxruntime-node';
 import { decodeOnnxModel } from '../formats/onnx.js';
 import type { ModelProto } from '../formats/onnx_pb.js';
 import { graphOf, onnxTensor, withGraph } from '../formats/onnx-edit.js';
+import { readBy } from '../formats/onnx-graph.js';
 import { composeGraph } from '../models/graph.js';
 import { createRandom } from '../random.js';
 import { appendGraph, composeJointGraph } from './autodiff/joint-graph.js';
@@ -94,14 +95,18 @@ function lossExample(dims: readonly number[], classes: number, precision: Precis
   return { labels: new Tensor(INT64, labels, dims), teacher: floatTensor(teacher, [...dims, classes]) };
 }
 
-/** Weights that are inputs get their values as defaults; those that are not trained are inputs no longer. */
+/**
+ * Weights that are inputs get their values as defaults; those that are not trained are inputs no longer, nor is what no node
+ * reads.
+ */
 function withDefaults(
   model: ModelProto,
   weights: Feeds,
   wanted: ReadonlySet<string>,
   precision: Precision,
 ): ModelProto {
-  const { input, initializer } = graphOf(model);
+  const { input, initializer, node } = graphOf(model);
+  const read = new Set(node.flatMap(readBy));
   const stored = input.flatMap(({ name }) => {
     const tensor = weights[name];
     if (!tensor) return [];
@@ -110,7 +115,7 @@ function withDefaults(
     return [onnxTensor(name, elementTypeOf(precision), tensor.dims, bytes)];
   });
   return withGraph(model, {
-    input: input.filter(({ name }) => !(name in weights) || wanted.has(name)),
+    input: input.filter(({ name }) => (name in weights ? wanted.has(name) : read.has(name))),
     initializer: [...initializer, ...stored],
   });
 }

@@ -175,8 +175,9 @@ describe('the gradient graph of a decoder has the loss and the gradients of the 
       },
       LENGTH,
     );
-    const { inputs } = await compare(files, 'ce', { attention });
+    const { inputs, outputs } = await compare(files, 'ce', { attention });
     expect(inputs).toEqual(['input_ids', 'counted', 'labels']);
+    expect(outputs).toEqual(['logits', 'penalty', 'loss', 'grad_norm']);
   });
 });
 
