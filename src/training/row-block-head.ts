@@ -3,7 +3,7 @@ import { addInto } from '../kernels/optimizer-steps.js';
 import type { ModelDescription } from '../models/description.js';
 import { composeGraph } from '../models/graph.js';
 import { normalize } from '../models/layer-parts.js';
-import { runSession, type SessionPool } from '../models/sessions.js';
+import type { SessionPool } from '../models/sessions.js';
 import type { Random } from '../random.js';
 import type { DecoderWeights } from './decoder-weights.js';
 import {
@@ -14,6 +14,7 @@ import {
   type SavedState,
   type Segment,
 } from './graph-segment.js';
+import { createHeadProducts } from './head-products.js';
 import type { Floats, LogitsVisitor, Precision } from './types.js';
 import type { Workspace } from './workspace.js';
 
@@ -45,30 +46,6 @@ export interface RowBlockHead {
     streamGradient: Floats | undefined,
   ): Promise<void>;
   close(): Promise<void>;
-}
-
-/** Graphs of the head's products on a block of rows; the logits before their cap are never kept. */
-function composeHead(model: ModelDescription, precision: Precision, kind: 'logits' | 'rows' | 'matrix'): Uint8Array {
-  const g = composeGraph(`head_${kind}`, precision);
-  const { hiddenSize, vocabularySize, logitSoftcap } = model;
-  const matrix = (): string => g.input('matrix', g.float, [vocabularySize, hiddenSize]);
-  const rows = (): string => g.input('rows', g.float, ['n', hiddenSize]);
-  if (kind === 'logits') {
-    let logits = g.node('Gemm', [rows(), matrix()], { attributes: { transB: { int: 1 } } });
-    if (logitSoftcap !== undefined) {
-      const cap = g.scalar(logitSoftcap);
-      logits = g.node('Mul', [g.node('Tanh', [g.node('Div', [logits, cap])]), cap]);
-    }
-    g.publish(logits, 'logits', ['n', vocabularySize]);
-    return g.encode();
-  }
-  const gradient = g.input('gradient', g.float, ['n', vocabularySize]);
-  if (kind === 'rows') g.publish(g.node('Gemm', [gradient, matrix()]), 'rows_gradient', ['n', hiddenSize]);
-  else {
-    const product = g.node('Gemm', [gradient, rows()], { attributes: { transA: { int: 1 } } });
-    g.publish(product, 'matrix_gradient', [vocabularySize, hiddenSize]);
-  }
-  return g.encode();
 }
 
 /** d/dz of c tanh(z / c) is 1 - (logit / c)^2. */
@@ -103,34 +80,25 @@ export async function createRowBlockHead(settings: HeadSettings): Promise<RowBlo
     fixedShapes: true,
   });
   const buffers = createSavedBuffers();
-  const matrix = floatTensor(head.values, [vocabularySize, hiddenSize]);
-  const product = (kind: 'logits' | 'rows' | 'matrix') =>
-    sessions.get(`head|${kind}`, () => composeHead(model, precision, kind));
+  const products = createHeadProducts({
+    model,
+    matrix: head.values,
+    precision,
+    threads: settings.threads,
+    sessions,
+    workspace,
+  });
 
   const logitsOf = async (normed: Floats, count: number): Promise<Floats> => {
     const logits = workspace.floats('logits', count * vocabularySize);
-    const rows = floatTensor(normed, [count, hiddenSize]);
-    const into = floatTensor(logits, [count, vocabularySize]);
-    await runSession(await product('logits'), { rows, matrix }, { logits: into });
+    await products.logits(normed, count, logits);
     return logits;
   };
 
   /** Gradients of one block: adds that of the matrix and to that of the normed rows. */
   const backward = async (gradient: Floats, normed: Floats, normedGradient: Floats, count: number): Promise<void> => {
-    const tensor = floatTensor(gradient, [count, vocabularySize]);
-    if (rowsLearn) {
-      const rows = workspace.floats('head.rows', count * hiddenSize);
-      const into = floatTensor(rows, [count, hiddenSize]);
-      await runSession(await product('rows'), { gradient: tensor, matrix }, { rows_gradient: into });
-      addInto(normedGradient, rows);
-    }
-    if (head.gradient) {
-      const own = workspace.floats('head.matrix', vocabularySize * hiddenSize);
-      const into = floatTensor(own, [vocabularySize, hiddenSize]);
-      const rows = floatTensor(normed, [count, hiddenSize]);
-      await runSession(await product('matrix'), { gradient: tensor, rows }, { matrix_gradient: into });
-      addInto(head.gradient, own);
-    }
+    if (rowsLearn) await products.addRowsGradient(gradient, count, normedGradient);
+    if (head.gradient) await products.addMatrixGradient(gradient, normed, count, head.gradient);
   };
 
   const normedRows = async (
