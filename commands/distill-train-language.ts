@@ -490,11 +490,13 @@ function listener(
   timings: RunTimings,
   warnings: string[],
 ): (value: unknown) => void {
+  let counted = 0;
   return (value) => {
     const event = value as LanguageProgress;
     if (event.kind === 'phase') timings.begin(event.name);
     if (event.kind === 'step') {
-      timings.count('tokens', event.tokens);
+      timings.count('tokens', event.tokens - counted);
+      counted = event.tokens;
       progress.update(event.step, `loss ${event.loss.toPrecision(4)}`);
     }
     if (event.kind === 'warning') {
