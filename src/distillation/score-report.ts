@@ -137,8 +137,10 @@ function boundPanel({ comp_sum }: PairAudit): Promise<Panel>[] {
   const rows = (comp_sum?.by_tau ?? []).filter(({ surrogate_excess }) => Number.isFinite(surrogate_excess));
   if (comp_sum === null || rows.length === 0) return [];
   const series: LineSeries[] = rows.flatMap(({ tau, surrogate_excess, zero_one_excess }, colour): LineSeries[] => {
-    const end = Math.max(surrogateOfError(1, tau, comp_sum.classes), surrogate_excess);
-    const low = Math.min(surrogate_excess > 0 ? surrogate_excess : end, end) / 20;
+    // From well below both the measured excess and the one at which the bound says nothing.
+    const empty = surrogateOfError(1, tau, comp_sum.classes);
+    const end = Math.max(empty, surrogate_excess);
+    const low = Math.min(surrogate_excess > 0 ? surrogate_excess : empty, empty) / 20;
     const x = Float64Array.from({ length: CURVE_POINTS }, (_, i) => low * (end / low) ** (i / (CURVE_POINTS - 1)));
     return [
       {
