@@ -202,6 +202,23 @@ describe('entropy-regularised attention of a decoder', () => {
     },
   );
 
+  it('trains thresholds and temperatures alone when all weights are frozen', async () => {
+    const student = await openDecoderStudent(model('llama-biases'), {
+      ...OPTIONS,
+      attention: guided('llama-biases', 1),
+      freeze: ['*'],
+    });
+    const { parameters, gradients } = student.parameters;
+    expect(parameters.every(({ name }) => /^attention\.\d\.(temperature|threshold)$/.test(name))).toBe(true);
+    await student.accumulate(tokensOf(), ({ gradient }) => {
+      gradient?.fill(0.1).set([3, -2, 1]);
+    });
+    for (const { offset, length } of parameters.filter(({ name }) => name.endsWith('temperature'))) {
+      expect(gradients.subarray(offset, offset + length).every((value) => value !== 0)).toBe(true);
+    }
+    await student.close();
+  });
+
   it('says where temperatures cannot be folded', () => {
     expect(unfoldableQueries(model('gemma2').description)).toMatch(/capped/);
     expect(unfoldableQueries(model('olmoe-clip').description)).toMatch(/clipped/);
