@@ -231,7 +231,10 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
   const shared = { ...options, maxMemory: 0, shard: undefined };
   return runAnalysis(view, shared, {
     async plan() {
-      return [['source', view.subtitle]];
+      const source = ['source', view.subtitle];
+      if (!langevin) return [source];
+      const { burnIn, snapshots, thinning } = langevin.plan;
+      return [source, ['files read', view.inputs.join(', ')], ['steps', burnIn + snapshots * thinning]];
     },
     async measure(context): Promise<AnalysisOutcome> {
       const result = await measure(own, langevin, context);
