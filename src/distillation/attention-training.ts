@@ -128,7 +128,7 @@ export interface AttentionTrainingBody {
   /** Shares of the heads in quarters of log T, and of the largest head entropy. */
   readonly shares: { readonly before: HeadShares; readonly after: HeadShares };
   readonly heads: readonly TrainedHead[];
-  /** At every evaluation. */
+  /** Before the first step and at every evaluation. */
   readonly curve: readonly { readonly step: number; readonly layer_entropy_nats: readonly number[] }[];
 }
 
@@ -170,6 +170,14 @@ export interface AttentionWatch {
 const layerNames = (layers: number): string[] =>
   Array.from({ length: layers }, (_, layer) => `layer_${layer}_attention_entropy_nats`);
 
+/** Mean over the heads of every layer, nats. */
+function layerMeans({ means }: ObservedEntropies, heads: number): number[] {
+  return Array.from({ length: means.length / heads }, (_, layer) => {
+    const own = means.subarray(layer * heads, (layer + 1) * heads);
+    return own.reduce((sum, mean) => sum + mean, 0) / heads;
+  });
+}
+
 export function createAttentionWatch(
   student: Student<TokenBatch>,
   attention: TrainedAttention,
@@ -191,12 +199,9 @@ export function createAttentionWatch(
       for (let index = 0; index < count; index++) await student.evaluate(await batches.batch(index), () => undefined);
       return attention.take();
     },
-    figures({ means }) {
-      const meanOf = (layer: number): number => {
-        const own = means.subarray(layer * heads, (layer + 1) * heads);
-        return own.reduce((sum, mean) => sum + mean, 0) / heads;
-      };
-      return Object.fromEntries(figureNames.map((name, layer) => [name, meanOf(layer)]));
+    figures(entropies) {
+      const means = layerMeans(entropies, heads);
+      return Object.fromEntries(figureNames.map((name, layer) => [name, means[layer]]));
     },
   };
 }
@@ -265,7 +270,7 @@ export function attentionTrainingBody(trained: TrainedAttention, course: Attenti
       temperature: temperatures ? geometricMean(temperatures.values, at, temperatures.positions) : null,
       threshold: thresholds ? thresholds[at] : null,
     })),
-    curve: course.curve,
+    curve: course.curve.length > 0 ? [{ step: 0, layer_entropy_nats: layerMeans(before, heads) }, ...course.curve] : [],
   };
 }
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openTensorFile } from '../../src/formats/tensor-file.js';
 import { readReport, validateReport } from '../../src/report/json.js';
-import { interrupted, resident } from './run-surprisal.js';
+import { resident } from './run-surprisal.js';
 
 const MODEL = 'fixtures/models/llama-sotu';
 let folder: string;
@@ -63,7 +63,7 @@ describe('distill-pld train, entropy-regularised attention', () => {
     expect(ended).toMatchObject({ code: 0, stderr: '' });
     const attention = attentionOf('guided.json');
     expect(attention).toMatchObject({ measured_on: 'held-out', temperatures: { per: 'head', folded: true } });
-    expect(attention.curve.map(({ step }) => step)).toEqual([4, 8]);
+    expect(attention.curve.map(({ step }) => step)).toEqual([0, 4, 8]);
     expect(attention.shares.after.of_log_context.reduce((sum, share) => sum + share, 0)).toBeCloseTo(1, 12);
     const wanted = 0.4 * Math.log(32);
     const miss = (of: (head: AttentionReport['heads'][number]) => number): number =>
@@ -97,7 +97,7 @@ describe('distill-pld train, entropy-regularised attention', () => {
     });
   });
 
-  it('trains temperatures by position, resumes them after a kill, and reads them back', async () => {
+  it('trains temperatures by position and reads them back', () => {
     const options = [
       ...[
         '--attention-entropy',
@@ -107,7 +107,7 @@ describe('distill-pld train, entropy-regularised attention', () => {
         '--attention-variant',
         'algorithm1',
       ],
-      ...['--attention-lambda', '1', '--steps', '6', '--checkpoint-every', '2', '--learning-rate', '1e-2'],
+      ...['--attention-lambda', '1', '--steps', '4', '--learning-rate', '1e-2'],
     ];
     expect(resident(train('whole', [...options, '--report', at('whole.json')])).code).toBe(0);
     const { temperatures, measured_on } = attentionOf('whole.json');
@@ -115,13 +115,6 @@ describe('distill-pld train, entropy-regularised attention', () => {
     expect(temperatures).toMatchObject({ per: 'position', folded: false });
     expect(temperatures.least).toBeLessThan(1);
     expect(temperatures.greatest).toBeGreaterThan(1);
-    const metrics = ['--metrics', at('cut.csv')];
-    const rows = (): number => (existsSync(at('cut.csv')) ? readFileSync(at('cut.csv'), 'utf8').split('\n').length : 0);
-    await interrupted(train('cut', [...options, ...metrics]), 'SIGKILL', () => rows() > 4);
-    expect(resident(train('cut', [...options, ...metrics, '--resume']))).toMatchObject({ code: 0, stderr: '' });
-    for (const name of ['attention.safetensors', 'model.safetensors']) {
-      expect(readFileSync(at(`cut/${name}`))).toEqual(readFileSync(at(`whole/${name}`)));
-    }
     const file = at('whole/attention.safetensors');
     analysed(at('whole'), ['--temperatures', file, '--thresholds', file]);
     const again = ['--attention-temperatures', 'position', '--attention-temperature-start', file];
