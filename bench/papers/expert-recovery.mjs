@@ -193,7 +193,7 @@ const lineChart = (title, chart) => ({
 });
 const figure = await chartFigure({
   title: 'Experts recovered by training',
-  subtitle: `Bundled model of 8 experts, ${STEPS} steps of 1,024 tokens, ${SEEDS.length} orders of the data`,
+  subtitle: `Bundled model of 8 experts, ${STEPS} steps of 1,024 tokens, ${SEEDS.length === 1 ? 'one order' : `${SEEDS.length} orders`} of the data`,
   charts: [lineChart('8 experts merged to 4', 'merged'), lineChart('Experts as low rank and sparse rows', 'parts')],
 });
 writeFileSync('docs/papers/expert-recovery.svg', await plotBytes(figure, 'expert-recovery.svg'));
