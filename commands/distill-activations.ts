@@ -127,6 +127,12 @@ function refuseMixtures(options: Options, own: OwnOptions): void {
   if (options.model === undefined) {
     const stray = (['dataFormat', 'context'] as const).find((name) => options[name] !== undefined);
     if (stray) throw new InputError(`${flagOf(stray)} needs --model`);
+    if (options.textField !== 'text') throw new InputError('--text-field needs --model');
+    if (options.textSplit !== 'file') throw new InputError('--text-split needs --model');
+    if (options.device !== 'cpu') throw new InputError('--device needs --model');
+    if (options.limit !== undefined && own.compare === undefined) {
+      throw new InputError('--limit needs --compare or --model');
+    }
     if (own.layer !== undefined) throw new InputError('--layer needs --model');
     return;
   }

@@ -23,7 +23,7 @@ import {
   teacherOf,
 } from './distill-capture.js';
 import { windowEnds } from './distill-text.js';
-import { parseInteger } from './edge-values.js';
+import { flagOf, parseInteger } from './edge-values.js';
 import { DEFAULT_CONTEXT } from './model-session.js';
 
 /** Rows that are held at once. */
@@ -46,11 +46,18 @@ function vocabularyOf(own: CaptureOptions, path: string, tokens: number): number
 function refuseText(options: CaptureShared, own: CaptureOptions): void {
   const stray = [
     options.data?.length ? '--data' : '',
-    own.lossOn === undefined ? '' : '--loss-on',
+    ...(['lossOn', 'promptField', 'answerField', 'precision'] as const).map((name) =>
+      own[name] === undefined ? '' : flagOf(name),
+    ),
     own.chatTemplate === true ? '--chat-template' : '',
+    own.endToken === false ? '--no-end-token' : '',
+    options.dataFormat === undefined ? '' : '--data-format',
     options.textField === 'text' ? '' : '--text-field',
+    options.textSplit === 'file' ? '' : '--text-split',
+    options.device === 'cpu' ? '' : '--device',
   ].find((flag) => flag !== '');
-  if (stray !== undefined) throw new InputError(`${stray}: responses hold their own texts; drop it, or --responses`);
+  if (stray !== undefined)
+    throw new InputError(`${stray}: responses hold their own texts and predictions; drop it, or --responses`);
 }
 
 /** Responses of an inference server. */

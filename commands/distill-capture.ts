@@ -19,10 +19,15 @@ import { buildReport, writeReport } from '../src/report/json.js';
 import { createProgress } from '../src/report/progress.js';
 import { summaryTable } from '../src/report/summary-table.js';
 import { reportObject } from '../src/report/values.js';
-import { addLearningTextOptions, LEARNING_TEXT_SHARED, type LearningTextOptions } from './distill-text.js';
+import {
+  addLearningTextOptions,
+  LEARNING_TEXT_SHARED,
+  type LearningTextOptions,
+  learningTextParameters,
+} from './distill-text.js';
 import { prepareAsserts } from './edge-asserts.js';
 import { openOutputs } from './edge-outputs.js';
-import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger, parseNumber } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
 import { PRECISION_OPTION } from './model-session.js';
 import { startRunTimings } from './run-timings.js';
@@ -132,7 +137,8 @@ async function openSource(
   ledger: InputLedger,
 ): Promise<CaptureSource> {
   if (own.responses === undefined) {
-    if (own.texts !== undefined) throw new InputError('--texts needs --responses');
+    const stray = (['texts', 'vocabularySize'] as const).find((name) => own[name] !== undefined);
+    if (stray) throw new InputError(`${flagOf(stray)} needs --responses`);
     const { openModelSource } = await import('./distill-capture-model.js');
     return openModelSource(options, own, settings, ledger);
   }
@@ -312,19 +318,8 @@ function parametersOf(
 ): Parameters<typeof buildReport>[0]['parameters'] {
   return {
     teacher: teacherOf(options, own),
-    data: options.data ? [...options.data] : null,
+    ...learningTextParameters(options, own),
     responses: own.responses ? [...own.responses] : null,
-    data_format: options.dataFormat ?? null,
-    text_split: options.textSplit,
-    text_field: options.textField,
-    limit: options.limit ?? null,
-    context: options.context ?? null,
-    loss_on: own.lossOn ?? 'all',
-    chat_template: own.chatTemplate ?? false,
-    prompt_field: own.promptField ?? null,
-    answer_field: own.answerField ?? null,
-    prefix_token: own.prefixToken ?? null,
-    end_token: own.endToken ?? true,
     top_k: settings.k,
     dtype: settings.dtype,
     temperature: settings.temperature,

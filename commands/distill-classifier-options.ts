@@ -90,6 +90,24 @@ function parseImage(text: string): number[] {
   return parts.map((part) => parseInteger('--image', part.trim(), 1));
 }
 
+/**
+ * @param models what `--student` and `--teacher` say
+ * @throws InputError for options of networks in words without one, and of ONNX files without one
+ */
+export function refuseModelOptions(
+  own: Pick<ClassTaskOptions, 'standardize' | 'logitsOutput' | 'featuresOutput'>,
+  models: readonly (string | undefined)[],
+): void {
+  const texts = models.map((text) => text?.replace(/^train:/, '') ?? '');
+  if (own.standardize !== undefined && !texts.some(isNetworkText)) {
+    throw new InputError('--standardize is for networks in words, such as mlp:24; an .onnx file has its own scale');
+  }
+  const ofFiles = (['logitsOutput', 'featuresOutput'] as const).find((name) => own[name] !== undefined);
+  if (ofFiles && !texts.some((text) => text.toLowerCase().endsWith('.onnx'))) {
+    throw new InputError(`${flagOf(ofFiles)} is for .onnx files`);
+  }
+}
+
 /** Where one file of rows and its labels are. */
 export function classSource(
   path: string,

@@ -34,6 +34,7 @@ import {
   parseClassModel,
   parseClassTeacher,
   parseShare,
+  refuseModelOptions,
   teacherFiles,
 } from './distill-classifier-options.js';
 import { addStepOptions, parseSteps, type StepOptions, stepParameters } from './distill-options.js';
@@ -159,6 +160,13 @@ async function planOf(options: Options, own: OwnOptions): Promise<Plan> {
   const data = requireOption(options.data, '--data', 'rows of features with labels');
   const steps = parseSteps(own, DEFAULTS);
   const families = familiesOf(own);
+  refuseModelOptions(own, [student, own.teacher]);
+  if (own.choose !== undefined && families.every(({ members }) => members.length === 1)) {
+    throw new InputError("--choose: no loss has values to choose among; write them in braces: 'pld(tau={1,2,4})'");
+  }
+  if (own.testTeacher !== undefined && own.testData === undefined) {
+    throw new InputError('--test-teacher needs --test-data');
+  }
   const count = parseInteger('--seeds', own.seeds ?? '5', 1, 10_000);
   const { limit, seed, threads } = options;
   const sources = (await expandSources(data)).map((path) => classSource(path, own, own.labels, limit));

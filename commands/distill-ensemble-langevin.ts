@@ -10,6 +10,7 @@ import {
   modelFiles,
   parseClassModel,
   parseShare,
+  refuseModelOptions,
 } from './distill-classifier-options.js';
 import { parseInteger, parseNumber } from './edge-values.js';
 import { PRECISION_OPTION, parsePrecision } from './model-session.js';
@@ -97,6 +98,7 @@ export async function langevinArguments(
   const plan = planOf(own);
   const student = requireOption(own.student, '--student', 'the network that is sampled, such as mlp:24');
   const data = await expandSources(requireOption(shared.data, '--data', 'rows of features with labels'));
+  refuseModelOptions(own, [student]);
   const held = own.evalData ? await expandSources([...own.evalData]) : undefined;
   if (held && own.evalShare !== undefined)
     throw new InputError('--eval-share: the held-out rows are those of --eval-data');

@@ -81,17 +81,16 @@ function membersOf(own: OwnOptions): Members {
   const { memberLogits, evalMemberLogits } = own;
   if (memberLogits === undefined) {
     if (evalMemberLogits !== undefined) throw new InputError('--eval-member-logits needs --member-logits');
-    const { epochs = 1, ...steps } = parseSteps({ ...own, steps: undefined, loss: 'ce' }, STEP_DEFAULTS);
+    // Their course is the student's, in passes or in steps, unless passes of their own are named.
+    const course = own.memberEpochs === undefined ? own : { ...own, steps: undefined, epochs: own.memberEpochs };
+    const training = parseSteps({ ...course, loss: 'ce' }, STEP_DEFAULTS);
     const network = own.member ?? 'mlp:32';
     parseNetwork(network);
     return {
       kind: 'trained',
       network,
       count: parseInteger('--members', own.members ?? '4', 1, 1000),
-      training: {
-        ...steps,
-        epochs: own.memberEpochs === undefined ? epochs : parseInteger('--member-epochs', own.memberEpochs, 1),
-      },
+      training,
     };
   }
   const stray = (['members', 'member', 'memberEpochs'] as const).find((name) => own[name] !== undefined);

@@ -270,6 +270,9 @@ function summaryRows({ sizes, parametrisation }: NtkResult): SummaryCell[][] {
 
 async function run(options: Options, own: OwnOptions): Promise<number> {
   const settings = settingsOf(own);
+  if (settings.nets === 0 && options.table !== undefined) {
+    throw new InputError('--table holds what networks reached: it needs --nets');
+  }
   for (const k of settings.sizes) {
     for (const ones of settings.ones) permutationLaw(k, ones, settings.parametrisation, settings.scales);
   }

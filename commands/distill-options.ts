@@ -1,4 +1,6 @@
+import { basename, dirname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
+import type { ClassTraining } from '../src/distillation/classifier-training.js';
 import { InputError } from '../src/errors.js';
 import { OPTIMIZERS, type OptimizerName, type OptimizerSettings } from '../src/training/optimizer.js';
 import { SCHEDULES, type ScheduleName } from '../src/training/schedules.js';
@@ -30,6 +32,12 @@ export const TRAIN_SHARED = [
 
 export type TrainShared = Pick<SharedOptions, (typeof TRAIN_SHARED)[number] | 'config' | 'debug'>;
 
+/** Names what a run wrote: the last file of its directory. */
+export const MANIFEST_SCHEMA = 'distill-manifest';
+
+/** The folder of the checkpoints of a run, beside its output. */
+export const checkpointFolder = (out: string): string => join(dirname(resolve(out)), `.${basename(out)}.training`);
+
 /** How the optimiser goes over the data, as commander gives it. */
 export interface StepOptions {
   readonly loss?: string;
@@ -52,26 +60,11 @@ export interface StepOptions {
   readonly precision?: string;
 }
 
+/** Optimisers that look for a minimum; sgld samples, as `distill-pld ensemble --langevin` does. */
+const TRAINERS = OPTIMIZERS.filter((name) => name !== 'sgld');
+
 /** What a training run is, whatever is trained. */
-export interface StepSettings {
-  /** The loss as it was written. */
-  readonly loss: string;
-  /** One of the two. */
-  readonly epochs?: number;
-  readonly steps?: number;
-  /** Rows or windows of a micro-batch. */
-  readonly batchSize: number;
-  /** Micro-batches of a step. */
-  readonly accumulate: number;
-  readonly optimizer: OptimizerSettings;
-  readonly learningRate: number;
-  readonly schedule: ScheduleName;
-  readonly warmupSteps: number;
-  readonly finalShare: number;
-  /** Greatest norm of the gradient; none for Infinity. */
-  readonly clipNorm: number;
-  readonly precision: 'f32' | 'f64';
-}
+export type StepSettings = ClassTraining;
 
 /** Defaults that differ between tasks. */
 export interface StepDefaults {
@@ -93,7 +86,7 @@ export function addStepOptions(command: Command): Command {
     .option('--steps <n>', 'steps of the optimiser, in place of --epochs')
     .option('--batch-size <n>', 'rows or windows of a micro-batch')
     .option('--accumulate <n>', 'micro-batches of a step (default 1)')
-    .option('--optimizer <name>', `${OPTIMIZERS.filter((name) => name !== 'sgld').join(', ')} (default adamw)`)
+    .option('--optimizer <name>', `${TRAINERS.join(', ')} (default adamw)`)
     .option('--learning-rate <x>', 'greatest learning rate')
     .option('--weight-decay <x>', 'adamw: default 0.01; others 0')
     .option('--betas <b1,b2>', 'adamw, adam: default 0.9,0.999; lion: 0.9,0.99')
@@ -128,7 +121,7 @@ export function parseSteps(own: StepOptions, defaults: StepDefaults): StepSettin
   if (own.epochs !== undefined && own.steps !== undefined) {
     throw new InputError('--epochs and --steps both say how long to train: pass one of them');
   }
-  const method: OptimizerName = parseChoice('--optimizer', own.optimizer ?? 'adamw', OPTIMIZERS);
+  const method: OptimizerName = parseChoice('--optimizer', own.optimizer ?? 'adamw', TRAINERS);
   const weightDecay = optionalNumber('--weight-decay', own.weightDecay, 0);
   const epsilon = optionalNumber('--epsilon', own.epsilon, 0);
   const momentum = optionalNumber('--momentum', own.momentum, 0);
@@ -142,6 +135,10 @@ export function parseSteps(own: StepOptions, defaults: StepDefaults): StepSettin
     ...(own.nesterov === true && { nesterov: true }),
     ...(own.exemptVectors === true && { exemptVectors: true }),
   };
+  const schedule = parseChoice('--schedule', own.schedule ?? defaults.schedule, SCHEDULES);
+  if (schedule === 'constant' && own.finalRate !== undefined) {
+    throw new InputError('--final-rate has no meaning with --schedule constant');
+  }
   return {
     loss: own.loss ?? defaults.loss,
     ...(own.steps === undefined
@@ -151,7 +148,7 @@ export function parseSteps(own: StepOptions, defaults: StepDefaults): StepSettin
     accumulate: parseInteger('--accumulate', own.accumulate ?? '1', 1),
     optimizer,
     learningRate: parseNumber('--learning-rate', own.learningRate ?? String(defaults.learningRate), 0),
-    schedule: parseChoice('--schedule', own.schedule ?? defaults.schedule, SCHEDULES),
+    schedule,
     warmupSteps: parseInteger('--warmup', own.warmup ?? String(defaults.warmupSteps ?? 0)),
     finalShare: parseNumber('--final-rate', own.finalRate ?? '0', 0, 1),
     clipNorm: parseClip(own.clip, defaults.clipNorm),

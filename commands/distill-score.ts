@@ -95,7 +95,18 @@ const FILE_ONLY = [
   'gradients',
   'gradientOf',
 ] as const;
-const MODEL_ONLY = ['teacher', 'lossOn', 'chatTemplate', 'promptField', 'answerField', 'prefixToken'] as const;
+const MODEL_ONLY = [
+  ...(['teacher', 'lossOn', 'chatTemplate', 'promptField', 'answerField', 'prefixToken', 'precision'] as const),
+] as const;
+const TEXT_ONLY = ['dataFormat', 'context'] as const;
+
+/** What an option belongs to. */
+const NEEDS = [
+  ['gradientOf', 'gradients'],
+  ['conditional', 'labels'],
+  ['labelColumn', 'labels'],
+  ['teacherTensor', 'teacherLogits'],
+] as const;
 
 /** @throws InputError for options of one kind of pair beside the other */
 function checkKind(own: OwnOptions, options: Options): 'logits' | 'models' {
@@ -109,11 +120,14 @@ function checkKind(own: OwnOptions, options: Options): 'logits' | 'models' {
   if (!files && (own.teacher === undefined || options.data.length === 0)) {
     throw new InputError('--student needs --teacher and --data');
   }
-  if (own.gradientOf !== undefined && own.gradients === undefined) {
-    throw new InputError('--gradient-of is of no use without --gradients');
-  }
-  if (own.conditional !== undefined && own.labels === undefined) {
-    throw new InputError('--conditional needs --labels as well');
+  const text = TEXT_ONLY.find((name) => options[name] !== undefined);
+  const noEnd = own.endToken === false ? '--no-end-token' : undefined;
+  const unread = text ? flagOf(text) : noEnd;
+  if (files && unread) throw new InputError(`${unread} is of no use with --student-logits`);
+  const lone = NEEDS.find(([name, needed]) => own[name] !== undefined && own[needed] === undefined);
+  if (lone) throw new InputError(`${flagOf(lone[0])} is of no use without ${flagOf(lone[1])}`);
+  if (own.vocabAlign !== undefined && own.teacherLogits === undefined && own.teacher === undefined) {
+    throw new InputError('--vocab-align needs a teacher');
   }
   return files ? 'logits' : 'models';
 }

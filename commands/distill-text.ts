@@ -5,11 +5,11 @@ import { checkTokenIds, tokeniseDocument } from '../src/entropy/tokenised-docume
 import { InputError } from '../src/errors.js';
 import { type Document, readDocuments } from '../src/formats/documents.js';
 import type { InputLedger } from '../src/formats/inputs.js';
-import type { ReportObject } from '../src/report/values.js';
+import type { ReportObject, ReportValue } from '../src/report/values.js';
 import type { ChatMessage } from '../src/tokenizers/chat-template.js';
 import type { Tokenizer } from '../src/tokenizers/tokenizer.js';
 import { IGNORED } from '../src/training/types.js';
-import { parseChoice, parseInteger } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger } from './edge-values.js';
 import type { SharedOptions } from './shared-options.js';
 
 /** Options of text that a model learns from, as commander gives them. */
@@ -40,6 +40,33 @@ export function addLearningTextOptions(command: Command): Command {
     .option('--answer-field <name>', 'field of the answer, for --loss-on answers (default answer)')
     .option('--prefix-token <id>', 'token before every text (default BOS where the tokenizer adds it)')
     .option('--no-end-token', 'put no end-of-sequence token behind every text');
+}
+
+/** @throws InputError for fields of questions and answers where all tokens are learnt */
+function refuseFields(own: LearningTextOptions, answers: boolean): void {
+  const stray = (['promptField', 'answerField'] as const).find((name) => own[name] !== undefined);
+  if (!answers && stray) throw new InputError(`${flagOf(stray)} needs --loss-on answers`);
+}
+
+/** What a report says of the text and how it is read. */
+export function learningTextParameters(
+  options: Pick<SharedOptions, (typeof LEARNING_TEXT_SHARED)[number]>,
+  own: LearningTextOptions,
+): Record<string, ReportValue> {
+  return {
+    data: [...options.data],
+    data_format: options.dataFormat ?? null,
+    text_split: options.textSplit,
+    text_field: options.textField,
+    limit: options.limit ?? null,
+    context: options.context ?? null,
+    loss_on: own.lossOn ?? 'all',
+    chat_template: own.chatTemplate ?? false,
+    prompt_field: own.promptField ?? null,
+    answer_field: own.answerField ?? null,
+    prefix_token: own.prefixToken ?? null,
+    end_token: own.endToken ?? true,
+  };
 }
 
 /** The tokenizer that text is read with. */
@@ -77,6 +104,7 @@ export async function readTokenWindows(
   ledger: InputLedger,
 ): Promise<TokenWindows> {
   const answers = parseChoice('--loss-on', own.lossOn ?? 'all', LOSS_ON) === 'answers';
+  refuseFields(own, answers);
   const texts: TokenText[] = [];
   const documents = readDocuments(data, {
     ledger,

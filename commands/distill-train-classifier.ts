@@ -1,5 +1,5 @@
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import {
   CLASSIFIER_SCHEMA,
   type ClassifierBody,
@@ -12,6 +12,8 @@ import { InputError } from '../src/errors.js';
 import { createAtomicDirectory } from '../src/formats/atomic.js';
 import { expandSources } from '../src/formats/inputs.js';
 import { hashBytes } from '../src/formats/work-files.js';
+import { buildReport, serializeReport } from '../src/report/json.js';
+import { reportObject } from '../src/report/values.js';
 import { type AnalysisContext, type AnalysisOutcome, runAnalysis } from './analysis-run.js';
 import {
   type ClassifierOptions,
@@ -21,9 +23,18 @@ import {
   parseClassModel,
   parseClassTeacher,
   parseShare,
+  refuseModelOptions,
   teacherFiles,
 } from './distill-classifier-options.js';
-import { parseCadence, parseSteps, stepParameters, type TrainOptions, type TrainShared } from './distill-options.js';
+import {
+  checkpointFolder,
+  MANIFEST_SCHEMA,
+  parseCadence,
+  parseSteps,
+  stepParameters,
+  type TrainOptions,
+  type TrainShared,
+} from './distill-options.js';
 import { parseInteger } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
 import { requireOption } from './shared-options.js';
@@ -52,6 +63,10 @@ interface Plan {
 }
 
 function checkOptions(own: Own): void {
+  refuseModelOptions(own, [own.student, own.teacher]);
+  if (own.evalTeacher !== undefined && (own.evalData ?? []).length === 0) {
+    throw new InputError('--eval-teacher needs --eval-data');
+  }
   const hasEval = (own.evalData ?? []).length > 0;
   if (own.evalLabels !== undefined && !hasEval) throw new InputError('--eval-labels needs --eval-data');
   if (own.evalShare !== undefined && hasEval) {
@@ -79,7 +94,6 @@ function parametersOf(options: TrainShared, own: Own, steps: ReturnType<typeof p
   };
 }
 
-const beside = (out: string): string => join(dirname(resolve(out)), `.${basename(out)}.training`);
 const isFile = (out: string): boolean => out.toLowerCase().endsWith('.onnx');
 
 async function planOf(options: TrainShared, own: Own): Promise<Plan> {
@@ -96,7 +110,7 @@ async function planOf(options: TrainShared, own: Own): Promise<Plan> {
   const evalSources = evalFiles.map((path) => classSource(path, own, own.evalLabels, undefined));
   const model = parseClassModel('--student', student, own);
   const teacher = own.teacher === undefined ? undefined : parseClassTeacher(own.teacher, own, steps, own.evalTeacher);
-  const work = beside(out);
+  const work = checkpointFolder(out);
   return {
     out,
     work,
@@ -170,7 +184,7 @@ async function train(plan: Plan, options: TrainShared, context: AnalysisContext)
     warnings,
   });
   for (const warning of result.warnings) context.warn(warning);
-  if (!isFile(plan.out)) writeDirectory(plan, options, body);
+  if (!isFile(plan.out)) await writeDirectory(plan, options, body, context);
   if (body.grad_check?.agrees === false) {
     context.warn(`the gradients of ${body.grad_check.worst_parameter} differ from finite differences`);
   }
@@ -178,7 +192,13 @@ async function train(plan: Plan, options: TrainShared, context: AnalysisContext)
 }
 
 /** student.onnx, metrics.csv, classes.json, and the manifest last. */
-function writeDirectory(plan: Plan, options: TrainShared, body: ClassifierBody): void {
+async function writeDirectory(
+  plan: Plan,
+  options: TrainShared,
+  body: ClassifierBody,
+  context: AnalysisContext,
+): Promise<void> {
+  const { hashedFile } = await import('../src/models/model-directory.js');
   const directory = createAtomicDirectory(plan.out, { force: options.force });
   try {
     for (const name of ['student.onnx', 'student.onnx.data']) {
@@ -187,15 +207,17 @@ function writeDirectory(plan: Plan, options: TrainShared, body: ClassifierBody):
     }
     if (plan.job.metrics) copyFileSync(plan.job.metrics.path, join(directory.path, 'metrics.csv'));
     writeFileSync(join(directory.path, 'classes.json'), `${JSON.stringify(body.classes)}\n`);
-    const manifest = {
+    const files = readdirSync(directory.path)
+      .sort()
+      .map((name) => hashedFile(directory.path, name));
+    const head = {
       tool: { name: 'surprisal', version: toolVersion() },
       command: COMMAND,
       parameters: plan.parameters,
-      extents: body.extents,
-      training: body.training,
-      evaluation: body.evaluation,
+      inputs: await context.ledger.digests(),
     };
-    writeFileSync(join(directory.path, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+    const manifest = buildReport({ name: MANIFEST_SCHEMA, ...head }, reportObject({ files }));
+    writeFileSync(join(directory.path, 'manifest.json'), serializeReport(manifest));
     directory.commit();
   } catch (error) {
     directory.abort();

@@ -1,5 +1,5 @@
 import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import {
   LANGUAGE_SCHEMA,
   type LanguageBody,
@@ -33,6 +33,8 @@ import {
 } from './distill-attention-options.js';
 import { type LanguageOptions, parseLora, parseOnPolicy, parseStudent } from './distill-language-options.js';
 import {
+  checkpointFolder,
+  MANIFEST_SCHEMA,
   parseCadence,
   parseSteps,
   type StepDefaults,
@@ -42,7 +44,7 @@ import {
   type TrainShared,
   totalSteps,
 } from './distill-options.js';
-import { describeWindows, type LearningSubject, readTokenWindows } from './distill-text.js';
+import { describeWindows, type LearningSubject, learningTextParameters, readTokenWindows } from './distill-text.js';
 import { prepareAsserts } from './edge-asserts.js';
 import { type Outputs, openOutputs } from './edge-outputs.js';
 import { parseChoice } from './edge-values.js';
@@ -55,7 +57,6 @@ import { type RunTimings, startRunTimings } from './run-timings.js';
 import { requireOption } from './shared-options.js';
 
 const COMMAND = 'distill-pld train';
-const MANIFEST_SCHEMA = 'distill-manifest';
 const DEFAULTS = { loss: 'pld', epochs: 1, batchSize: 8, learningRate: 3e-4, schedule: 'cosine', clipNorm: 1 } as const;
 const DTYPES = { f32: 'F32', f16: 'F16', bf16: 'BF16' } as const;
 const MIB = 2 ** 20;
@@ -200,7 +201,7 @@ function moveGraph(written: string, { file, data }: GraphFile): void {
  * @throws InputError when the output is there, or what an interrupted run left and nothing says what to do with it
  */
 function checkTargets(out: string, options: TrainShared): string {
-  const work = join(dirname(resolve(out)), `.${basename(out)}.training`);
+  const work = checkpointFolder(out);
   if (existsSync(out) && !statSync(out).isDirectory()) {
     throw new InputError(`${out}: exists and is not a directory; choose another path`);
   }
@@ -235,6 +236,7 @@ async function prepare(
   const cadence = parseCadence({ ...own, keep: own.keep ?? recipe.keep });
   const lora = parseLora(own);
   const onPolicy = parseOnPolicy(own);
+  if (own.vocabAlign !== undefined && own.teacher === undefined) throw new InputError('--vocab-align needs --teacher');
   const vocabularies = parseChoice('--vocab-align', own.vocabAlign ?? 'error', ['error', 'truncate'] as const);
   const dtype = own.dtype === undefined ? undefined : DTYPES[parseChoice('--dtype', own.dtype, ['f32', 'f16', 'bf16'])];
   const { parseLosses } = await import('../src/training/losses/loss-text.js');
@@ -452,18 +454,7 @@ function parametersOf(
   return {
     student: own.student ?? null,
     teacher: own.teacher ?? null,
-    data: [...options.data],
-    data_format: options.dataFormat ?? null,
-    text_split: options.textSplit,
-    text_field: options.textField,
-    limit: options.limit ?? null,
-    context: options.context ?? null,
-    loss_on: own.lossOn ?? 'all',
-    chat_template: own.chatTemplate ?? false,
-    prompt_field: own.promptField ?? null,
-    answer_field: own.answerField ?? null,
-    prefix_token: own.prefixToken ?? null,
-    end_token: own.endToken ?? true,
+    ...learningTextParameters(options, own),
     ...stepParameters(steps),
     train: own.train ? [...own.train] : null,
     freeze: own.freeze ? [...own.freeze] : null,

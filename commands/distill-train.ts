@@ -11,7 +11,7 @@ const TASKS = ['language', 'classes'] as const;
 type Task = (typeof TASKS)[number];
 
 /** Shared options that only text has. */
-const TEXT_ONLY = ['textSplit', 'textField', 'context'];
+const TEXT_ONLY = ['dataFormat', 'textSplit', 'textField', 'context'];
 
 /** Declares `surprisal distill-pld train`. */
 export function configure(command: Command): void {

@@ -9,7 +9,13 @@ import { resolveModelPath } from '../src/formats/hub.js';
 import { expandSources } from '../src/formats/inputs.js';
 import type { Cell } from '../src/report/csv.js';
 import { type AnalysisContext, type AnalysisOutcome, runAnalysis } from './analysis-run.js';
-import { addLearningTextOptions, describeWindows, type LearningTextOptions, readTokenWindows } from './distill-text.js';
+import {
+  addLearningTextOptions,
+  describeWindows,
+  type LearningTextOptions,
+  learningTextParameters,
+  readTokenWindows,
+} from './distill-text.js';
 import { parseInteger } from './edge-values.js';
 import { modelDigests } from './model-digests.js';
 import { DEFAULT_CONTEXT } from './model-session.js';
@@ -26,7 +32,6 @@ const SHARED = [
   'out',
   'report',
   'table',
-  'seed',
   'threads',
   'maxMemory',
   'assert',
@@ -87,21 +92,14 @@ async function run(options: Shared, own: GradientsOptions): Promise<number> {
       inputs: data,
       parameters: {
         model: spec,
-        data: [...options.data],
-        data_format: options.dataFormat ?? null,
-        text_split: options.textSplit,
-        text_field: options.textField,
-        limit: options.limit ?? null,
-        context: options.context ?? null,
-        loss_on: own.lossOn ?? 'all',
-        chat_template: own.chatTemplate ?? false,
+        ...learningTextParameters(options, own),
         loss,
         batch_size: batchSize,
       },
       subtitle: spec,
     },
     // The table of an analysis is what --out names; here that is a file of tensors.
-    { ...options, out: undefined, format: undefined, plot: undefined, shard: undefined },
+    { ...options, seed: 0, out: undefined, format: undefined, plot: undefined, shard: undefined },
     {
       async measure(context) {
         const request = await prepare(context);

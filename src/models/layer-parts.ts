@@ -35,24 +35,6 @@ export type LayerTap =
   | 'expert_hidden'
   | 'expert_output';
 
-export const LAYER_TAPS: readonly LayerTap[] = [
-  'attention_probabilities',
-  'queries',
-  'keys',
-  'values',
-  'attention_input',
-  'attention_mixed',
-  'attention_output',
-  'mlp_input',
-  'mlp_preactivation',
-  'mlp_hidden',
-  'shared_hidden',
-  'router_logits',
-  'expert_input',
-  'expert_hidden',
-  'expert_output',
-];
-
 /** Taps whose rows are those of the experts, one expert after the other. */
 export const EXPERT_TAPS: readonly LayerTap[] = ['expert_input', 'expert_hidden', 'expert_output'];
 

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { didYouMean, InputError } from '../errors.js';
 import type { HashedFile } from '../formats/hash.js';
+import { matchesPattern } from '../formats/name-patterns.js';
 import { openSafetensors } from '../formats/safetensors.js';
 import { encodeSafetensors } from '../formats/safetensors-writer.js';
 import { type DType, elementCount, type TensorStore } from '../formats/tensor.js';
@@ -11,7 +12,6 @@ import { type ModelFiles, readJson } from '../models/model-files.js';
 import { huggingFaceNames } from '../models/weight-names.js';
 import type { Random } from '../random.js';
 import type { LowRankAdapter } from './decoder-weights.js';
-import { expressionOf } from './name-patterns.js';
 import type { Floats, ParameterSet, Precision } from './types.js';
 
 /** Which linears get a low-rank term, and how large it is (Hu et al. 2021, LoRA). */
@@ -62,9 +62,8 @@ function chooseLinears(files: ModelFiles, targets: readonly string[] | undefined
   if (targets === undefined) return all;
   const chosen = new Set<Linear>();
   for (const target of targets) {
-    const expression = expressionOf(target);
     const matches = all.filter(
-      ({ tensor, module }) => expression.test(tensor) || module === target || module.endsWith(`.${target}`),
+      ({ tensor, module }) => matchesPattern(tensor, target) || module === target || module.endsWith(`.${target}`),
     );
     if (matches.length === 0) {
       const parts = [...new Set(all.map(({ module }) => module.slice(module.lastIndexOf('.') + 1)))];

@@ -1,13 +1,5 @@
 import { didYouMean, InputError } from '../errors.js';
-
-/** Turns a glob over tensor names into an expression: `*` stands for any characters, `?` for one. */
-export function expressionOf(glob: string): RegExp {
-  const escaped = glob
-    .replace(/[.+^${}()|[\]\\]/g, '\\$&')
-    .replaceAll('*', '.*')
-    .replaceAll('?', '.');
-  return new RegExp(`^${escaped}$`);
-}
+import { matchesPattern } from '../formats/name-patterns.js';
 
 /** Which names are trained, by globs. */
 export interface NameSelection {
@@ -23,8 +15,7 @@ export interface NameSelection {
  */
 export function selectNames(names: readonly string[], { train, freeze = [] }: NameSelection): string[] {
   const matching = (glob: string): Set<string> => {
-    const expression = expressionOf(glob);
-    const found = names.filter((name) => expression.test(name));
+    const found = names.filter((name) => matchesPattern(name, glob));
     if (found.length > 0) return new Set(found);
     throw new InputError(`no tensor is named "${glob}"${didYouMean(glob, names)}; * stands for any characters`);
   };

@@ -7,11 +7,6 @@ export function listedInRow({ ids, k }: TopTeacher, row: number): number {
   return count;
 }
 
-/** log(1 - e^x) for x <= 0 (Maechler 2012). */
-export function log1mExp(x: number): number {
-  return x > -Math.LN2 ? Math.log(-Math.expm1(x)) : Math.log1p(-Math.exp(x));
-}
-
 /**
  * Top-k rows from ids and log-probabilities of the whole vocabulary, [rows, k]; what they leave over is the rest to 1.
  */
