@@ -43,6 +43,9 @@ describe('distill-pld train on features', () => {
     expect(report.evaluation.after.accuracy).toBeGreaterThan(report.evaluation.before.accuracy);
     expect(report.teacher.held_out.accuracy).toBeGreaterThan(0.6);
     expect(readdirSync(out).sort()).toEqual(['classes.json', 'manifest.json', 'metrics.csv', 'student.onnx']);
+    const manifest = readReport(join(out, 'manifest.json'));
+    validateReport(manifest, 'manifest.json');
+    expect(manifest.files).toMatchObject([{ name: 'classes.json' }, { name: 'metrics.csv' }, { name: 'student.onnx' }]);
     expect(existsSync(at('.student.training'))).toBe(false);
     expect(readFileSync(at('t.svg'), 'utf8')).toContain('Held-out accuracy');
 

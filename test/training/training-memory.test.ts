@@ -15,7 +15,7 @@ const request = (maxBytes?: number): TrainingPlanRequest => ({
   length: 256,
   optimizerSlots: 2,
   processBytes: 100 << 20,
-  keepsProbabilities: false,
+  keptScores: 0,
   ...(maxBytes !== undefined && { maxBytes }),
 });
 
