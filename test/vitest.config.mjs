@@ -17,9 +17,17 @@ if (process.env.TMPDIR === undefined && existsSync(MEMORY)) {
 }
 
 /** Folders whose tests change nothing that outlives them: their files share a process, which loads the modules once. */
-const SHARED = ['decoding', 'distillation', 'formats', 'moe', 'optimization', 'report', 'steering', 'training', 'zeta'].map(
-  (folder) => `test/${folder}/**/*.test.ts`,
-);
+const SHARED = [
+  'decoding',
+  'distillation',
+  'formats',
+  'moe',
+  'optimization',
+  'report',
+  'steering',
+  'training',
+  'zeta',
+].map((folder) => `test/${folder}/**/*.test.ts`);
 
 export default {
   root: fileURLToPath(new URL('..', import.meta.url)),

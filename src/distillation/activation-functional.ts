@@ -65,6 +65,7 @@ export interface PerturbedEntropy {
   readonly increasing: boolean;
 }
 
+/** Output entropy H(eps) of the activation moved by eps along the direction, in nats, by the nodes of the grid. */
 export function perturbedEntropy({ nodes, points, density }: FunctionalGrid, eps: number): PerturbedEntropy {
   let nats = 0;
   let increasing = true;

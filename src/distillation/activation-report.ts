@@ -49,6 +49,7 @@ export interface ActivationSummary {
   readonly learnt: readonly (readonly [string, ReturnType<typeof spreadOf>])[];
 }
 
+/** Means and standard errors over the seeds, an entry for every activation in the order of the first run. */
 export function summariseTraining({ runs }: ActivationTraining): ActivationSummary[] {
   const names = [...new Set(runs.map(({ activation }) => activation))];
   const first = runs.filter(({ activation }) => activation === names[0]);

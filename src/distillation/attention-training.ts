@@ -47,6 +47,7 @@ function reasonNotToFold(student: DecoderStudent, settings: EntropyAttentionSett
   return unfoldableQueries(student.description);
 }
 
+/** The temperatures and thresholds as they are now, of all layers in their order, and why they cannot be folded, if so. */
 export function trainedAttention(
   student: DecoderStudent,
   attention: EntropyAttention,
@@ -178,6 +179,7 @@ function layerMeans({ means }: ObservedEntropies, heads: number): number[] {
   });
 }
 
+/** Observes the entropies of attention between `begin` and `end`: on the held-out text, or on some windows of the training text. */
 export function createAttentionWatch(
   student: Student<TokenBatch>,
   attention: TrainedAttention,
@@ -224,6 +226,7 @@ export interface AttentionCourse {
   readonly curve: AttentionTrainingBody['curve'];
 }
 
+/** What the report says of attention before and after training. */
 export function attentionTrainingBody(trained: TrainedAttention, course: AttentionCourse): AttentionTrainingBody {
   const { settings, notFolded } = trained;
   const { before, after, contextSize } = course;

@@ -21,6 +21,7 @@ export interface CalibrationGatherer {
   finish(): Calibration;
 }
 
+/** Counts of equal bins over confidences; rows come one by one. */
 export function gatherCalibration(): CalibrationGatherer {
   const rows = new Float64Array(BINS);
   const confidences = new Float64Array(BINS);

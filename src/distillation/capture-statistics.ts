@@ -21,6 +21,7 @@ export interface CaptureStatistics {
 
 const emptySum = (): Sum => ({ sum: 0, squares: 0, most: 0 });
 
+/** Sums of no rows yet; `addCaptureRows` adds to them. */
 export function createCaptureStatistics(): CaptureStatistics {
   return { rows: 0, leftover: emptySum(), topProbability: emptySum(), codingError: emptySum() };
 }

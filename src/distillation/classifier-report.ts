@@ -76,6 +76,7 @@ export interface ClassifierWords {
   readonly warnings: readonly string[];
 }
 
+/** The report of a run, beside its parameters and inputs. */
 export function classifierBody(result: ClassifierResult, words: ClassifierWords): ClassifierBody {
   const { before, after, teacher } = result;
   return {

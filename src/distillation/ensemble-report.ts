@@ -179,6 +179,7 @@ function langevinSummary(langevin: LangevinBody | null): SummaryCell[][] {
   ];
 }
 
+/** What standard output shows of the records, or of the grids where there are none. */
 export function ensembleSummary({ ensemble, langevin, bernoulli }: EnsembleResult): SummaryCell[][] {
   if (bernoulli !== null) {
     return bernoulli.grids.flatMap(

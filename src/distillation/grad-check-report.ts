@@ -27,10 +27,15 @@ export interface GradientGraphBody {
   readonly gradients: number;
 }
 
+/** What the report says of a saved graph. */
 export function gradientGraphBody({ loss, inputs, outputs, gradients }: GradientGraph): GradientGraphBody {
   return { loss, inputs, outputs, gradients };
 }
 
+/**
+ * What the report says of a check.
+ * @param missing operator that has no kernel in double precision
+ */
 export function gradCheckBody(check: GradCheck, missing?: string): GradCheckBody {
   const errors = check.parameters.map(({ relativeError, directionError }) => Math.max(relativeError, directionError));
   return {

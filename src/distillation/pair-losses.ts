@@ -79,6 +79,7 @@ interface Sums {
   byRow: boolean;
 }
 
+/** Sums and squares of each loss over rows that come in blocks. */
 export function gatherLosses(losses: readonly Loss[]): LossGatherer {
   const sums: Sums[] = losses.map(() => ({ sum: 0, squares: 0, rows: 0, gradientSquares: 0, byRow: true }));
   let gradient: Floats = new Float64Array(0);

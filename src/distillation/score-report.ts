@@ -78,6 +78,7 @@ function modelRows(name: string, figures: ModelFigures | null): SummaryCell[][] 
 
 export const SUMMARY_HEADER = ['figure', 'value', 'standard error'] as const;
 
+/** What standard output shows: figure, value, standard error. */
 export function summaryRows(audit: PairAudit): SummaryCell[][] {
   const { pld, agreement, comp_sum, universality } = audit;
   return [

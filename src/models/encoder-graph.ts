@@ -74,6 +74,7 @@ export function embeddingNorm(g: GraphComposer, { hiddenSize, normEpsilon }: Enc
   return g.node('LayerNormalization', inputs, { attributes: { axis: { int: -1 }, epsilon: normEpsilon } });
 }
 
+/** The normalisation behind the embeddings as a model of its own. */
 export function composeEmbeddingNorm(model: EncoderDescription, float: 'f32' | 'f64'): Uint8Array {
   const g = composeGraph('embedding_norm', float);
   const x = g.input('x', float, ['rows', model.hiddenSize]);

@@ -11,6 +11,7 @@ export interface Embedding {
   scatter(batch: TokenBatch, gradient: Floats): void;
 }
 
+/** The rows of token embeddings (and of positions, where the model learns them), read and given gradients in place. */
 export function createEmbedding(model: ModelDescription, weights: DecoderWeights): Embedding {
   const { hiddenSize, vocabularySize, embeddingScale } = model;
   const { embedding, positions } = weights;

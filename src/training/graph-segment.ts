@@ -41,6 +41,7 @@ export interface SavedBuffers {
   tensors: readonly Tensor[];
 }
 
+/** Without buffers: the first run of a shape makes them. */
 export function createSavedBuffers(): SavedBuffers {
   return { shape: '', tensors: [] };
 }

@@ -56,6 +56,7 @@ function throughCap(gradient: Floats, logits: Floats, cap: number): void {
   }
 }
 
+/** Final norm and vocabulary projection in blocks of rows, so that logits of a whole batch are never held. */
 export async function createRowBlockHead(settings: HeadSettings): Promise<RowBlockHead> {
   const { model, weights, precision, workspace, sessions, streamLearns } = settings;
   const { hiddenSize, vocabularySize, logitSoftcap } = model;

@@ -13,6 +13,7 @@ export interface Workspace {
   readonly bytes: number;
 }
 
+/** Buffers by name that grow and are used again. */
 export function createWorkspace(precision: Precision): Workspace {
   const buffers = new Map<string, Floats>();
   const make = (length: number): Floats => (precision === 'f32' ? new Float32Array(length) : new Float64Array(length));
