@@ -43,7 +43,13 @@ import { parseChoice, parseInteger } from './edge-values.js';
 import { runInThread } from './run-in-thread.js';
 import { ANALYSIS_OPTIONS, attachShared, requireOption } from './shared-options.js';
 
-const SHARED = [...ANALYSIS_OPTIONS.filter((name) => name !== 'shard'), 'data', 'limit', 'table', 'resume'] as const;
+const SHARED = [
+  ...ANALYSIS_OPTIONS.filter((name) => name !== 'shard' && name !== 'maxMemory'),
+  'data',
+  'limit',
+  'table',
+  'resume',
+] as const;
 
 type Options = Awaited<ReturnType<ReturnType<typeof attachShared<(typeof SHARED)[number]>>>>;
 
@@ -362,7 +368,7 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
       parameters,
       subtitle: `${plan.student}, ${plan.seeds.length} seeds, teacher ${plan.teacher ?? 'none'}`,
     },
-    { ...options, shard: undefined },
+    { ...options, maxMemory: 0, shard: undefined },
     {
       measure: (context) => measure(plan, options, context, parameters),
       async plan() {

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { DISTIL_HEADS, type HeadsArguments, type HeadsResult, type Members } from '../src/distillation/heads-job.js';
+import type { HeadsArguments, HeadsResult, Members } from '../src/distillation/heads-job.js';
 import { HEADS_COLUMNS, HEADS_SCHEMA, headsBody, headsRows } from '../src/distillation/heads-report.js';
 import { InputError } from '../src/errors.js';
 import { expandSources } from '../src/formats/inputs.js';
@@ -15,7 +15,11 @@ import { addStepOptions, parseSteps, type StepOptions, stepParameters } from './
 import { flagOf, parseChoice, parseInteger } from './edge-values.js';
 import { ANALYSIS_OPTIONS, attachShared, requireOption, type SharedOptions } from './shared-options.js';
 
-const SHARED = [...ANALYSIS_OPTIONS.filter((name) => name !== 'shard'), 'data', 'limit'] as const;
+const SHARED = [
+  ...ANALYSIS_OPTIONS.filter((name) => name !== 'shard' && name !== 'maxMemory'),
+  'data',
+  'limit',
+] as const;
 type Options = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
 
 /** Options as commander gives them. */
@@ -199,7 +203,7 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
   };
   return runAnalysis(
     view,
-    { ...options, shard: undefined },
+    { ...options, maxMemory: 0, shard: undefined },
     {
       async plan() {
         return [
@@ -212,6 +216,7 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
         refuseExisting(own.features, options.force);
         for (const path of inputs) context.ledger.note(path);
         context.progress.setTotal(networks + 1);
+        const { DISTIL_HEADS } = await import('../src/distillation/heads-job.js');
         const result = await context.run(DISTIL_HEADS, args, (done) => context.progress.update(Number(done)));
         for (const warning of result.warnings) context.warn(warning);
         if (own.features !== undefined) writeFeatures(own.features, result, options.force);

@@ -323,7 +323,8 @@ async function prepare(
 async function teacherOf(own: Own): Promise<TeacherSource | undefined> {
   const { teacher } = own;
   if (teacher === undefined) return undefined;
-  if (/\.(capture|topk)$/i.test(teacher) || teacher.includes('*')) {
+  const isFile = existsSync(teacher) && statSync(teacher).isFile() && !/\.(gguf|onnx)$/i.test(teacher);
+  if (isFile || teacher.includes('*')) {
     return { kind: 'capture', paths: await expandSources([teacher]) };
   }
   return { kind: 'model', path: resolveModelPath(teacher, process.env).path };

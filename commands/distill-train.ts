@@ -10,8 +10,8 @@ import { attachShared, requireOption } from './shared-options.js';
 const TASKS = ['language', 'classes'] as const;
 type Task = (typeof TASKS)[number];
 
-/** Shared options that only text has. */
-const TEXT_ONLY = ['dataFormat', 'textSplit', 'textField', 'context'];
+/** Shared options that only language models read: classifiers hold their rows. */
+const TEXT_ONLY = ['dataFormat', 'textSplit', 'textField', 'context', 'maxMemory'];
 
 /** Declares `surprisal distill-pld train`. */
 export function configure(command: Command): void {

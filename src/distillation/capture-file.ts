@@ -197,16 +197,6 @@ function readMagic(file: RangeFile): string {
   return bytes.toString('latin1');
 }
 
-/** Whether a file begins like a capture. */
-export function isCapture(path: string): boolean {
-  const file = openRange(path);
-  try {
-    return readMagic(file) === MAGIC;
-  } finally {
-    file.close();
-  }
-}
-
 function readPreamble(file: RangeFile): { header: CaptureHeader; end: number } {
   if (file.size < PREAMBLE_BYTES || readMagic(file) !== MAGIC) {
     throw new InputError(`${file.path}: not a capture; give a file that distill-pld capture wrote`);

@@ -77,17 +77,3 @@ export function parseLosses(text: string): WeightedLoss[] {
 export function splitLossList(text: string): string[] {
   return splitOutside(text, /[,;]/).filter((entry) => entry !== '');
 }
-
-/** The text that `parseLosses` reads back. */
-export function formatLosses(terms: readonly WeightedLoss[]): string {
-  return terms
-    .map(({ weight, loss, warmUpEpochs }) => {
-      const warmUp = `warmup=${warmUpEpochs}`;
-      const withWarmUp = loss.label.endsWith(')')
-        ? `${loss.label.slice(0, -1)},${warmUp})`
-        : `${loss.label}(${warmUp})`;
-      const name = warmUpEpochs > 0 ? withWarmUp : loss.label;
-      return weight === 1 ? name : `${weight}*${name}`;
-    })
-    .join(' + ');
-}
