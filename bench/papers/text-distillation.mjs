@@ -3,7 +3,7 @@
  * bundled llama model, its layers 0 and 2, taught by the whole model with each loss for equal steps from the same start on
  * the same batches. A seed is an order of the windows. Figures are of text that neither has seen.
  *
- * node bench/papers/text-distillation.mjs [--steps 400] [--seeds 3] [--bin bin/surprisal.js]
+ * node bench/papers/text-distillation.mjs [--steps 300] [--seeds 3] [--bin bin/surprisal.js]
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ import { plotBytes } from '../../dist/src/report/plots/figure.js';
 
 const { values } = parseArgs({
   options: {
-    steps: { type: 'string', default: '400' },
+    steps: { type: 'string', default: '300' },
     seeds: { type: 'string', default: '3' },
     bin: { type: 'string', default: 'bin/surprisal.js' },
   },
