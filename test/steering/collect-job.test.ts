@@ -7,7 +7,7 @@ let host: EngineHost;
 beforeAll(async () => {
   host = await openInThread('fixtures/models/llama-sotu', {
     threads: 2,
-    maxMemoryBytes: 2 ** 30,
+    maxMemoryBytes: 2 ** 33,
     device: 'cpu',
     precision: 'f32',
     context: 256,

@@ -19,7 +19,7 @@ let model: LanguageModel;
 beforeAll(async () => {
   model = await openLanguageModel(MODEL, {
     threads: 2,
-    maxMemoryBytes: 2 ** 30,
+    maxMemoryBytes: 2 ** 33,
     device: 'cpu',
     precision: 'f32',
     context: 256,
