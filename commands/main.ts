@@ -40,6 +40,11 @@ const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./distill-pld.js'),
   },
   {
+    name: 'fuse',
+    summary: 'merge models by their weights, fuse their knowledge, mix data, combine evidence and quantile forecasts',
+    load: () => import('./fuse.js'),
+  },
+  {
     name: 'merge-reports',
     summary: 'unite the partial reports and tables of a run with --shard',
     load: () => import('./merge-reports.js'),

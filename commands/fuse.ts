@@ -1,0 +1,15 @@
+import type { Command } from 'commander';
+import { type Action, declareActions } from './actions.js';
+
+const ACTIONS: readonly Action[] = [
+  {
+    name: 'merge',
+    summary: 'merge models by their weights, as a mergekit YAML or flags say (default)',
+    load: () => import('./fuse-merge.js'),
+  },
+];
+
+/** Declares `surprisal fuse` and what it does. */
+export function configure(command: Command, argv: readonly string[]): Promise<void> {
+  return declareActions(command, argv, ACTIONS);
+}
