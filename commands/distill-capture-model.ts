@@ -1,8 +1,8 @@
-import { CAPTURE, CAPTURE_BYTES } from '../src/distillation/capture-job.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import { expandSources, type InputLedger } from '../src/formats/inputs.js';
 import { hashModelFiles } from '../src/models/model-hash.js';
 import { tokenizerDigest } from '../src/tokenizers/tokenizer-digest.js';
+import { CAPTURE, CAPTURE_BYTES } from '../src/training/language/capture-job.js';
 import { IGNORED } from '../src/training/types.js';
 import {
   type CaptureOptions,

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { packTexts, type TokenText, type TokenWindows } from '../src/distillation/token-data.js';
 import {
   type ResponseText,
   readResponse,
@@ -14,6 +13,7 @@ import { resolveModelPath } from '../src/formats/hub.js';
 import { expandSources, type InputLedger } from '../src/formats/inputs.js';
 import { openModelTokenizer } from '../src/models/model-tokenizer.js';
 import { tokenizerDigest } from '../src/tokenizers/tokenizer-digest.js';
+import { packTexts, type TokenText, type TokenWindows } from '../src/training/language/token-data.js';
 import { IGNORED } from '../src/training/types.js';
 import {
   type CaptureOptions,

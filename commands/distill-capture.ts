@@ -1,7 +1,4 @@
 import type { Command } from 'commander';
-import { type CaptureHeader, createCapture, windowsSha256 } from '../src/distillation/capture-file.js';
-import type { CapturedRows } from '../src/distillation/capture-job.js';
-import { CAPTURE_DTYPES, captureRowBytes } from '../src/distillation/capture-rows.js';
 import {
   addCaptureRows,
   CAPTURE_SCHEMA,
@@ -10,7 +7,6 @@ import {
   captureSummary,
   createCaptureStatistics,
 } from '../src/distillation/capture-statistics.js';
-import type { TokenWindows } from '../src/distillation/token-data.js';
 import { InputError } from '../src/errors.js';
 import { type AtomicFile, createAtomicFile } from '../src/formats/atomic.js';
 import { withRange } from '../src/formats/files.js';
@@ -19,6 +15,10 @@ import { buildReport, writeReport } from '../src/report/json.js';
 import { createProgress } from '../src/report/progress.js';
 import { summaryTable } from '../src/report/summary-table.js';
 import { reportObject } from '../src/report/values.js';
+import { type CaptureHeader, createCapture, windowsSha256 } from '../src/training/language/capture-file.js';
+import type { CapturedRows } from '../src/training/language/capture-job.js';
+import { CAPTURE_DTYPES, captureRowBytes } from '../src/training/language/capture-rows.js';
+import type { TokenWindows } from '../src/training/language/token-data.js';
 import {
   addLearningTextOptions,
   LEARNING_TEXT_SHARED,

@@ -12,7 +12,6 @@ import {
   summaryRows,
 } from '../src/distillation/score-report.js';
 import type { ScoreFigures, SharedScore } from '../src/distillation/score-settings.js';
-import type { TokenWindows } from '../src/distillation/token-data.js';
 import { InputError } from '../src/errors.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import { expandSources, type InputDigest } from '../src/formats/inputs.js';
@@ -22,6 +21,7 @@ import type { SummaryCell } from '../src/report/summary-table.js';
 import type { ReportValue } from '../src/report/values.js';
 import type { Tokenizer } from '../src/tokenizers/tokenizer.js';
 import { firstDifference, tokenizerDigest } from '../src/tokenizers/tokenizer-digest.js';
+import type { TokenWindows } from '../src/training/language/token-data.js';
 import { type AnalysisContext, type AnalysisOutcome, type AnalysisWork, runAnalysis } from './analysis-run.js';
 import { addLearningTextOptions, describeWindows, type LearningTextOptions, readTokenWindows } from './distill-text.js';
 import { flagOf, parseChoice, parseNumber } from './edge-values.js';

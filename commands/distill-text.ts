@@ -1,6 +1,4 @@
 import type { Command } from 'commander';
-import { answerTurns } from '../src/distillation/answer-turns.js';
-import { packTexts, separateTexts, type TokenText, type TokenWindows } from '../src/distillation/token-data.js';
 import { checkTokenIds, tokeniseDocument } from '../src/entropy/tokenised-document.js';
 import { InputError } from '../src/errors.js';
 import { type Document, readDocuments } from '../src/formats/documents.js';
@@ -8,6 +6,8 @@ import type { InputLedger } from '../src/formats/inputs.js';
 import type { ReportObject, ReportValue } from '../src/report/values.js';
 import type { ChatMessage } from '../src/tokenizers/chat-template.js';
 import type { Tokenizer } from '../src/tokenizers/tokenizer.js';
+import { answerTurns } from '../src/training/language/answer-turns.js';
+import { packTexts, separateTexts, type TokenText, type TokenWindows } from '../src/training/language/token-data.js';
 import { IGNORED } from '../src/training/types.js';
 import { flagOf, parseChoice, parseInteger } from './edge-values.js';
 import type { SharedOptions } from './shared-options.js';

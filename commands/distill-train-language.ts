@@ -1,19 +1,5 @@
 import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import {
-  LANGUAGE_SCHEMA,
-  type LanguageBody,
-  languageFigure,
-  languageSummary,
-} from '../src/distillation/language-report.js';
-import type { LoSparseSettings, StudentStart } from '../src/distillation/language-student.js';
-import type { TokenWindows } from '../src/distillation/token-data.js';
-import type {
-  LanguageProgress,
-  LanguageResult,
-  LanguageTraining,
-  TeacherSource,
-} from '../src/distillation/train-language-job.js';
 import { InputError } from '../src/errors.js';
 import { type AtomicDirectory, type AtomicFile, createAtomicDirectory } from '../src/formats/atomic.js';
 import { resolveModelPath } from '../src/formats/hub.js';
@@ -25,6 +11,20 @@ import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
 import { type ReportValue, reportObject } from '../src/report/values.js';
 import { checkVocabulary, type Tokenizer } from '../src/tokenizers/tokenizer.js';
 import { firstDifference, tokenizerDigest } from '../src/tokenizers/tokenizer-digest.js';
+import {
+  LANGUAGE_SCHEMA,
+  type LanguageBody,
+  languageFigure,
+  languageSummary,
+} from '../src/training/language/language-report.js';
+import type { LoSparseSettings, StudentStart } from '../src/training/language/language-student.js';
+import type { TokenWindows } from '../src/training/language/token-data.js';
+import type {
+  LanguageProgress,
+  LanguageResult,
+  LanguageTraining,
+  TeacherSource,
+} from '../src/training/language/train-language-job.js';
 import type { TrainSettings } from '../src/training/trainer.js';
 import {
   attentionTrainingFiles,
@@ -127,8 +127,8 @@ export async function trainLanguage(
       now: () => performance.now(),
     });
     const warnings: string[] = [];
-    const { trainLanguageModel } = await import('../src/distillation/train-language-job.js');
-    const module = new URL('../src/distillation/train-language-job.js', import.meta.url).href;
+    const { trainLanguageModel } = await import('../src/training/language/train-language-job.js');
+    const module = new URL('../src/training/language/train-language-job.js', import.meta.url).href;
     const result = await runInThread(
       { module, job: trainLanguageModel },
       run.training,
@@ -541,8 +541,8 @@ function bodyOf(run: PreparedRun, result: LanguageResult, warnings: string[]): L
 
 /** Lines of `--dry-run`. */
 async function planRows({ subject, training, steps }: PreparedRun, out: string): Promise<SummaryCell[][]> {
-  const { planLanguageTraining } = await import('../src/distillation/train-language-job.js');
-  const module = new URL('../src/distillation/train-language-job.js', import.meta.url).href;
+  const { planLanguageTraining } = await import('../src/training/language/train-language-job.js');
+  const module = new URL('../src/training/language/train-language-job.js', import.meta.url).href;
   const plan = await runInThread({ module, job: planLanguageTraining }, training, undefined, training.threads);
   const { windows, heldOut, settings, loss } = training;
   return [

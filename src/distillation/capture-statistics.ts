@@ -1,6 +1,6 @@
 import type { SummaryCell } from '../report/summary-table.js';
+import { type CaptureRowLayout, decodeCaptureRows, encodeCaptureRows } from '../training/language/capture-rows.js';
 import type { TopTeacher } from '../training/types.js';
-import { type CaptureRowLayout, decodeCaptureRows, encodeCaptureRows } from './capture-rows.js';
 
 export const CAPTURE_SCHEMA = 'distill-capture';
 

@@ -1,5 +1,5 @@
+import { gatherCalibration } from '../training/calibration.js';
 import { type Floats, IGNORED } from '../training/types.js';
-import { gatherCalibration } from './calibration.js';
 
 /** How a classifier does on labelled rows; rows labelled `IGNORED` are left out. */
 export interface ClassMetrics {

@@ -1,10 +1,10 @@
 import type { Figure } from '../report/plots/figure.js';
 import { lineChart } from '../report/plots/line-chart.js';
 import type { SummaryCell } from '../report/summary-table.js';
+import { type GradCheckBody, type GradientGraphBody, gradCheckBody } from '../training/grad-check-report.js';
+import { type CurvePoint, curvePanel, stepPanel } from '../training/training-curve.js';
 import type { ClassMetrics } from './class-metrics.js';
-import { type GradCheckBody, type GradientGraphBody, gradCheckBody } from './grad-check-report.js';
 import type { ClassifierResult, EvaluationPoint } from './train-classifier-job.js';
-import { type CurvePoint, curvePanel, stepPanel } from './training-curve.js';
 
 export const CLASSIFIER_SCHEMA = 'distill-train-classifier';
 

@@ -2,8 +2,8 @@
 import { InputError } from '../errors.js';
 import { logSumExpRow } from '../kernels/loss-rows-reference.js';
 import { type ListTeacher, plackettLuceRows } from '../kernels/plackett-luce.js';
+import { type Calibration, gatherCalibration } from '../training/calibration.js';
 import { type Floats, IGNORED, type Loss, type TeacherRows } from '../training/types.js';
-import { type Calibration, gatherCalibration } from './calibration.js';
 import { type CompSumAudit, gatherCompSum } from './comp-sum-audit.js';
 import { type RegretBounds, regretBounds, weightProfile } from './hypothesis-weight.js';
 import { chooseLosses, gatherLosses, type LeftOut, type LossFigures, type PairShape } from './pair-losses.js';

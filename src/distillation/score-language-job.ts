@@ -1,14 +1,14 @@
 import { InputError } from '../errors.js';
 import type { ComputeReference } from '../kernels/compute-thread.js';
 import { type LanguageModel, openLanguageModel } from '../models/language-model.js';
+import { windowsSha256 } from '../training/language/capture-file.js';
+import { capturedLanguageTeacher } from '../training/language/captured-language-teacher.js';
+import { openCapturedTeacher } from '../training/language/captured-teacher.js';
+import { type LanguageTeacher, openLiveTeacher } from '../training/language/live-teacher.js';
+import { type TokenWindows, windowBatches } from '../training/language/token-data.js';
 import { IGNORED, type TeacherRows, type TokenBatch } from '../training/types.js';
-import { windowsSha256 } from './capture-file.js';
-import { capturedLanguageTeacher } from './captured-language-teacher.js';
-import { openCapturedTeacher } from './captured-teacher.js';
-import { type LanguageTeacher, openLiveTeacher } from './live-teacher.js';
 import { gatherPair, type PairRow } from './pair-audit.js';
 import { type ScoreFigures, type SharedScore, scoredLosses } from './score-settings.js';
-import { type TokenWindows, windowBatches } from './token-data.js';
 
 /** An audit of language models on a text. */
 export interface LanguageScore extends SharedScore {

@@ -5,8 +5,10 @@ import { InputError } from '../errors.js';
 import { encodeOnnxModel } from '../formats/onnx.js';
 import type { ComputeReference } from '../kernels/compute-thread.js';
 import { openCheckpoints } from '../training/checkpoint.js';
+import { type GradientGraphBody, gradientGraphBody } from '../training/grad-check-report.js';
 import { openMetricsFile } from '../training/metrics-file.js';
 import { type OnnxStudent, openOnnxStudent } from '../training/onnx-student.js';
+import { type CurvePoint, readStepHistory } from '../training/training-curve.js';
 import type { FeatureBatch } from '../training/types.js';
 import type { ClassData, ClassDataSource } from './class-data.js';
 import { type ClassGradCheck, checkClassGradients, classGradientGraph } from './class-gradients.js';
@@ -21,8 +23,6 @@ import {
   takeOutputs,
   trainOnRows,
 } from './classifier-training.js';
-import { type GradientGraphBody, gradientGraphBody } from './grad-check-report.js';
-import { type CurvePoint, readStepHistory } from './training-curve.js';
 
 /** A run of training a classifier, as the command describes it. */
 export interface ClassifierArguments {

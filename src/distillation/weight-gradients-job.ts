@@ -1,10 +1,10 @@
 import { InputError } from '../errors.js';
 import { openDecoderStudent } from '../training/decoder-student.js';
+import { type TokenWindows, windowBatches } from '../training/language/token-data.js';
 import { parseLosses, termWeight } from '../training/losses/loss-text.js';
 import { createObjective } from '../training/objective.js';
 import { existingStudent, type StudentModel } from '../training/student-config.js';
 import type { TokenBatch } from '../training/types.js';
-import { type TokenWindows, windowBatches } from './token-data.js';
 
 /** Gradients of a loss in the weights of experts over a text. */
 export interface WeightGradientsRequest {

@@ -2,11 +2,11 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { captureRowBytes } from '../../src/distillation/capture-rows.js';
-import { openCapturedTeacher } from '../../src/distillation/captured-teacher.js';
 import { topLogProbs } from '../../src/kernels/top-log-probs.js';
 import { openLanguageModel } from '../../src/models/language-model.js';
 import { openModelTokenizer } from '../../src/models/model-tokenizer.js';
+import { captureRowBytes } from '../../src/training/language/capture-rows.js';
+import { openCapturedTeacher } from '../../src/training/language/captured-teacher.js';
 import { resident } from './run-surprisal.js';
 
 const MODEL = 'fixtures/models/llama-sotu';

@@ -1,5 +1,5 @@
-import type { GradCheck } from '../training/grad-check.js';
-import type { GradientGraph } from '../training/gradient-graph.js';
+import type { GradCheck } from './grad-check.js';
+import type { GradientGraph } from './gradient-graph.js';
 
 /** Gradients beside finite differences, as reports tell it. */
 export interface GradCheckBody {

@@ -1,22 +1,24 @@
 import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { generate } from '../decoding/generation.js';
-import { InputError, RunError } from '../errors.js';
-import type { HashedFile } from '../formats/hash.js';
-import { createEngine } from '../models/engine.js';
-import { type LanguageModel, modelOfEngine, openLanguageModel } from '../models/language-model.js';
-import { ENTROPY_PENALTY, type EntropyAttentionSettings } from '../training/attention-entropy.js';
-import { openCheckpoints } from '../training/checkpoint.js';
-import { createDataOrder } from '../training/data-order.js';
-import { gradCheck, missingDoubleKernel } from '../training/grad-check.js';
-import type { LoSparseFigures } from '../training/losparse-parts.js';
-import { parseLosses, termWeight } from '../training/losses/loss-text.js';
-import { openMetricsFile } from '../training/metrics-file.js';
-import { createObjective, type Objective } from '../training/objective.js';
-import { writeOnnxModel } from '../training/onnx-export.js';
-import { type TrainSettings, train } from '../training/trainer.js';
-import type { TrainingPlan } from '../training/training-memory.js';
-import { type BatchSource, IGNORED, type TokenBatch } from '../training/types.js';
+import { generate } from '../../decoding/generation.js';
+import { InputError, RunError } from '../../errors.js';
+import type { HashedFile } from '../../formats/hash.js';
+import { createEngine } from '../../models/engine.js';
+import { type LanguageModel, modelOfEngine, openLanguageModel } from '../../models/language-model.js';
+import { ENTROPY_PENALTY, type EntropyAttentionSettings } from '../attention-entropy.js';
+import { openCheckpoints } from '../checkpoint.js';
+import { createDataOrder } from '../data-order.js';
+import { gradCheck, missingDoubleKernel } from '../grad-check.js';
+import { type GradCheckBody, type GradientGraphBody, gradCheckBody, gradientGraphBody } from '../grad-check-report.js';
+import type { LoSparseFigures } from '../losparse-parts.js';
+import { parseLosses, termWeight } from '../losses/loss-text.js';
+import { openMetricsFile } from '../metrics-file.js';
+import { createObjective, type Objective } from '../objective.js';
+import { writeOnnxModel } from '../onnx-export.js';
+import { type TrainSettings, train } from '../trainer.js';
+import { readStepHistory } from '../training-curve.js';
+import type { TrainingPlan } from '../training-memory.js';
+import { type BatchSource, IGNORED, type TokenBatch } from '../types.js';
 import {
   type AttentionTrainingBody,
   attentionTrainingBody,
@@ -26,7 +28,6 @@ import {
 import { windowsSha256 } from './capture-file.js';
 import { capturedLanguageTeacher } from './captured-language-teacher.js';
 import { openCapturedTeacher } from './captured-teacher.js';
-import { type GradCheckBody, type GradientGraphBody, gradCheckBody, gradientGraphBody } from './grad-check-report.js';
 import { evaluateLanguage, type LanguageEvaluation } from './language-evaluation.js';
 import type { LanguageBody } from './language-report.js';
 import {
@@ -40,7 +41,6 @@ import {
 import { type LanguageTeacher, openLiveTeacher, type TeacherOfBatch } from './live-teacher.js';
 import { adoptTeacherLabels, isOnPolicy, isSampled, type OnPolicySettings, onPolicyBatches } from './on-policy.js';
 import { batchOfWindows, orderedBatches, type TokenWindows } from './token-data.js';
-import { readStepHistory } from './training-curve.js';
 
 /** Where the teacher's distributions come from. */
 export type TeacherSource =

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import { InputError } from '../errors.js';
-import { decodeUtf8, openRange, type RangeFile } from '../formats/files.js';
-import type { TopTeacher } from '../training/types.js';
+import { InputError } from '../../errors.js';
+import { decodeUtf8, openRange, type RangeFile } from '../../formats/files.js';
+import type { TopTeacher } from '../types.js';
 import {
   CAPTURE_DTYPES,
   type CaptureDType,

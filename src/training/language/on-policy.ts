@@ -1,5 +1,5 @@
-import { createRandom } from '../random.js';
-import { type BatchSource, IGNORED, type TeacherRows, type TokenBatch } from '../training/types.js';
+import { createRandom } from '../../random.js';
+import { type BatchSource, IGNORED, type TeacherRows, type TokenBatch } from '../types.js';
 
 /** Windows that the student writes itself (GKD, Agarwal et al. 2024). */
 export interface OnPolicySettings {

@@ -2,13 +2,13 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { type CaptureHeader, createCapture, windowsSha256 } from '../../src/distillation/capture-file.js';
-import { CAPTURE_DTYPES, type CaptureDType, captureRowBytes } from '../../src/distillation/capture-rows.js';
-import { capturedLanguageTeacher } from '../../src/distillation/captured-language-teacher.js';
-import { type CaptureExpectations, openCapturedTeacher } from '../../src/distillation/captured-teacher.js';
-import { packTexts } from '../../src/distillation/token-data.js';
-import { createRandom } from '../../src/random.js';
-import { IGNORED, type TopTeacher } from '../../src/training/types.js';
+import { createRandom } from '../../../src/random.js';
+import { type CaptureHeader, createCapture, windowsSha256 } from '../../../src/training/language/capture-file.js';
+import { CAPTURE_DTYPES, type CaptureDType, captureRowBytes } from '../../../src/training/language/capture-rows.js';
+import { capturedLanguageTeacher } from '../../../src/training/language/captured-language-teacher.js';
+import { type CaptureExpectations, openCapturedTeacher } from '../../../src/training/language/captured-teacher.js';
+import { packTexts } from '../../../src/training/language/token-data.js';
+import { IGNORED, type TopTeacher } from '../../../src/training/types.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'capture-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -1,5 +1,5 @@
-import { InputError } from '../errors.js';
-import { IGNORED, type TokenBatch, type TopTeacher } from '../training/types.js';
+import { InputError } from '../../errors.js';
+import { IGNORED, type TokenBatch, type TopTeacher } from '../types.js';
 import type { CapturedTeacher } from './captured-teacher.js';
 import type { LanguageTeacher } from './live-teacher.js';
 

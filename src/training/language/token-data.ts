@@ -1,6 +1,6 @@
-import { InputError } from '../errors.js';
-import { createDataOrder } from '../training/data-order.js';
-import { type BatchSource, IGNORED, type TokenBatch } from '../training/types.js';
+import { InputError } from '../../errors.js';
+import { createDataOrder } from '../data-order.js';
+import { type BatchSource, IGNORED, type TokenBatch } from '../types.js';
 
 /** A text as token ids, without the tokens that are put around it. */
 export interface TokenText {

@@ -1,5 +1,5 @@
-import { InputError } from '../errors.js';
-import type { TopTeacher } from '../training/types.js';
+import { InputError } from '../../errors.js';
+import type { TopTeacher } from '../types.js';
 import { type CaptureHeader, type CapturePart, openCapturePart, readCaptureRows } from './capture-file.js';
 
 /** What a training run expects of a capture. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { orderedBatches, packTexts, separateTexts, windowBatches } from '../../src/distillation/token-data.js';
+import { orderedBatches, packTexts, separateTexts, windowBatches } from '../../../src/training/language/token-data.js';
 
 const text = (tokens: number[], spans?: [number, number][]) => ({
   tokens: Int32Array.from(tokens),

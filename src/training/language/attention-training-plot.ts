@@ -1,7 +1,7 @@
-import { heatMap } from '../report/plots/heat-map.js';
-import { lineChart } from '../report/plots/line-chart.js';
-import type { Panel } from '../report/plots/panel.js';
-import type { SummaryCell } from '../report/summary-table.js';
+import { heatMap } from '../../report/plots/heat-map.js';
+import { lineChart } from '../../report/plots/line-chart.js';
+import type { Panel } from '../../report/plots/panel.js';
+import type { SummaryCell } from '../../report/summary-table.js';
 import type { AttentionTrainingBody, HeadShares, TrainedHead } from './attention-training.js';
 
 /** Heads before and after, and the mean entropy of the layers between. */

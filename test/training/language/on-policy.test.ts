@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { adoptTeacherLabels, isOnPolicy, onPolicyBatches } from '../../src/distillation/on-policy.js';
-import { packTexts, separateTexts, windowBatches } from '../../src/distillation/token-data.js';
+import { adoptTeacherLabels, isOnPolicy, onPolicyBatches } from '../../../src/training/language/on-policy.js';
+import { packTexts, separateTexts, windowBatches } from '../../../src/training/language/token-data.js';
 
 const tokens = (values: number[]) => ({ tokens: Int32Array.from(values) });
 

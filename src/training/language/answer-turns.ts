@@ -1,6 +1,6 @@
-import { InputError } from '../errors.js';
-import { type ChatMessage, renderChat } from '../tokenizers/chat-template.js';
-import type { Tokenizer } from '../tokenizers/tokenizer.js';
+import { InputError } from '../../errors.js';
+import { type ChatMessage, renderChat } from '../../tokenizers/chat-template.js';
+import type { Tokenizer } from '../../tokenizers/tokenizer.js';
 import type { TokenText } from './token-data.js';
 
 /**

@@ -1,8 +1,8 @@
-import { topLogProbs } from '../kernels/top-log-probs.js';
-import type { JobReference } from '../models/engine-host.js';
-import { gatherRows } from '../models/gather-rows.js';
-import type { LanguageModel, PositionRange } from '../models/language-model.js';
-import type { Floats } from '../models/layer-runner.js';
+import { topLogProbs } from '../../kernels/top-log-probs.js';
+import type { JobReference } from '../../models/engine-host.js';
+import { gatherRows } from '../../models/gather-rows.js';
+import type { LanguageModel, PositionRange } from '../../models/language-model.js';
+import type { Floats } from '../../models/layer-runner.js';
 
 /** Some windows and the positions of them that are captured. Structured-cloneable. */
 export interface CaptureArguments {

@@ -1,12 +1,12 @@
-import type { Figure } from '../report/plots/figure.js';
-import type { ReferenceLine } from '../report/plots/line-chart.js';
-import type { SummaryCell } from '../report/summary-table.js';
-import type { LoSparseFigures } from '../training/losparse-parts.js';
+import type { Figure } from '../../report/plots/figure.js';
+import type { ReferenceLine } from '../../report/plots/line-chart.js';
+import type { SummaryCell } from '../../report/summary-table.js';
+import type { GradCheckBody, GradientGraphBody } from '../grad-check-report.js';
+import type { LoSparseFigures } from '../losparse-parts.js';
+import { type CurvePoint, curvePanel, stepPanel } from '../training-curve.js';
 import type { AttentionTrainingBody } from './attention-training.js';
 import { attentionPanels, attentionSummary } from './attention-training-plot.js';
-import type { GradCheckBody, GradientGraphBody } from './grad-check-report.js';
 import type { LanguageEvaluation, TokenMean } from './language-evaluation.js';
-import { type CurvePoint, curvePanel, stepPanel } from './training-curve.js';
 
 export const LANGUAGE_SCHEMA = 'distill-train-language';
 

@@ -1,15 +1,13 @@
-import { accumulateRows, createRowAccumulator, finalizeRows, type RowStatistics } from '../kernels/row-statistics.js';
-import { bootstrapDocuments } from '../linalg/bootstrap.js';
-import { createLoss } from '../training/losses/index.js';
 import {
-  type Floats,
-  IGNORED,
-  type LogitsBlock,
-  type Student,
-  type TeacherRows,
-  type TokenBatch,
-} from '../training/types.js';
-import { gatherCalibration } from './calibration.js';
+  accumulateRows,
+  createRowAccumulator,
+  finalizeRows,
+  type RowStatistics,
+} from '../../kernels/row-statistics.js';
+import { bootstrapDocuments } from '../../linalg/bootstrap.js';
+import { gatherCalibration } from '../calibration.js';
+import { createLoss } from '../losses/index.js';
+import { type Floats, IGNORED, type LogitsBlock, type Student, type TeacherRows, type TokenBatch } from '../types.js';
 import type { LanguageTeacher } from './live-teacher.js';
 import { type TokenWindows, windowBatches } from './token-data.js';
 

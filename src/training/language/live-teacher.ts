@@ -1,6 +1,6 @@
-import { gatherRows } from '../models/gather-rows.js';
-import type { LanguageModel, PositionRange } from '../models/language-model.js';
-import { type DenseTeacher, type Floats, IGNORED, type TeacherRows, type TokenBatch } from '../training/types.js';
+import { gatherRows } from '../../models/gather-rows.js';
+import type { LanguageModel, PositionRange } from '../../models/language-model.js';
+import { type DenseTeacher, type Floats, IGNORED, type TeacherRows, type TokenBatch } from '../types.js';
 
 /** The teacher's rows of one batch, asked for in ascending blocks. */
 export interface TeacherOfBatch {

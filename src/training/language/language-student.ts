@@ -1,15 +1,15 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { InputError } from '../errors.js';
-import type { HashedFile } from '../formats/hash.js';
-import { isFactorisedStore } from '../models/factorised-store.js';
-import { hashedFile, writeHashed } from '../models/model-directory.js';
-import { type ModelFiles, openModelFiles } from '../models/model-files.js';
-import { createRandom } from '../random.js';
-import { createEntropyAttention, type EntropyAttentionSettings } from '../training/attention-entropy.js';
-import { openDecoderStudent } from '../training/decoder-student.js';
-import { composeGradientGraph, type GradientGraph, onnxGradientGraph } from '../training/gradient-graph.js';
-import { createAdapters, type LoraOptions, writePeftAdapter } from '../training/lora.js';
+import { InputError } from '../../errors.js';
+import type { HashedFile } from '../../formats/hash.js';
+import { isFactorisedStore } from '../../models/factorised-store.js';
+import { hashedFile, writeHashed } from '../../models/model-directory.js';
+import { type ModelFiles, openModelFiles } from '../../models/model-files.js';
+import { createRandom } from '../../random.js';
+import { createEntropyAttention, type EntropyAttentionSettings } from '../attention-entropy.js';
+import { openDecoderStudent } from '../decoder-student.js';
+import { composeGradientGraph, type GradientGraph, onnxGradientGraph } from '../gradient-graph.js';
+import { createAdapters, type LoraOptions, writePeftAdapter } from '../lora.js';
 import {
   type FactorisedTensors,
   factorisedTensors,
@@ -17,21 +17,21 @@ import {
   type LoSparseModel,
   loSparseFollower,
   openLoSparse,
-} from '../training/losparse-parts.js';
-import type { WeightedLoss } from '../training/losses/loss-text.js';
-import { writeModelDirectory } from '../training/model-writer.js';
-import { openOnnxStudent } from '../training/onnx-student.js';
-import type { PruningSchedule } from '../training/pruning-schedule.js';
+} from '../losparse-parts.js';
+import type { WeightedLoss } from '../losses/loss-text.js';
+import { writeModelDirectory } from '../model-writer.js';
+import { openOnnxStudent } from '../onnx-student.js';
+import type { PruningSchedule } from '../pruning-schedule.js';
 import {
   existingStudent,
   layerStudent,
   randomStudent,
   type StudentDType,
   type StudentModel,
-} from '../training/student-config.js';
-import type { StepFollower } from '../training/trainer.js';
-import type { TrainingPlan } from '../training/training-memory.js';
-import type { Precision, Student, TokenBatch } from '../training/types.js';
+} from '../student-config.js';
+import type { StepFollower } from '../trainer.js';
+import type { TrainingPlan } from '../training-memory.js';
+import type { Precision, Student, TokenBatch } from '../types.js';
 import { type TrainedAttention, trainedAttention, writeAttention } from './attention-training.js';
 
 /** What the student starts as. */

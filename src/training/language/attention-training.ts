@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { parse } from 'csv-parse/sync';
-import type { HashedFile } from '../formats/hash.js';
-import { encodeSafetensors } from '../formats/safetensors-writer.js';
-import { quartileBins } from '../linalg/quartile-bins.js';
-import { writeHashed } from '../models/model-directory.js';
+import type { HashedFile } from '../../formats/hash.js';
+import { encodeSafetensors } from '../../formats/safetensors-writer.js';
+import { quartileBins } from '../../linalg/quartile-bins.js';
+import { writeHashed } from '../../models/model-directory.js';
 import {
   type EntropyAttention,
   type EntropyAttentionSettings,
@@ -11,10 +11,10 @@ import {
   type ObservedEntropies,
   TEMPERATURE,
   THRESHOLD,
-} from '../training/attention-entropy.js';
-import type { DecoderStudent } from '../training/decoder-student.js';
-import { unfoldableQueries } from '../training/folded-queries.js';
-import type { Student, TokenBatch } from '../training/types.js';
+} from '../attention-entropy.js';
+import type { DecoderStudent } from '../decoder-student.js';
+import { unfoldableQueries } from '../folded-queries.js';
+import type { Student, TokenBatch } from '../types.js';
 import { type TokenWindows, windowBatches } from './token-data.js';
 
 /** File of temperatures and thresholds in a written directory. */

@@ -2,9 +2,9 @@
  * How one row of a teacher's top k is stored: k ids of as many bits as the vocabulary needs, then the log-probabilities, then
  * the probability of all other classes as f32. Ids are in descending order of probability.
  */
-import { InputError } from '../errors.js';
-import { narrowFromF32, widenToF32 } from '../kernels/dtypes.js';
-import type { TopTeacher } from '../training/types.js';
+import { InputError } from '../../errors.js';
+import { narrowFromF32, widenToF32 } from '../../kernels/dtypes.js';
+import type { TopTeacher } from '../types.js';
 
 /**
  * `f32`: log-probabilities as they are; `f16`: rounded, and shifted to the mass of the list when they are read; `q8`: the drop from each to the next in 8 bits of growing steps; the level
