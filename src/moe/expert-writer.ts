@@ -1,4 +1,5 @@
 import { quoted } from '../formats/files.js';
+import type { ShardFiles } from '../formats/safetensors-shards.js';
 import type { TensorInfo } from '../formats/tensor.js';
 import { COPY_BYTES } from '../models/model-directory.js';
 import { CHUNK_VALUES, encodeValues, stageF32 } from './expert-encoding.js';
@@ -11,7 +12,6 @@ import {
   type RouterTensors,
   turnBlock,
 } from './expert-reader.js';
-import type { ShardFiles } from './merged-shards.js';
 import type { ExpertMatrices } from './types.js';
 
 /**

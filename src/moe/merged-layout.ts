@@ -1,29 +1,11 @@
-import { byteLengthOf } from '../formats/ggml-blocks.js';
-import { layOutSafetensors, type PlannedShard, type PlannedTensor, planShards } from '../formats/safetensors-writer.js';
+import { layOutShards, MAX_SHARD_BYTES, type ShardLayout } from '../formats/safetensors-shards.js';
+import type { PlannedTensor } from '../formats/safetensors-writer.js';
 import type { DType, TensorInfo } from '../formats/tensor.js';
 import { type ExpertLayer, type ExpertModel, expertMapName, expertTensorNames } from './expert-model.js';
 import type { MergedLayerPlan, MergedPlan } from './merged-config.js';
 
-/** Where a tensor of the merged model lies in a file of the output. */
-export interface MergedSlot {
-  /** Index into {@link MergedLayout.files}. */
-  readonly file: number;
-  /** First byte in the file. */
-  readonly offset: number;
-  readonly byteLength: number;
-}
-
-export interface MergedFile {
-  readonly fileName: string;
-  readonly header: Uint8Array;
-  readonly byteLength: number;
-}
-
 /** The files of a merged model before a byte of it is written. */
-export interface MergedLayout {
-  readonly files: readonly MergedFile[];
-  readonly shards: readonly PlannedShard[];
-  readonly slots: ReadonlyMap<string, MergedSlot>;
+export interface MergedLayout extends Omit<ShardLayout, 'tensorBytes'> {
   /** Tensors whose bytes are the source's. */
   readonly passThrough: readonly TensorInfo[];
   /** Small tensors that are known now: the maps of a remapped router. */
@@ -32,9 +14,6 @@ export interface MergedLayout {
   readonly bytesBefore: number;
   readonly bytesAfter: number;
 }
-
-/** Bytes of tensors in a shard where nothing else is asked for: 5 GB. */
-export const MAX_SHARD_BYTES = 5e9;
 
 /** What becomes of the tensors that are not the same in the output. */
 interface Changes {
@@ -116,19 +95,7 @@ export function layOutMerged(
       mapTensors.set(name, map);
     }
   }
-  const shards = planShards(planned, maxShardBytes);
   const metadata = { ...source.store.metadata, format: source.store.metadata.format ?? 'pt' };
-  const slots = new Map<string, MergedSlot>();
-  const files = shards.map(({ fileName, tensors }, file): MergedFile => {
-    const { header, offsets, byteLength } = layOutSafetensors(tensors, metadata);
-    for (const { name, dtype, shape } of tensors)
-      slots.set(name, {
-        file,
-        offset: header.length + (offsets.get(name) ?? 0),
-        byteLength: byteLengthOf(dtype, shape),
-      });
-    return { fileName, header, byteLength };
-  });
-  const bytesAfter = files.reduce((sum, { byteLength, header }) => sum + byteLength - header.length, 0);
-  return { files, shards, slots, passThrough, maps: mapTensors, bytesBefore, bytesAfter };
+  const { files, shards, slots, tensorBytes } = layOutShards(planned, maxShardBytes, metadata);
+  return { files, shards, slots, passThrough, maps: mapTensors, bytesBefore, bytesAfter: tensorBytes };
 }

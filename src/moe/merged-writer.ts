@@ -4,6 +4,7 @@ import { type AtomicOptions, createAtomicDirectory } from '../formats/atomic.js'
 import { fileError } from '../formats/files.js';
 import type { HashedFile } from '../formats/hash.js';
 import { SAFETENSORS_INDEX } from '../formats/safetensors.js';
+import { openShards, type ShardFiles } from '../formats/safetensors-shards.js';
 import { encodeIndex } from '../formats/safetensors-writer.js';
 import type { TensorInfo } from '../formats/tensor.js';
 import { copySmallFiles, hashedFile, tensorBytes, writeHashed } from '../models/model-directory.js';
@@ -21,7 +22,6 @@ import {
 import { finishedMerge, MANIFEST_FILE, mergeIdentity, openJournal } from './merged-journal.js';
 import { layOutMerged, type MergedLayout } from './merged-layout.js';
 import { manifestOf } from './merged-manifest.js';
-import { openShards, type ShardFiles } from './merged-shards.js';
 import type { ExpertMatrices } from './types.js';
 
 export type { NewRouter } from './expert-writer.js';

@@ -4,6 +4,7 @@ import { InputError, RunError } from '../errors.js';
 import { createAtomicDirectory } from '../formats/atomic.js';
 import type { HashedFile } from '../formats/hash.js';
 import { openSafetensors } from '../formats/safetensors.js';
+import { MAX_SHARD_BYTES } from '../formats/safetensors-shards.js';
 import { createSafetensorsWriter } from '../formats/safetensors-writer.js';
 import { DTYPE_BYTES, elementCount, type TensorInfo, type TensorStore } from '../formats/tensor.js';
 import type { Config } from '../models/config-reader.js';
@@ -19,7 +20,6 @@ import { norm } from './vector-measures.js';
 
 export const BAKE_SCHEMA = 'steer-bake';
 const MANIFEST_FILE = 'manifest.json';
-const MAX_SHARD_BYTES = 5e9;
 
 /** The run that shows that weights and injection are the same function. */
 export interface BakeProof {

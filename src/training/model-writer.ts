@@ -1,5 +1,6 @@
 import type { HashedFile } from '../formats/hash.js';
 import { editJson, type JsonChanges } from '../formats/json-edit.js';
+import { MAX_SHARD_BYTES } from '../formats/safetensors-shards.js';
 import { createSafetensorsWriter, type PlannedTensor } from '../formats/safetensors-writer.js';
 import { DTYPE_BYTES, type DType, type TensorInfo, type TensorStore } from '../formats/tensor.js';
 import { narrowFromF32, widenToF32 } from '../kernels/dtypes.js';
@@ -22,7 +23,6 @@ export interface WriteModelOptions {
 }
 
 const TORCH_TYPE: Readonly<Record<StudentDType, string>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
-const MAX_SHARD_BYTES = 5e9;
 /** Elements that are converted at a time. */
 const PIECE = 1 << 20;
 
