@@ -13,7 +13,12 @@ import type { AttentionExtension } from './attention-composition.js';
 import { type AttentionTensors, createGraphAttention } from './decoder-attention.js';
 import { composeDecoder, type WholeGraph } from './decoder-graph.js';
 import { createSeams, type Seam } from './decoder-seams.js';
-import { type LowRankAdapter, readDecoderWeights, type WeightView } from './decoder-weights.js';
+import {
+  type CompanionParameter,
+  type LowRankAdapter,
+  readDecoderWeights,
+  type WeightView,
+} from './decoder-weights.js';
 import { createEmbedding } from './embedding.js';
 import { createSavedBuffers, type Feeds, type SavedState } from './graph-segment.js';
 import { createNativeAttention } from './native-attention.js';
@@ -46,6 +51,8 @@ export interface DecoderStudentOptions {
   readonly adapters?: readonly LowRankAdapter[];
   /** Another attention, with trained inputs and a penalty of its own. */
   readonly attention?: AttentionExtension;
+  /** Parameters that no graph reads: whoever names them adds to their gradients. */
+  readonly companions?: readonly CompanionParameter[];
 }
 
 /** A decoder that is trained. Its parameters have the names of Hugging Face checkpoints. */
@@ -96,6 +103,7 @@ export async function openDecoderStudent(files: ModelFiles, options: DecoderStud
     threads,
     extras,
     ...(options.adapters && { adapters: options.adapters }),
+    ...(options.companions && { companions: options.companions }),
     ...(options.train && { train: options.train }),
     ...(options.freeze && { freeze: options.freeze }),
   });

@@ -64,12 +64,21 @@ export interface ExtraParameter {
   readonly range?: { readonly least: number; readonly greatest: number };
 }
 
+/** A parameter beside the model, such as one of a gate that weighs its teachers. */
+export interface CompanionParameter {
+  readonly name: string;
+  readonly dims: readonly number[];
+  readonly initial: Floats;
+  readonly undecayed?: true;
+}
+
 export interface DecoderWeightsRequest extends NameSelection {
   readonly precision: Precision;
   readonly threads: number;
   readonly adapters?: readonly LowRankAdapter[];
   /** Of each layer. */
   readonly extras?: readonly (readonly ExtraParameter[])[];
+  readonly companions?: readonly CompanionParameter[];
 }
 
 /** What is stored under one name, and the weights that are parts of it. */
@@ -177,7 +186,7 @@ function placeAdapters(
  * @throws InputError for a glob without a match, or an adapter that fits no linear
  */
 export function readDecoderWeights(files: ModelFiles, request: DecoderWeightsRequest): DecoderWeights {
-  const { precision, threads, adapters = [], extras = [] } = request;
+  const { precision, threads, adapters = [], extras = [], companions = [] } = request;
   const make = (length: number): Floats => (precision === 'f32' ? new Float32Array(length) : new Float64Array(length));
   const { tensors, names } = collectTensors(files);
   const candidates = [...tensors.values()].filter((tensor) => tensor.trainable).map((tensor) => tensor.name);
@@ -192,7 +201,7 @@ export function readDecoderWeights(files: ModelFiles, request: DecoderWeightsReq
   const ofExtras = extras
     .flat()
     .flatMap(({ name, dims, frozen }) => (frozen ? [] : [{ name, dims, undecayed: true as const }]));
-  const parameters = layOut([...own, ...ofAdapters, ...ofExtras], precision);
+  const parameters = layOut([...own, ...ofAdapters, ...ofExtras, ...companions], precision);
   const byName = new Map(parameters.parameters.map((parameter) => [parameter.name, parameter]));
 
   const reader = createWeightReader(threads);
@@ -213,6 +222,7 @@ export function readDecoderWeights(files: ModelFiles, request: DecoderWeightsReq
     values.set(initial);
     return { tensor: name, dims, values, gradient: parameters.gradients.subarray(offset, offset + length) };
   };
+  for (const { name, dims, initial } of companions) stretch(name, dims, initial);
   const viewOfExtra = ({ name, dims, initial, frozen }: ExtraParameter): WeightView => {
     if (!frozen) return stretch(name, dims, initial);
     const values = make(elementCount(dims));

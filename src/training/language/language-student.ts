@@ -8,6 +8,7 @@ import { type ModelFiles, openModelFiles } from '../../models/model-files.js';
 import { createRandom } from '../../random.js';
 import { createEntropyAttention, type EntropyAttentionSettings } from '../attention-entropy.js';
 import { openDecoderStudent } from '../decoder-student.js';
+import type { CompanionParameter } from '../decoder-weights.js';
 import { composeGradientGraph, type GradientGraph, onnxGradientGraph } from '../gradient-graph.js';
 import { createAdapters, type LoraOptions, writePeftAdapter } from '../lora.js';
 import {
@@ -86,6 +87,8 @@ export interface StudentRequest {
   readonly loSparse?: LoSparseSettings;
   /** Temperatures and thresholds that are trained, and their penalty. */
   readonly attention?: EntropyAttentionSettings;
+  /** Parameters that learn beside the model's own; of a directory alone. */
+  readonly companions?: readonly CompanionParameter[];
 }
 
 /** A student of any kind, and what can be done with it beside training. */
@@ -211,8 +214,10 @@ async function openDecoder(
     ...(trained && { train: trained }),
     ...(freeze.length > 0 && { freeze }),
     ...(attention && { attention }),
+    ...(request.companions && { companions: request.companions }),
   });
   const trainedHeads = attention && settings && trainedAttention(student, attention, settings);
+  const beside = new Set(request.companions?.map(({ name }) => name));
   const stored = (dtype: StudentDType): FactorisedTensors | undefined =>
     parts && factorisedTensors(parts, student.tensors, student.parameters, dtype, threads);
   return {
@@ -224,7 +229,7 @@ async function openDecoder(
     gradientGraph: (terms) =>
       composeGradientGraph({
         ...student.wholeGraph(),
-        wanted: student.parameters.parameters.map(({ name }) => name),
+        wanted: student.parameters.parameters.map(({ name }) => name).filter((name) => !beside.has(name)),
         precision,
         classes: student.classes,
         ...(terms && { terms }),
@@ -262,6 +267,7 @@ async function openOnnx(request: StudentRequest, path: string): Promise<Language
   if (request.attention) {
     throw new InputError(`${path}: the attention of an ONNX graph is not trained by heads; pass a model directory`);
   }
+  if (request.companions) throw new InputError(`${path}: nothing learns beside an ONNX graph; pass a model directory`);
   if (request.loSparse)
     throw new InputError(`${path}: experts of an ONNX graph are not taken apart; pass a model directory`);
   const { precision, threads, seed } = request;

@@ -8,6 +8,7 @@ import { type LanguageModel, modelOfEngine, openLanguageModel } from '../../mode
 import { ENTROPY_PENALTY, type EntropyAttentionSettings } from '../attention-entropy.js';
 import { openCheckpoints } from '../checkpoint.js';
 import { createDataOrder } from '../data-order.js';
+import type { CompanionParameter } from '../decoder-weights.js';
 import { gradCheck, missingDoubleKernel } from '../grad-check.js';
 import { type GradCheckBody, type GradientGraphBody, gradCheckBody, gradientGraphBody } from '../grad-check-report.js';
 import type { LoSparseFigures } from '../losparse-parts.js';
@@ -18,7 +19,7 @@ import { writeOnnxModel } from '../onnx-export.js';
 import { type TrainSettings, train } from '../trainer.js';
 import { readStepHistory } from '../training-curve.js';
 import type { TrainingPlan } from '../training-memory.js';
-import { type BatchSource, IGNORED, type TokenBatch } from '../types.js';
+import { type BatchSource, IGNORED, type StepRecord, type Student, type TokenBatch } from '../types.js';
 import {
   type AttentionTrainingBody,
   attentionTrainingBody,
@@ -108,6 +109,25 @@ export interface LanguageResult
   readonly attention: AttentionTrainingBody | null;
 }
 
+/** What a field adds to a run; made in the run's own thread, behind its description. */
+export interface LanguageExtension {
+  /** Parameters that learn beside the model's: in steps, clipping and checkpoints, not in the model that is written. */
+  readonly companions?: readonly CompanionParameter[];
+  /** What is made small, in the place of `loss` and the teacher; asked once for every copy of the student. */
+  objective?(student: Student<TokenBatch>): Objective<TokenBatch>;
+  /** Micro-batches in the place of shuffled windows; it may wrap those that it is given. */
+  batches?(ordered: BatchSource<TokenBatch>): BatchSource<TokenBatch>;
+  /** Figures of an evaluation beside the held-out loss, for the metrics; their names must always be the same. */
+  readonly figureNames?: readonly string[];
+  figures?(student: Student<TokenBatch>): Promise<Readonly<Record<string, number>>>;
+  /** Before the run, with the student as it begins; `step` steps were made by earlier parts of the run. */
+  begun?(student: Student<TokenBatch>, step: number): void | Promise<void>;
+  /** Behind every step. */
+  onStep?(record: StepRecord): void;
+  /** Behind the last step, with the values that are written. */
+  finished?(student: Student<TokenBatch>): void | Promise<void>;
+}
+
 /** Share of the memory that a live teacher may take. */
 const TEACHER_SHARE = 0.5;
 
@@ -117,6 +137,7 @@ interface Parts {
   readonly learner: LanguageStudent;
   readonly teacher: ConnectedTeacher | undefined;
   readonly progress: (value: LanguageProgress) => void;
+  readonly extension: LanguageExtension;
 }
 
 interface ConnectedTeacher {
@@ -126,22 +147,24 @@ interface ConnectedTeacher {
   droppedMass(): number | null;
 }
 
-/** Trains a language model and writes it: a job in a thread of its own. */
+/** Trains a language model and writes it: a job in a thread of its own, or the heart of one that extends it. */
 export async function trainLanguageModel(
   training: LanguageTraining,
   progress: (value: LanguageProgress) => void,
+  extension: LanguageExtension = {},
 ): Promise<LanguageResult> {
   progress({ kind: 'phase', name: 'open the models' });
   const model =
     training.teacher?.kind === 'model' ? await openTeacherModel(training, training.teacher.path) : undefined;
   try {
-    const learner = await openLanguageStudent(requestOf(training, model?.info.peakBytes ?? 0));
+    const learner = await openLanguageStudent(requestOf(training, model?.info.peakBytes ?? 0, extension));
     if (learner.plan) progress({ kind: 'plan', plan: learner.plan });
     try {
       const teacher = connectTeacher(training, model, learner.student.classes);
       const gradient_graph = training.gradientGraph === undefined ? null : await writeGradientGraph(training, learner);
-      const grad_check = training.gradCheck ? await checkGradients({ training, learner, teacher, progress }) : null;
-      const result = await runTraining({ training, learner, teacher, progress });
+      const parts: Parts = { training, learner, teacher, progress, extension };
+      const grad_check = training.gradCheck ? await checkGradients(parts) : null;
+      const result = await runTraining(parts);
       progress({ kind: 'phase', name: 'write' });
       return { ...result, grad_check, gradient_graph, files: learner.write(training.target) };
     } finally {
@@ -154,7 +177,7 @@ export async function trainLanguageModel(
 
 /** What a run would take, without its teacher: the same job up to its first step; null where the runtime decides. */
 export async function planLanguageTraining(training: LanguageTraining): Promise<TrainingPlan | null> {
-  const learner = await openLanguageStudent(requestOf(training, 0));
+  const learner = await openLanguageStudent(requestOf(training, 0, {}));
   try {
     return learner.plan ?? null;
   } finally {
@@ -162,7 +185,11 @@ export async function planLanguageTraining(training: LanguageTraining): Promise<
   }
 }
 
-function requestOf(training: LanguageTraining, teacherBytes: number): StudentRequest {
+function requestOf(
+  training: LanguageTraining,
+  teacherBytes: number,
+  { companions }: LanguageExtension,
+): StudentRequest {
   const { windows, heldOut, settings, batchSize, loss, lora, train: trained, freeze } = training;
   const { method } = settings.optimizer;
   const longest = (of: TokenWindows | undefined): number => (of === undefined ? 1 : Math.max(...of.lengths));
@@ -183,6 +210,7 @@ function requestOf(training: LanguageTraining, teacherBytes: number): StudentReq
     ...(training.freezeRouters && { freezeRouters: true }),
     ...(training.loSparse && { loSparse: training.loSparse }),
     ...(training.attention && { attention: training.attention }),
+    ...(companions && { companions }),
   };
 }
 
@@ -226,7 +254,8 @@ function connectTeacher(
 }
 
 /** Labels, and the teacher's rows of the batch at hand. */
-function objectiveOf({ training, teacher }: Parts): Objective<TokenBatch> {
+function objectiveOf({ training, learner, teacher, extension }: Parts): Objective<TokenBatch> {
+  if (extension.objective) return extension.objective(learner.student);
   let current: { readonly batch: TokenBatch; readonly rows: TeacherOfBatch } | undefined;
   const terms = parseLosses(training.loss).map((term) => ({
     loss: term.loss,
@@ -247,9 +276,10 @@ function objectiveOf({ training, teacher }: Parts): Objective<TokenBatch> {
 }
 
 /** Micro-batches in their order, a share of them written by the student as it is. */
-function batchesOf({ training, learner, teacher }: Parts): BatchSource<TokenBatch> {
+function batchesOf({ training, learner, teacher, extension }: Parts): BatchSource<TokenBatch> {
   const { windows, batchSize, seed, onPolicy, threads } = training;
-  const ordered = orderedBatches(windows, createDataOrder({ count: windows.count, batchSize, seed }));
+  const shuffled = orderedBatches(windows, createDataOrder({ count: windows.count, batchSize, seed }));
+  const ordered = extension.batches?.(shuffled) ?? shuffled;
   if (onPolicy === undefined) return ordered;
   if (!teacher?.live)
     throw new InputError('--on-policy needs a teacher that runs beside the student: --teacher <model>');
@@ -307,7 +337,12 @@ async function checkGradients(parts: Parts): Promise<GradCheckBody> {
     tokens: whole.tokens.slice(0, from + length),
     labels: whole.labels.slice(0, from + length),
   };
-  const request = { ...requestOf(training, 0), precision: 'f64' as const, batch: 1, length: batch.length };
+  const request = {
+    ...requestOf(training, 0, parts.extension),
+    precision: 'f64' as const,
+    batch: 1,
+    length: batch.length,
+  };
   const { learner, missing } = await openForCheck(request);
   try {
     const check = await gradCheck(learner.student, batch, objectiveOf({ ...parts, learner, teacher }));
@@ -357,7 +392,7 @@ function countSampled({ onPolicy, settings }: LanguageTraining, steps: number): 
 }
 
 async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files' | 'grad_check' | 'gradient_graph'>> {
-  const { training, learner, teacher, progress } = parts;
+  const { training, learner, teacher, progress, extension } = parts;
   const { student } = learner;
   const { settings, windows, heldOut, batchSize, seed, threads } = training;
   const objective = objectiveOf(parts);
@@ -381,27 +416,31 @@ async function runTraining(parts: Parts): Promise<Omit<LanguageResult, 'files' |
   const metricsPath = training.metrics?.path ?? join(training.checkpoints, 'metrics.csv');
   const metrics = openMetricsFile(metricsPath, {
     terms,
-    ...(heldOut && { evaluation: watch?.figureNames ?? [] }),
+    ...(heldOut && { evaluation: [...(watch?.figureNames ?? []), ...(extension.figureNames ?? [])] }),
     force: training.metrics?.force ?? true,
     ...(training.resume && { resumeAt: checkpoints.last ?? 0 }),
   });
   progress({ kind: 'phase', name: 'train' });
+  await extension.begun?.(student, checkpoints.last ?? 0);
   const result = await train(student, source, objective, settings, {
     checkpoints,
     ...(learner.follower && { follower: learner.follower }),
     warn: (message) => progress({ kind: 'warning', message }),
     onStep(record, evaluation) {
       metrics.append(record, evaluation);
+      extension.onStep?.(record);
       progress({ kind: 'step', step: record.step, tokens: record.validRows, loss: record.loss });
     },
     ...(heldOut && {
       async evaluate() {
         const found = await judge(undefined);
         const loss = found?.nll_nats.mean ?? Number.NaN;
-        return { loss, ...(watch && { figures: watch.figures(await watch.end()) }) };
+        const ofWatch = watch ? watch.figures(await watch.end()) : {};
+        return { loss, figures: { ...ofWatch, ...(await extension.figures?.(student)) } };
       },
     }),
   }).finally(() => metrics.close());
+  await extension.finished?.(student);
   progress({ kind: 'phase', name: 'evaluate' });
   const after = await judge(beside);
   const entropiesAfter = await watch?.end();
