@@ -3,10 +3,17 @@
 #include <node_api.h>
 
 #include <cstdint>
+#include <vector>
 
 namespace surprisal {
 
 constexpr size_t kMostArguments = 24;
+
+// The bytes of one typed array of several.
+struct ByteSpan {
+  uint8_t* data;
+  int64_t length;
+};
 
 // Arguments of one call. After a failure every getter gives zeros, and the caller returns null to raise the error.
 class Arguments {
@@ -58,6 +65,28 @@ class Arguments {
   double* doubles(size_t index, int64_t* length) { return array<double>(index, napi_float64_array, length); }
   float* floats(size_t index, int64_t* length) { return array<float>(index, napi_float32_array, length); }
   int32_t* integers(size_t index, int64_t* length) { return array<int32_t>(index, napi_int32_array, length); }
+
+  // A JavaScript array of Uint8Arrays.
+  std::vector<ByteSpan> byte_arrays(size_t index) {
+    std::vector<ByteSpan> result;
+    uint32_t count = 0;
+    if (!ok_) return result;
+    if (napi_get_array_length(env_, values_[index], &count) != napi_ok) fail("expected an array of byte arrays");
+    for (uint32_t i = 0; ok_ && i < count; i++) {
+      napi_value element;
+      napi_typedarray_type type;
+      size_t length = 0;
+      void* data = nullptr;
+      if (napi_get_element(env_, values_[index], i, &element) != napi_ok ||
+          napi_get_typedarray_info(env_, element, &type, &length, &data, nullptr, nullptr) != napi_ok ||
+          type != napi_uint8_array) {
+        fail("expected an array of byte arrays");
+        break;
+      }
+      result.push_back({static_cast<uint8_t*>(data), static_cast<int64_t>(length)});
+    }
+    return result;
+  }
 
  private:
   napi_env env_;
