@@ -113,6 +113,8 @@ export interface ModelReference {
   readonly revision?: string;
   readonly lora?: string;
   readonly loraRevision?: string;
+  /** `override_architecture`: the name that takes the place of the config's when architectures are compared. */
+  readonly architecture?: string;
 }
 
 /** Where an input tensor of an output tensor is found. */
@@ -134,7 +136,12 @@ export interface PlannedTensor {
   /** Rows are tokens: input embeddings and heads. */
   readonly vocabulary: boolean;
   readonly inputs: readonly PlannedInput[];
+  /** Index into `inputs` of the base model (a slice may have its own); absent where the method is given none. */
+  readonly base?: number;
+  /** The one input is taken as it is, rounded to `dtype`, and the method is not asked: a tensor that only one model has. */
+  readonly copied?: boolean;
   readonly parameters: Readonly<Record<string, ParameterValue | undefined>>;
+  /** Of the output; where an input has more rows, its first ones are meant. */
   readonly shape: readonly number[];
   readonly dtype: MergeDType;
 }
