@@ -8,12 +8,12 @@ import {
   listOf,
   mappingOf,
   neededOf,
+  optionalOf,
   parametersOf,
   referenceOf,
   textOf,
   tokenizerOf,
   tokenizerSource,
-  valueOf,
 } from './config-values.js';
 import type {
   DocumentContent,
@@ -54,7 +54,7 @@ function modelOf(value: Placed, { method, notes }: Reading): DocumentModel {
   checkKeys(mapping, ['model', 'parameters', 'layer_range'], 'an entry of "models"');
   return {
     reference: referenceOf(neededOf(mapping, 'model', 'an entry of "models"'), '"model"'),
-    parameters: parametersOf(valueOf(mapping, 'parameters'), method, 'model', notes),
+    parameters: parametersOf(optionalOf(mapping, 'parameters'), method, 'model', notes),
     place: mapping.place,
   };
 }
@@ -73,7 +73,7 @@ function sourceOf(value: Placed, { method, notes }: Reading): DocumentSource {
   return {
     reference: referenceOf(neededOf(mapping, 'model', what), '"model"'),
     layerRange: [from, to],
-    parameters: parametersOf(valueOf(mapping, 'parameters'), method, 'model', notes),
+    parameters: parametersOf(optionalOf(mapping, 'parameters'), method, 'model', notes),
     place: mapping.place,
   };
 }
@@ -86,11 +86,11 @@ function sliceOf(value: Placed, reading: Reading): DocumentSlice {
   const sources = neededOf(mapping, 'sources', 'an entry of "slices"');
   const items = listOf(sources, '"sources"');
   if (items.length === 0) throw new InputError(`${sources.place}: "sources" is empty`);
-  const base = valueOf(mapping, 'base_model');
+  const base = optionalOf(mapping, 'base_model');
   return {
     sources: items.map((item) => sourceOf(item, reading)),
     ...(base === undefined ? {} : { base: referenceOf(base, '"base_model"') }),
-    parameters: parametersOf(valueOf(mapping, 'parameters'), reading.method, 'wider', reading.notes),
+    parameters: parametersOf(optionalOf(mapping, 'parameters'), reading.method, 'wider', reading.notes),
     place: mapping.place,
   };
 }
@@ -98,7 +98,7 @@ function sliceOf(value: Placed, reading: Reading): DocumentSlice {
 /** The one of `keys` that is there and not empty. */
 function contentKey<K extends string>(mapping: PlacedMapping, keys: readonly K[], what: string): K {
   const present = keys.filter((key) => {
-    const value = valueOf(mapping, key);
+    const value = optionalOf(mapping, key);
     if (value === undefined) return false;
     return !(value.kind === 'list' && value.items.length === 0);
   });
@@ -123,7 +123,7 @@ function moduleOf(name: string, value: Placed, reading: Reading): DocumentModule
   return {
     name,
     content: contentOf(mapping, contentKey(mapping, ['models', 'slices'], what), reading),
-    parameters: parametersOf(valueOf(mapping, 'parameters'), reading.method, 'wider', reading.notes),
+    parameters: parametersOf(optionalOf(mapping, 'parameters'), reading.method, 'wider', reading.notes),
     place: mapping.place,
   };
 }
@@ -149,7 +149,7 @@ function methodOf(mapping: PlacedMapping): MergeMethod {
 }
 
 function tokenizerSettings(mapping: PlacedMapping): TokenizerSettings | undefined {
-  const [source, section] = [valueOf(mapping, 'tokenizer_source'), valueOf(mapping, 'tokenizer')];
+  const [source, section] = [optionalOf(mapping, 'tokenizer_source'), optionalOf(mapping, 'tokenizer')];
   if (source !== undefined && section !== undefined) {
     const { place } = mapping.entries.get('tokenizer') ?? mapping;
     throw new InputError(`${place}: "tokenizer" and "tokenizer_source" exclude each other`);
@@ -166,7 +166,7 @@ function documentOf(value: Placed): MergeDocument {
   const method = methodOf(mapping);
   const reading: Reading = { method, notes };
   const text = (key: string): string | undefined => {
-    const scalar = valueOf(mapping, key);
+    const scalar = optionalOf(mapping, key);
     return scalar === undefined ? undefined : textOf(scalar, `"${key}"`);
   };
   const key = contentKey(mapping, CONTENT_KEYS, 'the configuration');
@@ -175,17 +175,17 @@ function documentOf(value: Placed): MergeDocument {
     key === 'modules'
       ? { kind: key, modules: [...(modules ?? [])].map(([name, entry]) => moduleOf(name, entry.value, reading)) }
       : contentOf(mapping, key, reading);
-  const [name, base, chatTemplate] = [text('name'), valueOf(mapping, 'base_model'), text('chat_template')];
+  const [name, base, chatTemplate] = [text('name'), optionalOf(mapping, 'base_model'), text('chat_template')];
   const [dtype, outDtype, tokenizer] = [
-    valueOf(mapping, 'dtype'),
-    valueOf(mapping, 'out_dtype'),
+    optionalOf(mapping, 'dtype'),
+    optionalOf(mapping, 'out_dtype'),
     tokenizerSettings(mapping),
   ];
   return {
     place: mapping.place,
     method,
     content,
-    parameters: parametersOf(valueOf(mapping, 'parameters'), method, 'wider', notes),
+    parameters: parametersOf(optionalOf(mapping, 'parameters'), method, 'wider', notes),
     notes,
     ...(name === undefined ? {} : { name }),
     ...(base === undefined ? {} : { base: referenceOf(base, '"base_model"') }),

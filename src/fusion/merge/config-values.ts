@@ -73,14 +73,14 @@ export function checkKeys(mapping: PlacedMapping, keys: readonly string[], what:
 }
 
 /** The value of a key; an empty one counts as absent, as mergekit reads it. */
-export function valueOf(mapping: PlacedMapping, key: string): Placed | undefined {
+export function optionalOf(mapping: PlacedMapping, key: string): Placed | undefined {
   const value = mapping.entries.get(key)?.value;
   return value === undefined || (value.kind === 'scalar' && value.value === null) ? undefined : value;
 }
 
 /** The value of a key that must be there. */
 export function neededOf(mapping: PlacedMapping, key: string, what: string): Placed {
-  const value = valueOf(mapping, key);
+  const value = optionalOf(mapping, key);
   if (value === undefined) throw new InputError(`${mapping.place}: ${what} has no "${key}"`);
   return value;
 }
@@ -107,7 +107,7 @@ function pathOf(value: Placed, what: string): { readonly path: string; readonly 
   if (value.kind === 'mapping') {
     checkKeys(value, PATH_KEYS, what);
     const path = textOf(neededOf(value, 'path', what), `"path" of ${what}`);
-    const revision = valueOf(value, 'revision');
+    const revision = optionalOf(value, 'revision');
     return revision === undefined ? { path } : { path, revision: textOf(revision, `"revision" of ${what}`) };
   }
   const { model: path, revision, lora } = modelReference(textOf(value, what), value.place);
@@ -119,8 +119,8 @@ function pathOf(value: Placed, what: string): { readonly path: string; readonly 
 export function referenceOf(value: Placed, what: string): ModelReference {
   if (value.kind !== 'mapping') return modelReference(textOf(value, what), value.place);
   checkKeys(value, REFERENCE_KEYS, what);
-  const lora = valueOf(value, 'lora');
-  const architecture = valueOf(value, 'override_architecture');
+  const lora = optionalOf(value, 'lora');
+  const architecture = optionalOf(value, 'override_architecture');
   return joinReference(
     pathOf(neededOf(value, 'model', what), `"model" of ${what}`),
     lora === undefined ? undefined : pathOf(lora, `"lora" of ${what}`),
@@ -184,7 +184,7 @@ function conditionOf(value: Placed, declaration: ParameterDeclaration): Conditio
   const what = `a condition of "${declaration.name}"`;
   const mapping = mappingOf(value, what);
   checkKeys(mapping, ['filter', 'value'], what);
-  const filter = valueOf(mapping, 'filter');
+  const filter = optionalOf(mapping, 'filter');
   return {
     ...(filter === undefined ? {} : { filter: textOf(filter, '"filter"') }),
     value: scalarOrGradient(neededOf(mapping, 'value', what), declaration),
@@ -262,7 +262,7 @@ function tokenSource(value: Placed, what: string): TokenSettings['source'] {
   }
   checkKeys(value, ['kind', 'model', 'token', 'token_id'], what);
   const model = referenceOf(neededOf(value, 'model', what), `"model" of ${what}`);
-  const [token, id] = [valueOf(value, 'token'), valueOf(value, 'token_id')];
+  const [token, id] = [optionalOf(value, 'token'), optionalOf(value, 'token_id')];
   if ((token === undefined) === (id === undefined))
     throw new InputError(`${value.place}: ${what} needs one of "token" and "token_id"`);
   return token === undefined
@@ -274,8 +274,8 @@ function tokenSettings(token: string, value: Placed): TokenSettings {
   const what = `token ${JSON.stringify(token)}`;
   const mapping = mappingOf(value, what);
   checkKeys(mapping, ['source', 'force'], what);
-  const source = valueOf(mapping, 'source');
-  const force = valueOf(mapping, 'force');
+  const source = optionalOf(mapping, 'source');
+  const force = optionalOf(mapping, 'force');
   return {
     ...(source === undefined ? {} : { source: tokenSource(source, `the source of ${what}`) }),
     force: force === undefined ? false : truthOf(force, `"force" of ${what}`),
@@ -292,9 +292,9 @@ export function tokenizerSource(value: Placed, what: string): TokenizerSettings[
 export function tokenizerOf(value: Placed): TokenizerSettings {
   const mapping = mappingOf(value, '"tokenizer"');
   checkKeys(mapping, ['source', 'tokens', 'pad_to_multiple_of'], '"tokenizer"');
-  const source = valueOf(mapping, 'source');
-  const tokens = valueOf(mapping, 'tokens');
-  const multiple = valueOf(mapping, 'pad_to_multiple_of');
+  const source = optionalOf(mapping, 'source');
+  const tokens = optionalOf(mapping, 'tokens');
+  const multiple = optionalOf(mapping, 'pad_to_multiple_of');
   const entries = tokens === undefined ? [] : [...mappingOf(tokens, '"tokens"').entries];
   return {
     source: source === undefined ? 'union' : tokenizerSource(source, '"source" of the tokenizer'),
