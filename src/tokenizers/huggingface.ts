@@ -8,7 +8,7 @@ import { compileNormalizer } from './normalizers.js';
 import { compilePostProcessor } from './post-processor.js';
 import { compilePreTokenizer } from './pre-tokenizers.js';
 import { asSettings, isSettings, type Settings } from './settings.js';
-import { collectSpecialTokens } from './special-tokens.js';
+import { collectSpecialTokens, type SpecialTokens } from './special-tokens.js';
 import { compileTokenBytes } from './token-bytes.js';
 import type { Tokenizer } from './tokenizer.js';
 import { compileModel } from './word-models.js';
@@ -99,7 +99,7 @@ function explainMissing(directory: string): string {
 }
 
 /** The files of the tokenizer in a Hugging Face directory. Throws InputError where there is no tokenizer.json. */
-function readTokenizerFiles(directory: string): TokenizerFiles {
+export function readTokenizerFiles(directory: string): TokenizerFiles {
   if (!existsSync(directory) || !statSync(directory).isDirectory()) {
     throw new InputError(`${directory}: no such directory; give one that holds tokenizer.json`);
   }
@@ -119,7 +119,7 @@ function readTokenizerFiles(directory: string): TokenizerFiles {
 }
 
 /** The default of one or several named chat templates. */
-function chatTemplateOf(files: TokenizerFiles): string | undefined {
+export function chatTemplateOf(files: TokenizerFiles): string | undefined {
   if (files.chatTemplate !== undefined) return files.chatTemplate;
   const value = files.tokenizerConfig?.chat_template;
   if (typeof value === 'string') return value;
@@ -134,6 +134,18 @@ function firstId(value: unknown): number | undefined {
   return typeof first === 'number' ? first : undefined;
 }
 
+/** The pipeline that transformers 5 runs: tokenizer.json as it stands, or that of a class with one of its own. */
+export function effectivePipeline(files: TokenizerFiles): Settings {
+  return isLlamaClass(files) ? asLlamaClass(files.tokenizer, files.tokenizerConfig ?? {}) : files.tokenizer;
+}
+
+/** Added and named tokens beside the model's `vocabulary` (token to id), as transformers 5 sees them. */
+export function specialTokensOf(files: TokenizerFiles, vocabulary: ReadonlyMap<string, number>): SpecialTokens {
+  const defaults = isLlamaClass(files) ? LLAMA_DEFAULTS : {};
+  const { tokenizerConfig = {}, specialTokensMap = {} } = files;
+  return collectSpecialTokens(effectivePipeline(files), tokenizerConfig, specialTokensMap, vocabulary, defaults);
+}
+
 /**
  * A tokenizer from a Hugging Face directory or its parsed files. Its ids are those of `AutoTokenizer` in transformers 5:
  * special tokens around a text are what the post-processor of tokenizer.json says (`add_bos_token` and `add_eos_token`
@@ -146,20 +158,13 @@ export function openTokenizer(directoryOrFiles: string | TokenizerFiles): Tokeni
   const files = typeof directoryOrFiles === 'string' ? readTokenizerFiles(directoryOrFiles) : directoryOrFiles;
   const source = files.source ?? 'tokenizer.json';
   const config = files.tokenizerConfig ?? {};
-  const llama = isLlamaClass(files);
-  const json = llama ? asLlamaClass(files.tokenizer, config) : files.tokenizer;
+  const json = effectivePipeline(files);
 
   const normalize = compileNormalizer(json.normalizer, `${source}: normalizer`);
   const preTokenizer = compilePreTokenizer(json.pre_tokenizer, `${source}: pre_tokenizer`);
   const modelSettings = asSettings(json.model, `${source}: model`);
   const model = compileModel(modelSettings, preTokenizer.mapsBytes, `${source}: model`);
-  const special = collectSpecialTokens(
-    json,
-    config,
-    files.specialTokensMap ?? {},
-    model.vocabulary,
-    llama ? LLAMA_DEFAULTS : {},
-  );
+  const special = specialTokensOf(files, model.vocabulary);
   const splitAdded = createAddedTokenSplitter(special.added, normalize);
 
   const texts: string[] = [];
