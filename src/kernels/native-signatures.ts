@@ -1,5 +1,6 @@
 import type { KernelStatus } from './native.js';
 import type { LinalgKernels } from './signatures/linalg.js';
+import type { MergeSparseKernels } from './signatures/merge-sparse.js';
 import type { ModelKernels } from './signatures/models.js';
 import type { PyramidKernels } from './signatures/pyramid.js';
 import type { StatisticsKernels } from './signatures/statistics.js';
@@ -10,7 +11,13 @@ import type { TrainingKernels } from './signatures/training.js';
  * are checked by the callers in this folder. `dtype`, `format` and `type` are the positions of the names in
  * `DTYPE_CODES`, `LOGIT_FORMATS` and `GGML_CODES`.
  */
-export interface NativeKernels extends LinalgKernels, ModelKernels, PyramidKernels, StatisticsKernels, TrainingKernels {
+export interface NativeKernels
+  extends LinalgKernels,
+    MergeSparseKernels,
+    ModelKernels,
+    PyramidKernels,
+    StatisticsKernels,
+    TrainingKernels {
   readonly interfaceVersion: number;
   readonly compiler: string;
   simdName(): KernelStatus['simd'];

@@ -57,6 +57,8 @@ export interface MergeTask {
   readonly seed: number;
   readonly threads: number;
   readonly variant: MergeVariant;
+  /** Of a method with a survey: the sum of what the tensors of this tensor's group measured. */
+  readonly surveyed?: Float64Array;
 }
 
 /** What a method found; the machinery reports it per tensor. */
@@ -78,6 +80,17 @@ export interface MergeOutcome {
  * (all but the last axis flattened), a `tensor` method everything.
  */
 export type MergeSpan = 'element' | 'row' | 'tensor';
+
+/** What a method must know of other tensors before it merges one: sums over groups of tensors, from a pass of their own. */
+export interface MergeSurvey {
+  /** The group that a tensor belongs to; undefined: it needs no sums and is not measured. */
+  readonly group: (
+    tensor: { readonly name: string; readonly layer?: number },
+    parameters: Readonly<Record<string, ParameterValue | undefined>>,
+  ) => string | undefined;
+  /** What a whole tensor adds to its group, a vector of one length throughout; `task.output` is not written. */
+  readonly measure: (task: MergeTask) => Float64Array;
+}
 
 /** A way to merge tensors. The machinery knows methods by this alone. */
 export interface MergeMethod {
@@ -101,6 +114,7 @@ export interface MergeMethod {
   readonly span: (parameters: Readonly<Record<string, ParameterValue | undefined>>) => MergeSpan;
   /** Bytes beside inputs and output for `elements` elements and `inputs` inputs; for the plan of memory. */
   readonly workBytes: (elements: number, inputs: number) => number;
+  readonly survey?: MergeSurvey;
   /** Fills `task.output`. @throws InputError for parameters that have no result (density 0, weights that sum to 0) */
   readonly merge: (task: MergeTask) => MergeOutcome;
 }
