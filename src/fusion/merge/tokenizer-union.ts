@@ -156,38 +156,8 @@ function unionTokenizer(
   const base = tokenizers[first];
   const others = tokenizers.filter((tokenizer) => tokenizer !== base);
   for (const other of others) checkUnitable(base, other);
-  const notes: string[] = [];
-  const tokens = new Map(base.tokens);
-  let next = nextId(tokens);
-  const added = new Map(base.added.map((token) => [token.content, token]));
-  const addedAnywhere = new Set(tokenizers.flatMap((tokenizer) => tokenizer.added.map(({ content }) => content)));
-  const ordinary: { token: string; score?: number }[] = [];
-  for (const other of others)
-    for (const token of other.tokens.keys()) {
-      if (tokens.has(token) || addedAnywhere.has(token)) continue;
-      ordinary.push({ token, score: other.scores?.get(token) });
-      tokens.set(token, next++);
-    }
-  for (const other of others)
-    for (const token of other.added) {
-      const known = added.get(token.content);
-      if (known !== undefined) {
-        if (!sameFlags(known, token))
-          notes.push(
-            `${JSON.stringify(token.content)} is added with other flags by ${other.reference.text}; the first are kept`,
-          );
-        continue;
-      }
-      const id = tokens.get(token.content) ?? next++;
-      if (tokens.has(token.content))
-        notes.push(
-          `${JSON.stringify(token.content)} is an ordinary token of ${base.reference.text} and an added one of ` +
-            `${other.reference.text}: it is added in the output`,
-        );
-      tokens.set(token.content, id);
-      added.set(token.content, { ...token, id });
-    }
-  const allAdded = [...added.values()];
+  const { tokens, added, ordinary, notes } = unionVocabulary([base, ...others]);
+  const allAdded = [...added];
   if (variant === 'mergekit')
     for (const { token } of ordinary) allAdded.push(plainAdded(token, tokens.get(token) ?? 0));
   addConfigured(settings, tokens, allAdded);
@@ -200,13 +170,68 @@ function unionTokenizer(
     { tokens, ordinary: variant === 'mergekit' ? [] : ordinary, added: allAdded },
     template,
   );
+  const all = [...notes, ...pipelineNotes(base, others)];
   if (unreachable.length > 0)
-    notes.push(
+    all.push(
       `${unreachable.length} of ${ordinary.length} new tokens cannot come out of any text, since the base's merges cut them ` +
         `into three or more tokens: ${listed(unreachable)}`,
     );
-  notes.push(...pipelineNotes(base, others));
-  return { tokens, files, notes };
+  return { tokens, files, notes: all };
+}
+
+/** A vocabulary that holds those of several models. */
+export interface UnionVocabulary {
+  /** Token to id, added tokens included. */
+  readonly tokens: Map<string, number>;
+  /** Ordinary tokens that the base lacks, by ascending id, with their score where the vocabularies are Unigram. */
+  readonly ordinary: readonly { readonly token: string; readonly score?: number }[];
+  readonly added: readonly AddedToken[];
+  readonly notes: readonly string[];
+}
+
+/**
+ * The first vocabulary with its ids, then the others' ordinary tokens that it lacks in their order by ascending id, then the
+ * others' added tokens likewise. A token that any model has as an added one is added in the union.
+ */
+export function unionVocabulary(
+  models: readonly Pick<ModelTokenizer, 'reference' | 'tokens' | 'added' | 'scores'>[],
+): UnionVocabulary {
+  const [base, ...others] = models;
+  const notes: string[] = [];
+  const tokens = new Map(base.tokens);
+  let next = nextId(tokens);
+  const added = new Map(base.added.map((token) => [token.content, token]));
+  const addedAnywhere = new Set(models.flatMap((model) => model.added.map(({ content }) => content)));
+  const ordinary: { token: string; score?: number }[] = [];
+  for (const other of others)
+    for (const [token] of byId(other.tokens)) {
+      if (tokens.has(token) || addedAnywhere.has(token)) continue;
+      ordinary.push({ token, score: other.scores?.get(token) });
+      tokens.set(token, next++);
+    }
+  for (const other of others)
+    for (const token of other.added) {
+      const name = JSON.stringify(token.content);
+      const known = added.get(token.content);
+      if (known !== undefined) {
+        if (!sameFlags(known, token))
+          notes.push(`${name} is added with other flags by ${other.reference.text}; the first are kept`);
+        continue;
+      }
+      if (tokens.has(token.content))
+        notes.push(
+          `${name} is an ordinary token of ${base.reference.text} and an added one of ${other.reference.text}: it is added ` +
+            'in the output',
+        );
+      const id = tokens.get(token.content) ?? next++;
+      tokens.set(token.content, id);
+      added.set(token.content, { ...token, id });
+    }
+  return { tokens, ordinary, added: [...added.values()], notes };
+}
+
+function byId(tokens: ReadonlyMap<string, number>): [string, number][] {
+  return [...tokens].sort((a, b) => a[1] - b[1]);
 }
 
 function nextId(tokens: ReadonlyMap<string, number>): number {
