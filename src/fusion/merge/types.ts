@@ -214,6 +214,11 @@ export interface MergePlan {
   readonly tensors: readonly PlannedTensor[];
   /** Layers of the output. */
   readonly layers: number;
+  /**
+   * Keys of config.json that count layers, and for every layer of the output the one of the first source it was merged from:
+   * the counts and the lists with an entry a layer follow.
+   */
+  readonly layerCounts: readonly { readonly key: readonly string[]; readonly sources: readonly number[] }[];
   /** Index into `models` of the one whose config.json and small files the output takes over. */
   readonly configFrom: number;
   /** `torch_dtype` of the output's config; absent: as the source says. */
