@@ -3,7 +3,7 @@ import {
   countCoOccurrence,
   refineByCoOccurrence,
 } from '../../src/fusion/knowledge/co-occurrence.js';
-import { editIndex, nearestCandidates } from '../../src/fusion/knowledge/minimum-edit.js';
+import { candidateSearch, editIndex } from '../../src/fusion/knowledge/minimum-edit.js';
 import { mapByText, minimumEditMap, withoutEqual } from '../../src/fusion/knowledge/vocabulary-map.js';
 import { pairOf } from './fuse-token-align.js';
 import type { Json } from './harness.js';
@@ -44,12 +44,12 @@ export function run(inputs: Inputs, wanted: Json): unknown {
     named.pivot_cooccurrence = dense(pivot, pair.pivot.texts.length);
     named.source_cooccurrence = dense(source, pair.source.texts.length);
   } else {
-    const index = editIndex(pair.pivot.texts);
+    const nearestOf = candidateSearch(editIndex(pair.pivot.texts));
     named.mapping = mapByText(pair, mined);
     named.candidates = Object.fromEntries(
       [...withoutEqual(pair).keys()].map((query) => [
         query,
-        Array.from(nearestCandidates(index, query), (id) => pair.pivot.texts[id]),
+        Array.from(nearestOf(query), (id) => pair.pivot.texts[id]),
       ]),
     );
   }

@@ -1,4 +1,4 @@
-import { editIndex, nearestCandidates } from './minimum-edit.js';
+import { candidateSearch, editIndex } from './minimum-edit.js';
 import type { TokenPair } from './token-pair.js';
 import type { TokenMap } from './types.js';
 import { mapDistances, withoutEqual } from './vocabulary-map.js';
@@ -63,14 +63,14 @@ export function refineByCoOccurrence(
   const columns = sharedColumns(mined);
   const pivotColumns = new Set(columns.keys());
   const sourceColumns = new Set(columns.values());
-  const index = editIndex(pair.pivot.texts);
+  const nearestOf = candidateSearch(editIndex(pair.pivot.texts));
   const pivotIds = mined.pivotIds.slice();
   const refined: number[] = [];
   for (const [text, ids] of withoutEqual(pair)) {
     // FuseLLM's map is keyed by strings: of several tokens with one string the last is the row.
     const row = source.get(ids[ids.length - 1]);
     const own = norm(row, sourceColumns);
-    const candidates = nearestCandidates(index, text);
+    const candidates = nearestOf(text);
     let best = -1;
     let most = -Infinity;
     for (const candidate of candidates) {

@@ -96,45 +96,47 @@ export function alignSequences(source: Int32Array, pivot: Int32Array, costs: Tok
 
 type Walk = (table: Uint16Array, rows: Int32Array, columns: Int32Array, width: number, steps: Uint8Array) => number;
 
-/** The walk over all cells in two rows, with the second and third choice among equal steps back. */
-function createWalk(second: typeof UP | typeof LEFT): Walk {
+/**
+ * The walk over all cells, two rows at a time. A sum is kept as four times itself plus the place of a step in the order of
+ * ties, so that one minimum gives both the sum and the step, without a branch.
+ *
+ * @param order steps in the order in which they win ties, the diagonal first
+ */
+function createWalk(order: readonly [number, number, number]): Walk {
+  const upPlace = order.indexOf(UP);
+  const leftPlace = order.indexOf(LEFT);
   return (table, rows, columns, width, steps) => {
     const m = columns.length;
-    let above = new Int32Array(m);
-    let row = new Int32Array(m);
-    for (let i = 0; i < rows.length; i++) {
-      const costs = table.subarray(rows[i] * width, (rows[i] + 1) * width);
+    // Row i - 1, and in the same memory row i as far as it is known.
+    const sums = new Int32Array(m);
+    let left = 0;
+    for (let j = 0; j < m; j++) {
+      left += table[rows[0] * width + columns[j]];
+      sums[j] = left << 2;
+      steps[j] = LEFT;
+    }
+    for (let i = 1; i < rows.length; i++) {
+      const base = rows[i] * width;
       const begin = i * m;
-      let left = i === 0 ? costs[columns[0]] : above[0] + costs[columns[0]];
-      row[0] = left;
+      let diagonal = sums[0];
+      let before = sums[0] + (table[base + columns[0]] << 2);
+      sums[0] = before;
       steps[begin] = UP;
       for (let j = 1; j < m; j++) {
-        let least = left;
-        let step = LEFT;
-        if (i > 0) {
-          const up = above[j];
-          if (second === UP ? up <= least : up < least) {
-            least = up;
-            step = UP;
-          }
-          const diagonal = above[j - 1];
-          if (diagonal <= least) {
-            least = diagonal;
-            step = DIAGONAL;
-          }
-        }
-        left = least + costs[columns[j]];
-        row[j] = left;
-        steps[begin + j] = step;
+        const up = sums[j];
+        const least = Math.min(diagonal, up + upPlace, before + leftPlace);
+        steps[begin + j] = order[least & 3];
+        before = (least & -4) + (table[base + columns[j]] << 2);
+        sums[j] = before;
+        diagonal = up;
       }
-      [above, row] = [row, above];
     }
-    return above[m - 1];
+    return sums[m - 1] >> 2;
   };
 }
 
-const walkUpFirst = createWalk(UP);
-const walkLeftFirst = createWalk(LEFT);
+const walkUpFirst = createWalk([DIAGONAL, UP, LEFT]);
+const walkLeftFirst = createWalk([DIAGONAL, LEFT, UP]);
 
 /** The path back through the steps, as the source positions of every pivot position. */
 function pathOf(steps: Uint8Array, n: number, m: number): Pick<SequenceAlignment, 'offsets' | 'positions'> {
