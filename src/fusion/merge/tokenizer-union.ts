@@ -17,6 +17,8 @@ import { withVocabulary } from './vocabulary-source.js';
 export interface TokenizerRequest {
   readonly settings: TokenizerSettings;
   readonly references: readonly ModelReference[];
+  /** How many of them, from the first, are merged; the others are named in the settings alone. Default all. */
+  readonly merged?: number;
   /** In the order of `references`. */
   readonly sources: readonly MergeSource[];
   /** Where the config.json and the tokenizer of each model are. */
@@ -82,14 +84,14 @@ export function uniteTokenizers(request: TokenizerRequest): UnitedTokenizers {
       );
     return tokenizer;
   });
+  const merged = tokenizers.slice(0, request.merged);
   const source = sourceTokenizer(request, tokenizers, first);
   const output =
-    settings.source === 'union'
-      ? unionTokenizer(request, tokenizers, first)
-      : keptTokenizer(request, source, tokenizers);
+    settings.source === 'union' ? unionTokenizer(request, merged, first) : keptTokenizer(request, source, merged);
   const plan = planVocabulary({
     output: output.tokens,
     models: tokenizers.map(({ reference, tokens }, i) => ({ reference, tokens, rows: embeddingRows[i] })),
+    merged: request.merged,
     base,
     settings,
     leastRows: request.keepPadding ? embeddingRows[Math.max(0, tokenizers.indexOf(source))] : undefined,
@@ -99,7 +101,7 @@ export function uniteTokenizers(request: TokenizerRequest): UnitedTokenizers {
     files: output.files,
     vocabularySize: plan.size,
     origins: plan.origins,
-    notes: [...notes, ...output.notes, ...disagreements(source, tokenizers), ...plan.notes],
+    notes: [...notes, ...output.notes, ...disagreements(source, merged), ...plan.notes],
   };
 }
 

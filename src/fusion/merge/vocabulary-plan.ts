@@ -59,6 +59,8 @@ export interface VocabularyRequest {
   /** Token to row of the output. */
   readonly output: ReadonlyMap<string, number>;
   readonly models: readonly ModelVocabulary[];
+  /** How many of them, from the first, are merged; the others give rows only where the settings say so. Default all. */
+  readonly merged?: number;
   /** Index of the base model, whose rows come before means. */
   readonly base?: number;
   readonly settings: Pick<TokenizerSettings, 'padToMultipleOf' | 'tokens'>;
@@ -81,6 +83,7 @@ interface DefaultRow {
  */
 export function planVocabulary(request: VocabularyRequest): VocabularyPlan {
   const { output, models, settings } = request;
+  const merged = request.merged ?? models.length;
   const tokens = new Map<number, string>();
   for (const [token, id] of output) {
     const other = tokens.get(id);
@@ -117,7 +120,7 @@ export function planVocabulary(request: VocabularyRequest): VocabularyPlan {
       } else if (found.kind === 'zero') donors[id] = ZERO_ROW;
       else [donors[id], rows[id]] = [found.donors[0].donor, found.donors[0].row];
       // A forced row that is the model's own one after all is nothing to report.
-      if (found.kind !== 'copied' || donors[id] !== index || rows[id] !== own)
+      if (index < merged && (found.kind !== 'copied' || donors[id] !== index || rows[id] !== own))
         origins.push({
           token,
           id,
@@ -127,7 +130,7 @@ export function planVocabulary(request: VocabularyRequest): VocabularyPlan {
         });
     }
     keepOwnPadding(model, index, donors, rows);
-    reportDropped(model, output, origins);
+    if (index < merged) reportDropped(model, output, origins);
     return { donors, rows, means, tokenRows: ids, identity: isIdentity(index, model.rows, donors, rows) };
   });
   const nowhere = [...defaults].filter(([, { kind, donors }]) => kind === 'zero' && donors.length === 0);
@@ -137,7 +140,7 @@ export function planVocabulary(request: VocabularyRequest): VocabularyPlan {
       `no model has a row of ${unasked.length} token(s) of the output (${listed(unasked.map(([id]) => tokens.get(id) ?? ''))}): ` +
         'their rows are zeros',
     );
-  for (const [index, map] of maps.entries()) {
+  for (const [index, map] of maps.slice(0, merged).entries()) {
     const { rows, reference } = models[index];
     const padding = rows - new Set(models[index].tokens.values()).size;
     if (padding > 0 && rows > size)
@@ -163,10 +166,10 @@ function outputRows({ output, settings, leastRows = 0 }: VocabularyRequest): num
 }
 
 /** The row of a token for models that lack it or must give up their own. */
-function rowOf(token: string, { models, settings, base }: VocabularyRequest): DefaultRow {
+function rowOf(token: string, { models, merged, settings, base }: VocabularyRequest): DefaultRow {
   const configured = settings.tokens.get(token);
   if (configured?.source !== undefined) return configuredRow(token, configured.source, models);
-  const donors = models.flatMap((model, donor) => {
+  const donors = models.slice(0, merged).flatMap((model, donor) => {
     const row = model.tokens.get(token);
     return row === undefined ? [] : [{ donor, row }];
   });
