@@ -1,3 +1,4 @@
+import { DTYPE_BYTES } from '../formats/tensor.js';
 import { computeRounding, loadElements, type MergeElementType, storeElements } from './merge-elements-reference.js';
 
 /** Stored elements of one type: little-endian, any alignment. */
@@ -24,8 +25,10 @@ export function groupCount(groups: ElementGroups): number {
 export const GRAM_BLOCK = 1 << 14;
 const LANES = 8;
 const CHUNK = 1024;
+/** Distances of nearswap count as no less. */
+const LEAST_DISTANCE = 1e-6;
 
-/** Chunks of every input as f64; with `relative` those after the first minus the first, rounded as tasks vectors are. */
+/** Chunks of every input as f64; with `relative` those after the first minus the first, rounded as task vectors are. */
 function chunkReader(
   inputs: readonly StoredElements[],
   relative: boolean,
@@ -102,16 +105,40 @@ function gramOfBlock(
   }
 }
 
-/** Dot products of blocks [groups, blocks of a group, pairs]; a group is everything or a row. */
+/** Reads sum over i of c_i x_i in place of the vectors x; the base of relative ones stays in front. */
+function combinedReader(
+  read: (from: number, count: number) => readonly Float64Array[],
+  relative: boolean,
+  combination: Float64Array,
+): (from: number, count: number) => readonly Float64Array[] {
+  const sum = new Float64Array(CHUNK);
+  const first = relative ? 1 : 0;
+  return (from, count) => {
+    const x = read(from, count);
+    for (let k = 0; k < count; k++) {
+      let total = combination[0] * x[first][k];
+      for (let i = 1; i < combination.length; i++) total += combination[i] * x[first + i][k];
+      sum[k] = total;
+    }
+    return relative ? [x[0], sum] : [sum];
+  };
+}
+
+/**
+ * Dot products of blocks [groups, blocks of a group, pairs]; a group is everything or a row. With a combination: the
+ * square of that one vector.
+ */
 export function gramBlocksReference(
   inputs: readonly StoredElements[],
   groups: number,
   length: number,
   relative: boolean,
+  combination: Float64Array | undefined,
   target: Float64Array,
 ): void {
-  const read = chunkReader(inputs, relative);
-  const pairs = pairCount(inputs.length - (relative ? 1 : 0));
+  const plain = chunkReader(inputs, relative);
+  const read = combination === undefined ? plain : combinedReader(plain, relative, combination);
+  const pairs = combination === undefined ? pairCount(inputs.length - (relative ? 1 : 0)) : 1;
   const blocks = Math.ceil(length / GRAM_BLOCK);
   for (let group = 0; group < groups; group++) {
     for (let block = 0; block < blocks; block++) {
@@ -143,5 +170,24 @@ export function gramColumnsReference(
         for (let k = 0; k < count; k++) target[((from + k) % columns) * pairs + pair] += x[i][k] * x[j][k];
       }
     }
+  }
+}
+
+/** `swapNear` in plain TypeScript: the same bits. */
+export function swapNearReference(a: StoredElements, b: StoredElements, t: number, output: StoredElements): void {
+  const round = computeRounding([a.dtype, b.dtype]);
+  const read = chunkReader([a, b], false);
+  const mixed = new Float64Array(CHUNK);
+  const total = output.bytes.length / DTYPE_BYTES[output.dtype];
+  for (let from = 0; from < total; from += CHUNK) {
+    const count = Math.min(CHUNK, total - from);
+    const [x, y] = read(from, count);
+    for (let k = 0; k < count; k++) {
+      const distance = Math.abs(round(x[k] - y[k]));
+      const wanted = t / (distance > LEAST_DISTANCE ? distance : LEAST_DISTANCE);
+      const part = wanted > 0 ? (wanted < 1 ? wanted : 1) : 0;
+      mixed[k] = part * y[k] + (1 - part) * x[k];
+    }
+    storeElements(mixed, output.dtype, from, count, output.bytes);
   }
 }

@@ -8,7 +8,9 @@ import {
   groupCount,
   pairCount,
   type StoredElements,
+  swapNearReference,
 } from './merge-dense-reference.js';
+import { kernelThreads } from './native.js';
 
 export { type ElementGroups, groupCount, pairCount, type StoredElements } from './merge-dense-reference.js';
 
@@ -19,6 +21,14 @@ export interface DenseOptions {
    */
   readonly relative?: boolean;
   readonly threads?: number;
+}
+
+export interface GramOptions extends DenseOptions {
+  /**
+   * Instead of all dot products, the square of one vector: sum over i of c_i x_i, formed element by element, so that
+   * vectors which cancel leave nothing but their own rounding. Not for columns.
+   */
+  readonly combination?: Float64Array;
 }
 
 /** All elements of a tensor as one group. */
@@ -69,12 +79,16 @@ export function combineElements(
 export function gramOfElements(
   inputs: readonly StoredElements[],
   groups: ElementGroups,
-  options: DenseOptions = {},
+  options: GramOptions = {},
 ): Float64Array {
   checkLengths(inputs, groups);
-  const relative = options.relative ?? false;
-  const pairs = pairCount(inputs.length - (relative ? 1 : 0));
+  const { relative = false, combination } = options;
+  const vectors = inputs.length - (relative ? 1 : 0);
+  const pairs = combination === undefined ? pairCount(vectors) : 1;
   const { rows, columns, along } = groups;
+  if (combination !== undefined && (combination.length !== vectors || along === 'columns')) {
+    throw new RangeError(`a combination of ${combination.length} of ${vectors} vectors along ${along}`);
+  }
   if (along === 'columns') {
     const result = new Float64Array(columns * pairs);
     gramColumnsReference(inputs, rows, columns, relative, result);
@@ -83,7 +97,7 @@ export function gramOfElements(
   const [count, length] = along === 'rows' ? [rows, columns] : [1, rows * columns];
   const blocks = Math.ceil(length / GRAM_BLOCK);
   const partial = new Float64Array(count * blocks * pairs);
-  gramBlocksReference(inputs, count, length, relative, partial);
+  gramBlocksReference(inputs, count, length, relative, combination, partial);
   const result = new Float64Array(count * pairs);
   for (let group = 0; group < count; group++) {
     for (let block = 0; block < blocks; block++) {
@@ -92,4 +106,22 @@ export function gramOfElements(
     }
   }
   return result;
+}
+
+/**
+ * Two stored tensors mixed element by element: g b + (1 - g) a with g = clamp(t / max(|a - b|, 1e-6), 0, 1). The
+ * difference is rounded to f32 (f64 where an input is F64), all else is f64 and rounded once.
+ * @throws RangeError when lengths disagree
+ */
+export function swapNear(
+  a: StoredElements,
+  b: StoredElements,
+  t: number,
+  output: StoredElements,
+  threads?: number,
+): void {
+  const elements = output.bytes.length / DTYPE_BYTES[output.dtype];
+  checkLengths([a, b], allElements(elements), output);
+  kernelThreads(threads);
+  swapNearReference(a, b, t, output);
 }
