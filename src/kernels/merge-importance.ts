@@ -7,6 +7,7 @@ import {
   rowDivergencesReference,
   takeImportantReference,
 } from './merge-importance-reference.js';
+import { kernelThreads } from './native.js';
 
 /** Values of one digit of a key. */
 const DIGIT_VALUES = 65536;
@@ -27,6 +28,7 @@ function checkPair(a: StoredElements, b: StoredElements, rows: number): number {
  */
 export function rowDivergences(a: StoredElements, b: StoredElements, rows: number, threads?: number): Float64Array {
   const elements = checkPair(a, b, rows);
+  kernelThreads(threads);
   const result = new Float64Array(rows);
   rowDivergencesReference(a, b, rows, rows === 0 ? 0 : elements / rows, result);
   return result;
@@ -53,6 +55,7 @@ export function importancesAtRanks(
 ): number[] {
   const elements = checkPair(a, b, divergences.length);
   if (ranks.some((rank) => !(rank >= 0 && rank < elements))) throw new RangeError(`ranks ${ranks} of ${elements}`);
+  kernelThreads(threads);
   const digits = new Int32Array(DIGITS * ranks.length);
   const below = Float64Array.from(ranks);
   for (let level = 0; level < DIGITS; level++) {
@@ -80,5 +83,6 @@ export function takeImportant(
   const elements = checkPair(a, b, divergences.length);
   if (output.bytes.length !== elements * DTYPE_BYTES[output.dtype])
     throw new RangeError('the output differs in length');
+  kernelThreads(threads);
   return takeImportantReference(a, b, divergences, threshold, output);
 }

@@ -82,7 +82,9 @@ export function measureBlocksReference(measured: MeasuredTensors, target: Float6
         countBad(raw[i], count, from, bad.subarray(3 * i, 3 * i + 3));
       });
       if (hasBase) {
-        deltas.forEach((delta, i) => subtract(raw[1 + i], raw[0], count, round, delta));
+        deltas.forEach((delta, i) => {
+          subtract(raw[1 + i], raw[0], count, round, delta);
+        });
         if (hasMerged) subtract(raw[raw.length - 1], raw[0], count, round, change);
       }
       addChunk(chunk, count, lanes);
