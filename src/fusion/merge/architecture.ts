@@ -58,6 +58,12 @@ export function isHead(name: string): boolean {
   return HEAD.test(name) && name.endsWith('.weight');
 }
 
+/** Those of a model's tensors whose rows are tokens, the input embeddings first. */
+export function vocabularyTensors(names: Iterable<string>): string[] {
+  const found = [...names].filter(isVocabularyTensor);
+  return [...found.filter((name) => EMBEDDING.test(name)), ...found.filter((name) => !EMBEDDING.test(name))];
+}
+
 const isBefore = (name: string): boolean => BEFORE.test(name) && !AFTER.test(name);
 
 interface Run {

@@ -1,7 +1,8 @@
 import { InputError } from '../../errors.js';
 import type { Config } from '../../models/config-reader.js';
-import { aliasIn, inferArchitecture, type ModelModule } from './architecture.js';
+import { aliasIn, inferArchitecture } from './architecture.js';
 import { type MergeDocument, referencedModels } from './document.js';
+import { mergedConfig } from './merged-config.js';
 import { type ModulePlan, type PlanModel, resolveModules, type Slice } from './plan-slices.js';
 import { createTensorNotes, namesOutside, planTensor, type TensorPlanning } from './plan-tensor.js';
 import { gradientPosition } from './setting.js';
@@ -147,12 +148,6 @@ function mainModule(modules: readonly ModulePlan[]): ModulePlan {
   );
 }
 
-/** Layers of every part of the output, by the key of config.json that counts them. */
-export interface PlannedLayers {
-  readonly module: ModelModule;
-  readonly layers: number;
-}
-
 /**
  * Resolves a document against the models that it names: every tensor of the output with its inputs, parameters, shape and type.
  * No weight is read.
@@ -172,7 +167,7 @@ export function planMerge(
   if (!allowCrimes) checkArchitectures(document, models);
   const donor = models.find(({ reference }) => reference.text === document.base?.text) ?? models[0];
   const notes = createTensorNotes();
-  const warnings = [...document.notes];
+  const warnings: string[] = [];
   const modules = resolveModules({ document, models, donor }, (sentence) => warnings.push(sentence));
   const planning: TensorPlanning = { document, allowCrimes, notes };
   for (const { architecture, reference } of models)
@@ -184,25 +179,19 @@ export function planMerge(
   ];
   if (tensors.length === 0) throw new InputError(`${document.place}: ${donor.reference.text} has no tensors to merge`);
   const base = models.find(({ reference }) => reference.text === document.base?.text);
+  const config = mergedConfig({ document, donor, models, modules, tensors });
   const outDtype = document.outDtype ?? document.dtype;
   return {
     method: document.method,
     models: models.map(({ reference }) => reference),
     tensors,
     layers: layersOf(mainModule(modules)),
-    layerCounts: modules.flatMap((of) =>
-      of.module.layersKey === undefined ? [] : [{ key: of.module.layersKey, sources: sourceLayers(of) }],
-    ),
+    configChanges: config.changes,
     configFrom: donor.index,
-    warnings: [...warnings, ...notes.sentences(), ...repetitions(modules)],
+    warnings: [...warnings, ...notes.sentences(), ...repetitions(modules), ...config.warnings],
     ...(document.name === undefined ? {} : { name: document.name }),
     ...(base === undefined || document.method.base === 'none' ? {} : { base: base.index }),
     ...(outDtype === undefined ? {} : { outDtype }),
     ...(document.chatTemplate === undefined ? {} : { chatTemplate: document.chatTemplate }),
   };
-}
-
-/** For every layer of the output the layer of the first source that it was merged from: lists of the config follow it. */
-function sourceLayers({ slices }: ModulePlan): number[] {
-  return slices.flatMap(({ sources: [{ from }], layers }) => Array.from({ length: layers }, (_, i) => from + i));
 }

@@ -202,6 +202,12 @@ export interface TokenSettings {
   readonly force: boolean;
 }
 
+/** Keys of a config.json with new values; undefined leaves a key out. */
+export interface ConfigChanges {
+  readonly top: Readonly<Record<string, unknown>>;
+  readonly nested: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+}
+
 /** One model to be written, every tensor resolved: what `--dry-run` prints and the executor runs. */
 export interface MergePlan {
   /** Of a document in a file of several: other documents name it as a model. */
@@ -214,11 +220,8 @@ export interface MergePlan {
   readonly tensors: readonly PlannedTensor[];
   /** Layers of the output. */
   readonly layers: number;
-  /**
-   * Keys of config.json that count layers, and for every layer of the output the one of the first source it was merged from:
-   * the counts and the lists with an entry a layer follow.
-   */
-  readonly layerCounts: readonly { readonly key: readonly string[]; readonly sources: readonly number[] }[];
+  /** What is new in the output's config.json: keys of the top, and keys of the objects in it. */
+  readonly configChanges: ConfigChanges;
   /** Index into `models` of the one whose config.json and small files the output takes over. */
   readonly configFrom: number;
   /** `torch_dtype` of the output's config; absent: as the source says. */
