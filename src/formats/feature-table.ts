@@ -14,7 +14,7 @@ export interface FeatureColumns {
 const MISSING = new Set(['', 'na', 'nan', 'null', 'none']);
 
 /** A cell as a number; NaN where it is missing, undefined where it is no number. */
-function numberOf(cell: unknown): number | undefined {
+export function numberOf(cell: unknown): number | undefined {
   if (typeof cell === 'number') return cell;
   if (typeof cell === 'bigint' || typeof cell === 'boolean') return Number(cell);
   if (cell === null || cell === undefined) return Number.NaN;

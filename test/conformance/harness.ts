@@ -28,8 +28,11 @@ export interface Adapter {
   run(inputs: { [key: string]: Json }, wanted: Json): unknown | Promise<unknown>;
   /** float32: the computation ran through float32 operators, and the wider rule applies. Default float64. */
   readonly arithmetic?: 'float64' | 'float32';
-  /** Leaves that follow from quantities which the cases' inputs do not hold; they are left out, and the rule says so. */
-  readonly undetermined?: readonly string[];
+  /**
+   * Leaves that follow from quantities which the cases' inputs do not hold, of all cases or by a case's inputs; they are
+   * left out, and the rule says so.
+   */
+  readonly undetermined?: readonly string[] | ((inputs: { [key: string]: Json }) => readonly string[]);
 }
 
 export interface Mismatch {
@@ -247,7 +250,9 @@ export async function judge(golden: GoldenCase): Promise<Verdict> {
   if (adapter === undefined) return { ...base, status: 'no adapter', rule: '', detail: '' };
   const float32 = adapter.arithmetic === 'float32';
   const { rtol, atol } = golden.tolerance;
-  const left = (adapter.undetermined ?? []).filter((leaf) => isRecord(golden.expected) && leaf in golden.expected);
+  const { undetermined = [] } = adapter;
+  const leaves = typeof undetermined === 'function' ? undetermined(golden.inputs) : undetermined;
+  const left = leaves.filter((leaf) => isRecord(golden.expected) && leaf in golden.expected);
   const rule =
     (float32 ? `float32 rule: ${FLOAT32_TOLERANCE} of the largest` : `float64 rule: rtol ${rtol}, atol ${atol}`) +
     (left.length > 0 ? `; not determined by the inputs: ${left.join(', ')}` : '');

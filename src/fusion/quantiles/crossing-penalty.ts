@@ -1,3 +1,5 @@
+import { quantileOfSorted } from '../../linalg/quantile-sketch.js';
+
 /**
  * Margins delta_lj that the quantile at a higher level must keep from a lower one (Fakoor et al. 2023, section 4.3):
  * one number for all pairs, or relu(delta_j - delta_l) times a scale from one number a level.
@@ -59,14 +61,6 @@ export function crossingPenalty(
   return sum / pairs;
 }
 
-/** Quantile of an unsorted sample at `level`, linear between order statistics (type 7). */
-export function sampleQuantile(sorted: Float64Array, level: number): number {
-  const at = level * (sorted.length - 1);
-  const low = Math.floor(at);
-  const high = Math.min(sorted.length - 1, low + 1);
-  return sorted[low] + (at - low) * (sorted[high] - sorted[low]);
-}
-
 /** Median of the finite entries, the mean of the two middle ones where their number is even; NaN without any. */
 export function medianOf(values: Float64Array): number {
   const sorted = values.filter((value) => !Number.isNaN(value)).sort();
@@ -79,6 +73,7 @@ export function medianOf(values: Float64Array): number {
  * Margins `adapt` of the authors' code: the empirical tau-quantiles of y - c, where c is the median over models of the
  * forecasts at the central level floor(m / 2).
  * @param values z `[n, p, m]`
+ * @param rows which rows count; all of them when absent
  * @returns `[m]`
  */
 export function adaptiveMargins(
@@ -86,15 +81,17 @@ export function adaptiveMargins(
   outcomes: ArrayLike<number>,
   models: number,
   levels: ArrayLike<number>,
+  rows: ArrayLike<number> = Array.from(outcomes, (_, i) => i),
 ): Float64Array {
   const m = levels.length;
   const centre = Math.floor(m / 2);
-  const errors = new Float64Array(outcomes.length);
+  const errors = new Float64Array(rows.length);
   const across = new Float64Array(models);
-  for (let i = 0; i < outcomes.length; i++) {
+  for (let at = 0; at < rows.length; at++) {
+    const i = rows[at];
     for (let k = 0; k < models; k++) across[k] = values[(i * models + k) * m + centre];
-    errors[i] = outcomes[i] - medianOf(across);
+    errors[at] = outcomes[i] - medianOf(across);
   }
   const sorted = errors.filter((error) => !Number.isNaN(error)).sort();
-  return Float64Array.from(levels, (level) => sampleQuantile(sorted, level));
+  return Float64Array.from(levels, (level) => quantileOfSorted(sorted, level));
 }

@@ -100,7 +100,11 @@ export function scoreQuantiles(
   const whole = n === outcomes.length;
   const rows = whole ? quantiles : new Float64Array(n * m);
   const y = Float64Array.from(kept, (i) => outcomes[i]);
-  if (!whole) kept.forEach((i, at) => rows.set(quantiles.subarray(i * m, (i + 1) * m), at * m));
+  if (!whole) {
+    kept.forEach((i, at) => {
+      rows.set(quantiles.subarray(i * m, (i + 1) * m), at * m);
+    });
+  }
 
   const levelCoverage = new Float64Array(m);
   for (let i = 0; i < n; i++) for (let j = 0; j < m; j++) if (y[i] <= rows[i * m + j]) levelCoverage[j]++;

@@ -57,10 +57,17 @@ export function inputSlots(form: WeightForm, models: number, levels: number, lev
  * Weighted quantiles of all rows. In a row where inputs are missing, the weights of the others are scaled so that they
  * keep their sum; a cell whose inputs carry no weight at all is their plain mean, and NaN where none is there.
  * @param weights in the form's shape
+ * @param chosen rows of z; all of them when absent
  * @returns `[n, m]`
  */
-export function aggregate(forecasts: Forecasts, form: WeightForm, weights: ArrayLike<number>): Float64Array {
-  const { values, rows, models, levels: m } = forecasts;
+export function aggregate(
+  forecasts: Forecasts,
+  form: WeightForm,
+  weights: ArrayLike<number>,
+  chosen?: ArrayLike<number>,
+): Float64Array {
+  const { values, models, levels: m } = forecasts;
+  const rows = chosen?.length ?? forecasts.rows;
   const width = models * m;
   const columns = form === 'coarse' ? 1 : m;
   const result = new Float64Array(rows * m);
@@ -77,7 +84,7 @@ export function aggregate(forecasts: Forecasts, form: WeightForm, weights: Array
     const positions = Int32Array.from(used, (r) => slots.first + r * slots.step);
     const factors = Float64Array.from(used, (r) => weights[r * columns + slots.column]);
     for (let i = 0; i < rows; i++) {
-      const base = i * width;
+      const base = (chosen === undefined ? i : chosen[i]) * width;
       let sum = 0;
       for (let u = 0; u < factors.length; u++) sum += factors[u] * values[base + positions[u]];
       if (Number.isNaN(sum)) sum = renormalised(values, base, positions, factors, total, slots);

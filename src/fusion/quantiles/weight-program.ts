@@ -1,5 +1,5 @@
 import type { Floats } from '../../formats/feature-matrix.js';
-import { type Forecasts, inputSlots, type WeightForm } from './weight-forms.js';
+import type { Forecasts, WeightForm } from './weight-forms.js';
 
 /**
  * One quantile regression on the simplex: minimise (1/N) sum_r rho_{tau_r}(y_r - sum_k w_k z_{r k}) over weights w >= 0
@@ -27,37 +27,55 @@ export interface DualBound {
 }
 
 /**
- * The programs whose solutions are the optimal weights of a form: one for coarse, over all rows and levels at once, else
- * one a level. Rows with a missing input are left out.
+ * The programs whose solutions are the optimal weights of a form, made one after another: one for coarse, over all rows
+ * and levels at once, else one a level. Rows with a missing input are left out.
  * @param rows which rows of z are fitted
  */
-export function weightPrograms(
+export function* weightPrograms(
   forecasts: Forecasts,
   outcomes: ArrayLike<number>,
   levels: ArrayLike<number>,
   form: WeightForm,
   rows: ArrayLike<number>,
-): WeightProgram[] {
+): Generator<WeightProgram, void, undefined> {
   const m = forecasts.levels;
-  if (form === 'coarse')
-    return [
-      programOf(
-        forecasts,
-        outcomes,
-        levels,
-        form,
-        rows,
-        Array.from({ length: m }, (_, j) => j),
-      ),
-    ];
-  return Array.from({ length: m }, (_, j) => programOf(forecasts, outcomes, levels, form, rows, [j]));
+  if (form === 'fine') yield* finePrograms(forecasts, outcomes, levels, rows);
+  else if (form === 'coarse') yield programOf(forecasts, outcomes, levels, rows, levelPlaces(0, m));
+  else for (let j = 0; j < m; j++) yield programOf(forecasts, outcomes, levels, rows, levelPlaces(j, j + 1));
 }
 
+const levelPlaces = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, j) => from + j);
+
+/** The fine form's programs share their rows: every level reads all inputs. */
+function* finePrograms(
+  { values, models, levels: m }: Forecasts,
+  outcomes: ArrayLike<number>,
+  levels: ArrayLike<number>,
+  rows: ArrayLike<number>,
+): Generator<WeightProgram, void, undefined> {
+  const columns = models * m;
+  const offsets = new Uint32Array(rows.length);
+  const targets = new Float64Array(rows.length);
+  let count = 0;
+  for (let at = 0; at < rows.length; at++) {
+    const offset = rows[at] * columns;
+    let complete = !Number.isNaN(outcomes[rows[at]]);
+    for (let cell = offset; cell < offset + columns && complete; cell++) complete = !Number.isNaN(values[cell]);
+    if (!complete) continue;
+    offsets[count] = offset;
+    targets[count++] = outcomes[rows[at]];
+  }
+  const shared = { values, offsets: offsets.subarray(0, count), step: 1, columns, targets: targets.subarray(0, count) };
+  for (let j = 0; j < m; j++) {
+    yield { ...shared, levels: new Float64Array(count).fill(levels[j]), incomplete: rows.length - count };
+  }
+}
+
+/** Coarse and medium: rows are pairs of a row of z and one of the levels `places`. */
 function programOf(
   { values, models, levels: m }: Forecasts,
   outcomes: ArrayLike<number>,
   levels: ArrayLike<number>,
-  form: WeightForm,
   rows: ArrayLike<number>,
   places: readonly number[],
 ): WeightProgram {
@@ -66,18 +84,14 @@ function programOf(
   const offsets = new Uint32Array(most);
   const targets = new Float64Array(most);
   const taus = new Float64Array(most);
-  let step = 1;
-  let columns = 1;
   let count = 0;
   for (let at = 0; at < rows.length; at++) {
     const i = rows[at];
+    if (Number.isNaN(outcomes[i])) continue;
     for (const j of places) {
-      const slots = inputSlots(form, models, m, j);
-      step = slots.step;
-      columns = slots.count;
-      const offset = i * width + slots.first;
-      let complete = !Number.isNaN(outcomes[i]);
-      for (let k = 0, cell = offset; k < columns && complete; k++, cell += step) complete = !Number.isNaN(values[cell]);
+      const offset = i * width + j;
+      let complete = true;
+      for (let k = 0, cell = offset; k < models && complete; k++, cell += m) complete = !Number.isNaN(values[cell]);
       if (!complete) continue;
       offsets[count] = offset;
       targets[count] = outcomes[i];
@@ -88,8 +102,8 @@ function programOf(
   return {
     values,
     offsets: offsets.subarray(0, count),
-    step,
-    columns,
+    step: m,
+    columns: models,
     targets: targets.subarray(0, count),
     levels: taus.subarray(0, count),
     incomplete: most - count,
