@@ -132,3 +132,20 @@ export function resolveModelPath(spec: string, env: Environment): ModelLocation 
   const fetch = `hf download ${repository}${at < 0 ? '' : ` --revision ${revision}`}`;
   throw new InputError(`${spec}: neither a path nor in the hub cache ${cache}: fetch it with: ${fetch}`);
 }
+
+/**
+ * The directory that `spec` names, whatever it holds (an adapter, a tokenizer): an existing path, else a snapshot of the hub
+ * cache as {@link resolveModelPath} finds it.
+ * @throws InputError with the command that would fetch it
+ */
+export function resolveDirectory(spec: string, env: Environment): string {
+  if (fs.statSync(spec, { throwIfNoEntry: false })?.isDirectory()) return spec;
+  const [repository, revision = 'main'] = spec.split('@');
+  const cache = hubCacheDirectory(env);
+  const found = REPOSITORY.test(repository) ? findSnapshot(cache, repository, revision) : undefined;
+  if (found !== undefined) return found;
+  throw new InputError(
+    `${spec}: neither a directory nor in the hub cache ${cache}: check the path, or fetch it with: hf download ${repository}` +
+      (revision === 'main' ? '' : ` --revision ${revision}`),
+  );
+}

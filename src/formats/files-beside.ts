@@ -1,0 +1,72 @@
+import fs from 'node:fs';
+import { InputError } from '../errors.js';
+import { fileError, openRange } from './files.js';
+
+/** A regular file whose ranges are read beside the calling thread: reads go on while it computes. */
+export interface RangeFileBeside {
+  readonly path: string;
+  readonly size: number;
+  /**
+   * Fills `target` from byte `position` on; any number of reads may be under way.
+   * @param what is read, for messages
+   * @throws InputError when the file ends before, RunError on a device error
+   */
+  read(position: number, target: Uint8Array, what: string): Promise<void>;
+  /** Only when no read is under way. */
+  close(): void;
+}
+
+/** Bytes of one request: several of them keep the threads of the runtime's pool busy. */
+const STEP = 32 << 20;
+
+/** @throws InputError as `openRange` */
+export function openRangeBeside(path: string): RangeFileBeside {
+  const range = openRange(path);
+  const { size } = range;
+  range.close();
+  let fd: number;
+  try {
+    fd = fs.openSync(path, 'r');
+  } catch (error) {
+    throw fileError(error, path, 'open');
+  }
+  let open = true;
+  return {
+    path,
+    size,
+    async read(position, target, what): Promise<void> {
+      const pieces: Promise<void>[] = [];
+      for (let at = 0; at < target.length; at += STEP) {
+        const piece = target.subarray(at, Math.min(target.length, at + STEP));
+        pieces.push(fill(fd, path, position + at, piece, what));
+      }
+      await Promise.all(pieces);
+    },
+    close(): void {
+      if (open) fs.closeSync(fd);
+      open = false;
+    },
+  };
+}
+
+async function fill(fd: number, path: string, position: number, target: Uint8Array, what: string): Promise<void> {
+  for (let done = 0; done < target.length; ) {
+    let count: number;
+    try {
+      count = await readSome(fd, target, done, position + done);
+    } catch (error) {
+      throw fileError(error, path, 'read');
+    }
+    if (count === 0)
+      throw new InputError(
+        `${path}: truncated within ${what}: the file ends at byte ${position + done}: fetch or write it again`,
+      );
+    done += count;
+  }
+}
+
+function readSome(fd: number, target: Uint8Array, at: number, position: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    fs.read(fd, target, at, target.length - at, position, (error, count) => (error ? reject(error) : resolve(count)));
+  });
+}
