@@ -89,7 +89,7 @@ function checkTerms<Batch>(terms: readonly WeightedLoss[], source: ObjectiveSour
 }
 
 /** A student that has diverged is no wrong input: what a loss says of its logits becomes a failure of the run. */
-function asDivergence(error: unknown, block: LogitsBlock): unknown {
+export function asDivergence(error: unknown, block: LogitsBlock): unknown {
   if (!(error instanceof InputError)) return error;
   const { logits, classes, firstRow, rows } = block;
   for (let i = 0; i < rows * classes; i++) {

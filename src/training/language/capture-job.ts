@@ -15,6 +15,8 @@ export interface CaptureArguments {
   readonly k: number;
   readonly temperature: number;
   readonly threads: number;
+  /** Of each window, [its positions] the token behind each: asks for its log-probability too. */
+  readonly labels?: readonly Int32Array[];
 }
 
 /** The teacher's likeliest tokens at the wanted positions, in the order of windows and positions. */
@@ -23,6 +25,8 @@ export interface CapturedRows {
   readonly ids: Int32Array;
   readonly logProbs: Float32Array;
   readonly leftover: Float32Array;
+  /** [rows] ln p of the labels at the temperature; of labels below 0, NaN. */
+  readonly labelLogProbs?: Float64Array;
 }
 
 /** Logits that are held at once. */
@@ -74,6 +78,8 @@ export async function captureWindows(model: LanguageModel, args: CaptureArgument
   const leftover = new Float32Array(total);
   // Wanted or not, row after row of the ranges.
   const kept = ranges.flatMap(([from, to], w) => [...wanted[w].subarray(from, to)]);
+  const labels = args.labels && ranges.flatMap(([from, to], w) => [...(args.labels?.[w].subarray(from, to) ?? [])]);
+  const labelLogProbs = labels && new Float64Array(total).fill(Number.NaN);
   let seen = 0;
   let row = 0;
   await eachBlock(model, windows, ranges, (logits, rows) => {
@@ -81,12 +87,17 @@ export async function captureWindows(model: LanguageModel, args: CaptureArgument
     const top = topLogProbs(logits, rows, vocabulary, k, { temperature, threads, name, firstRow: seen });
     for (let r = 0; r < rows; r++) {
       if (kept[seen++] === 0) continue;
+      const label = labels?.[seen - 1] ?? -1;
+      if (labelLogProbs && label >= 0) {
+        const likeliest = logits[r * vocabulary + top.ids[r * k]];
+        labelLogProbs[row] = (logits[r * vocabulary + label] - likeliest) / temperature + top.logProbs[r * k];
+      }
       ids.set(top.ids.subarray(r * k, (r + 1) * k), row * k);
       logProbs.set(top.logProbs.subarray(r * k, (r + 1) * k), row * k);
       leftover[row++] = top.leftover[r];
     }
   });
-  return { rows: total, ids, logProbs, leftover };
+  return { rows: total, ids, logProbs, leftover, ...(labelLogProbs && { labelLogProbs }) };
 }
 
 export const CAPTURE: JobReference<CaptureArguments, CapturedRows> = {

@@ -51,7 +51,7 @@ describe('fusion functions', () => {
       });
     });
     const whole = mixDense(dense, [0.25, 0.75]);
-    mixed.ids.forEach((id, i) => expect(mixed.probabilities[i]).toBeCloseTo(whole[id], 14));
+    for (const [i, id] of mixed.ids.entries()) expect(mixed.probabilities[i]).toBeCloseTo(whole[id], 14);
     expect(mixed.ids).toHaveLength(3);
     expect(() => checkDistribution(mixed, 'row')).not.toThrow();
     expect(() => checkDistribution({ ids: a.ids, probabilities: Float64Array.of(0.5, 0.4) }, 'row 3')).toThrow(
