@@ -30,7 +30,7 @@ export interface Sparsity {
 export interface TaskVectorFigures {
   /** Elements that stay, zeros among them. */
   readonly kept: number;
-  /** Entries that are NaN. */
+  /** Entries that are NaN; they count as 0. */
   readonly nans: number;
   /** Sum of |delta| over all elements. */
   readonly wholeAbsolute: number;
@@ -85,7 +85,7 @@ function laneTotal(lanes: Float64Array): number {
 
 const held = new Float64Array(BLOCK);
 
-/** Elements [from, from + count) of a task vector into `target`; gives the number of NaN. */
+/** Elements [from, from + count) of a task vector into `target`; NaN become 0 and are counted. */
 function differences(vector: TaskVector, from: number, count: number, target: Float64Array): number {
   loadElements(vector.model.bytes, vector.model.dtype, from, count, target);
   if (vector.base !== undefined) {
@@ -95,7 +95,9 @@ function differences(vector: TaskVector, from: number, count: number, target: Fl
   let nans = 0;
   for (let i = 0; i < count; i++) {
     if (!vector.wide) target[i] = Math.fround(target[i]);
-    if (Number.isNaN(target[i])) nans++;
+    if (!Number.isNaN(target[i])) continue;
+    target[i] = 0;
+    nans++;
   }
   return nans;
 }
@@ -140,7 +142,7 @@ export function taskVectorCutsReference(
   ranks: readonly number[],
 ): { cuts: MagnitudeCut[]; nans: number } {
   const { values, nans } = magnitudes(vector, 0, count);
-  return { cuts: nans > 0 ? [] : ranks.map((rank) => cutReference(values, rank)), nans };
+  return { cuts: ranks.map((rank) => cutReference(values, rank)), nans };
 }
 
 export function measureTaskVectorReference(vector: TaskVector, count: number, sparsity: Sparsity): TaskVectorFigures {
@@ -308,7 +310,7 @@ export function varianceCutReference(
   let nonzero = 0;
   for (const value of values) if (value !== 0) nonzero++;
   const selected = Math.floor(share * nonzero);
-  return { cut: cutReference(values, nans.some((found) => found > 0) ? 0 : selected), selected, nans };
+  return { cut: cutReference(values, selected), selected, nans };
 }
 
 /** Sets the mask's bits of the elements whose variance is inside the cut; gives each model's sum of squares there. */

@@ -39,6 +39,7 @@ export type {
   TaskVectorFigures,
   VariationMeasure,
 } from './merge-sparse-reference.js';
+export { electedSign } from './merge-sparse-reference.js';
 
 /** Task vectors of several models on one base. */
 export interface TaskVectors {
@@ -46,6 +47,12 @@ export interface TaskVectors {
   readonly models: readonly StoredElements[];
   /** Differences are doubles, not floats: an input is F64. */
   readonly wide: boolean;
+}
+
+/** The addon, once it has this family. */
+function compiled(): ReturnType<typeof nativeKernels> {
+  const native = nativeKernels();
+  return native !== undefined && 'mixTaskVectors' in native ? native : undefined;
 }
 
 const EVERYTHING: MagnitudeCut = { magnitude: -1, end: 0 };
@@ -89,7 +96,8 @@ function vectorsArguments(
 
 /**
  * The elements of largest magnitude of a task vector: for each rank the cut with exactly so many elements inside, equal
- * magnitudes by rising index. Selection without sorting. With NaN among the entries there are no cuts.
+ * magnitudes by rising index. Selection without sorting. NaN count as 0 here and
+ * in all that follows, and are counted.
  * @throws RangeError for a rank outside 0 to `count`
  */
 export function taskVectorCuts(
@@ -102,13 +110,13 @@ export function taskVectorCuts(
   for (const rank of ranks) {
     if (!(Number.isInteger(rank) && rank >= 0 && rank <= count)) throw new RangeError(`rank ${rank} of ${count}`);
   }
-  const native = nativeKernels();
+  const native = compiled();
   if (native === undefined) return taskVectorCutsReference(vector, count, ranks);
   const cuts = new Float64Array(2 * ranks.length);
   const wanted = Float64Array.from(ranks);
   const nans = native.taskVectorCuts(...vectorArguments(vector), count, wanted, cuts, kernelThreads(threads));
   const found = ranks.map((_, k) => ({ magnitude: cuts[2 * k], end: cuts[2 * k + 1] }));
-  return { cuts: nans > 0 ? [] : found, nans };
+  return { cuts: found, nans };
 }
 
 function cutNumbers(sparsity: Sparsity): readonly [number, number, number, number] {
@@ -130,7 +138,7 @@ export function measureTaskVector(
 ): TaskVectorFigures {
   requireElements(count, [vector.base, vector.model]);
   requireSparsity(count, vector.wide, sparsity);
-  const native = nativeKernels();
+  const native = compiled();
   if (native === undefined) return measureTaskVectorReference(vector, count, sparsity);
   const figures = new Float64Array(6);
   native.measureTaskVector(
@@ -158,7 +166,7 @@ export function bernoulliMask(
   threads?: number,
 ): Uint8Array {
   const mask = new Uint8Array(maskBytes(count));
-  const native = nativeKernels();
+  const native = compiled();
   if (native === undefined) bernoulliMaskReference(key, firstElement, count, density, mask);
   else native.bernoulliMask(Uint32Array.from(key), firstElement, count, density, mask, kernelThreads(threads));
   return mask;
@@ -185,7 +193,7 @@ export function rankedMask(
   const mask = new Uint8Array(maskBytes(count));
   const Reals = vector.wide ? Float64Array : Float32Array;
   const probabilities = settings.wantProbabilities ? new Reals(count) : undefined;
-  const native = nativeKernels();
+  const native = compiled();
   if (native === undefined) {
     return { mask, probabilities, nans: rankedMaskReference(vector, count, settings, mask, probabilities) };
   }
@@ -227,7 +235,7 @@ export function mixTaskVectors(
   requireElements(count, [base, output, ...tensors]);
   if (models.length === 0) throw new RangeError('no models');
   for (const { sparsity } of models) requireSparsity(count, settings.wide, sparsity);
-  const native = nativeKernels();
+  const native = compiled();
   if (native === undefined) return mixTaskVectorsReference(base, models, settings, output, count);
   const numbers = models.flatMap(({ weight, coefficient, election, sparsity }) => [
     weight,
@@ -273,7 +281,7 @@ export function mixTaskVectors(
 
 /**
  * The elements whose task vectors vary most between the models (population variance, f64): floor(share * number of
- * elements with a variance other than 0) of them. With NaN among the entries nothing is selected.
+ * elements with a variance other than 0) of them.
  * @throws RangeError when lengths disagree
  */
 export function varianceCut(
@@ -284,7 +292,7 @@ export function varianceCut(
 ): { readonly cut: MagnitudeCut; readonly selected: number; readonly nans: Float64Array } {
   const { base, models, wide } = vectors;
   requireElements(count, [base, ...models]);
-  const native = nativeKernels();
+  const native = compiled();
   if (native === undefined) return varianceCutReference(base, models, wide, count, share);
   const result = new Float64Array(3 + models.length);
   native.varianceCut(...vectorsArguments(vectors), count, share, result, kernelThreads(threads));
@@ -305,7 +313,7 @@ export function varianceMask(
   const { base, models, wide } = vectors;
   requireElements(count, [base, ...models]);
   const mask = new Uint8Array(maskBytes(count));
-  const native = nativeKernels();
+  const native = compiled();
   if (native === undefined) {
     return { mask, squares: varianceMaskReference(base, models, wide, count, cut, mask) };
   }
@@ -322,7 +330,7 @@ export function varianceMask(
 export function activeCounts(vectors: TaskVectors, count: number, epsilon: number, threads?: number): ActiveCounts {
   const { base, models, wide } = vectors;
   requireElements(count, [base, ...models]);
-  const native = nativeKernels();
+  const native = compiled();
   if (native === undefined) return activeCountsReference(base, models, wide, count, epsilon);
   const figures = new Float64Array(3 * models.length);
   native.activeCounts(...vectorsArguments(vectors), count, epsilon, figures, kernelThreads(threads));
@@ -346,7 +354,7 @@ export function mixActive(
   const { base, models, wide } = vectors;
   requireElements(count, [base, ...models, output]);
   if (factors.length !== models.length) throw new RangeError(`${factors.length} factors of ${models.length} models`);
-  const native = nativeKernels();
+  const native = compiled();
   if (native === undefined) {
     mixActiveReference(base, models, wide, count, epsilon, factors, output);
     return;
@@ -378,7 +386,7 @@ export function mixByVariation(
   const { base, models, wide } = vectors;
   requireElements(count, [base, ...models, output]);
   const { measure, floor } = settings;
-  const native = nativeKernels();
+  const native = compiled();
   if (native === undefined) {
     return mixByVariationReference(base, models, wide, count, measure, floor, output);
   }
@@ -403,6 +411,6 @@ export function mixByVariation(
  */
 export function selectKth(values: Float32Array | Float64Array, k: number, threads?: number): number {
   if (!(Number.isInteger(k) && k >= 0 && k < values.length)) throw new RangeError(`rank ${k} of ${values.length}`);
-  const native = nativeKernels();
+  const native = compiled();
   return native === undefined ? selectKthReference(values, k) : native.selectKth(values, k, kernelThreads(threads));
 }

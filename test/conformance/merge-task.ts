@@ -29,15 +29,10 @@ export interface TaskSettings {
   readonly variant?: MergeVariant;
 }
 
-/** Runs a method on tensors, its defaults in place of what the settings do not name. */
-export function merged(
-  method: MergeMethod,
-  models: readonly TensorBytes[],
-  settings: TaskSettings = {},
-): { tensor: unknown; outcome: MergeOutcome } {
+/** A task of a method, its defaults in place of what the settings do not name. */
+export function taskOf(method: MergeMethod, models: readonly TensorBytes[], settings: TaskSettings = {}): MergeTask {
   const { base, perModel = [], parameters = {}, variant = 'surprisal' } = settings;
   const like = models[0];
-  const output: TensorBytes = { ...like, bytes: new Uint8Array(like.bytes.length) };
   const inputs = models.map((model, i) => ({
     model: `model-${i}`,
     isBase: false,
@@ -45,18 +40,27 @@ export function merged(
     parameters: { ...defaults(method.perModel), ...perModel[i] },
   }));
   const first = base === undefined ? [] : [{ model: 'base', isBase: true, tensor: base, parameters: {} }];
-  const task: MergeTask = {
+  return {
     name: 'golden',
     inputs: [...first, ...inputs],
     parameters: { ...defaults(method.global), ...parameters },
-    output,
+    output: { ...like, bytes: new Uint8Array(like.bytes.length) },
     firstElement: 0,
     seed: 0,
     threads: 1,
     variant,
   };
+}
+
+/** Runs a method on tensors, its defaults in place of what the settings do not name. */
+export function merged(
+  method: MergeMethod,
+  models: readonly TensorBytes[],
+  settings: TaskSettings = {},
+): { tensor: unknown; outcome: MergeOutcome } {
+  const task = taskOf(method, models, settings);
   const outcome = method.merge(task);
-  return { tensor: tensor(output.shape, new Float64Array(output.bytes.buffer)), outcome };
+  return { tensor: tensor(task.output.shape, new Float64Array(task.output.bytes.buffer)), outcome };
 }
 
 function defaults(declared: MergeMethod['global']): Record<string, ParameterValue | undefined> {

@@ -3,7 +3,7 @@ type Reals = Float32Array | Float64Array;
 
 /** Merging of sparse task vectors. `dtype` is a place in `DTYPE_CODES`; see `../native-signatures.ts`. */
 export interface MergeSparseKernels {
-  /** (magnitude, end) of each rank into `cuts` [2 ranks]; gives the number of NaN, with which `cuts` is not filled. */
+  /** (magnitude, end) of each rank into `cuts` [2 ranks]; gives the number of NaN. */
   taskVectorCuts(
     base: Bytes,
     baseDtype: number,

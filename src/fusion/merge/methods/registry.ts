@@ -1,6 +1,12 @@
 import { didYouMean, InputError } from '../../../errors.js';
 import type { MergeMethod } from '../types.js';
 import { arceeFusion } from './arcee-fusion.js';
+import { breadcrumbs } from './breadcrumbs.js';
+import { breadcrumbsTies } from './breadcrumbs-ties.js';
+import { dareLinear } from './dare-linear.js';
+import { dareTies } from './dare-ties.js';
+import { della } from './della.js';
+import { dellaLinear } from './della-linear.js';
 import { karcher } from './karcher.js';
 import { linear } from './linear.js';
 import { modelStock } from './model-stock.js';
@@ -8,7 +14,13 @@ import { multislerp } from './multislerp.js';
 import { nearswap } from './nearswap.js';
 import { nuslerp } from './nuslerp.js';
 import { passthrough } from './passthrough.js';
+import { ram } from './ram.js';
+import { ramplusTl } from './ramplus-tl.js';
+import { sce } from './sce.js';
 import { slerp } from './slerp.js';
+import { taskArithmetic } from './task-arithmetic.js';
+import { ties } from './ties.js';
+import { varm } from './varm.js';
 
 /** Every method by which tensors are merged; a new one is one line here. */
 export const MERGE_METHODS: readonly MergeMethod[] = [
@@ -20,6 +32,18 @@ export const MERGE_METHODS: readonly MergeMethod[] = [
   modelStock,
   nearswap,
   arceeFusion,
+  taskArithmetic,
+  ties,
+  dareLinear,
+  dareTies,
+  breadcrumbs,
+  breadcrumbsTies,
+  della,
+  dellaLinear,
+  sce,
+  ram,
+  ramplusTl,
+  varm,
   passthrough,
 ];
 
