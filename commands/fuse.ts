@@ -7,6 +7,11 @@ const ACTIONS: readonly Action[] = [
     summary: 'merge models by their weights, as a mergekit YAML or flags say (default)',
     load: () => import('./fuse-merge.js'),
   },
+  {
+    name: 'align',
+    summary: 'align the tokens of two tokenizers: how much of a model can teach another, by domain',
+    load: () => import('./fuse-align.js'),
+  },
 ];
 
 /** Declares `surprisal fuse` and what it does. */
