@@ -12,6 +12,11 @@ const ACTIONS: readonly Action[] = [
     summary: 'align the tokens of two tokenizers: how much of a model can teach another, by domain',
     load: () => import('./fuse-align.js'),
   },
+  {
+    name: 'quantiles',
+    summary: 'quantile forecasts of several models into one, with certified weights and conformal intervals',
+    load: () => import('./fuse-quantiles.js'),
+  },
 ];
 
 /** Declares `surprisal fuse` and what it does. */
