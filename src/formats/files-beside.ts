@@ -1,5 +1,5 @@
 import fs from 'node:fs';
-import { InputError } from '../errors.js';
+import { RunError } from '../errors.js';
 import { fileError, openRange } from './files.js';
 
 /** A regular file whose ranges are read beside the calling thread: reads go on while it computes. */
@@ -9,7 +9,7 @@ export interface RangeFileBeside {
   /**
    * Fills `target` from byte `position` on; any number of reads may be under way.
    * @param what is read, for messages
-   * @throws InputError when the file ends before, RunError on a device error
+   * @throws RunError when the file has become shorter than it was, and on a device error
    */
   read(position: number, target: Uint8Array, what: string): Promise<void>;
   /** Only when no read is under way. */
@@ -58,8 +58,8 @@ async function fill(fd: number, path: string, position: number, target: Uint8Arr
       throw fileError(error, path, 'read');
     }
     if (count === 0)
-      throw new InputError(
-        `${path}: truncated within ${what}: the file ends at byte ${position + done}: fetch or write it again`,
+      throw new RunError(
+        `${path}: shrank while it was read: ${what} ends at byte ${position + done}: restore the file and run again with --resume`,
       );
     done += count;
   }

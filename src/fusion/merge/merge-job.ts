@@ -172,7 +172,8 @@ async function mergeDocument(
       });
       return await finish(args, document, subject, work, target);
     } catch (error) {
-      target.abort();
+      // Wrong input gives another merge once it is mended; after all else a run may go on.
+      target.abort(error instanceof InputError);
       throw error;
     }
   } finally {

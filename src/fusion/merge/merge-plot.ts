@@ -3,6 +3,9 @@ import { heatMap } from '../../report/plots/heat-map.js';
 import { FULL_WIDTH, HALF_WIDTH, type Panel } from '../../report/plots/panel.js';
 import type { DocumentResult, MergedTensor } from './merge-report.js';
 
+/** Maps of at most this many modules stand side by side. */
+const NARROW_COLUMNS = 12;
+
 /** `self_attn.q_proj` of `self_attn.q_proj.weight`. */
 const shortModule = (module: string): string => module.replace(/\.weight$/, '');
 
@@ -52,7 +55,7 @@ function layerMap(
     values,
     valueLabel: about.valueLabel,
     kind: about.signed ? 'signed' : 'amount',
-    width: FULL_WIDTH,
+    width: grid.modules.length > NARROW_COLUMNS ? FULL_WIDTH : HALF_WIDTH,
   });
 }
 

@@ -29,8 +29,8 @@ export interface MergeTarget {
   writeCompanions(companions: readonly CompanionFile[]): HashedFile[];
   /** The manifest last; then the directory gets its name. */
   commit(manifest: Report): void;
-  /** Ends without a result; finished tensors stay for a run that resumes. */
-  abort(): void;
+  /** Ends without a result; finished tensors stay for a run that resumes unless `discard`. */
+  abort(discard: boolean): void;
 }
 
 /**
@@ -75,10 +75,11 @@ export function createMergeTarget(
         writeHashed(directory.path, MANIFEST_FILE, serializeReport(manifest));
         directory.commit();
       }),
-    abort(): void {
+    abort(discard): void {
       journal.close();
       files.close();
       directory.abort();
+      if (discard) fs.rmSync(directory.path, { recursive: true, force: true });
     },
   };
 }

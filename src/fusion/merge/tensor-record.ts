@@ -41,7 +41,7 @@ export interface RecordedMeasures {
   readonly delta_norms: readonly number[] | null;
   /** Cosines of pairs i < j of inputs that are not the base: of task vectors, without a base of the tensors. */
   readonly cosines: readonly (number | null)[];
-  /** Share of the elements where two weighted task vectors have opposite signs; null without a base. */
+  /** Share of the elements where two weighted task vectors have opposite signs; null without two of them. */
   readonly sign_conflict: number | null;
   /** ||merged - base||, and over ||base||; null without a base. */
   readonly change_norm: number | null;
@@ -191,7 +191,7 @@ function recordedMeasures(measures: TensorMeasures, inputs: readonly MergeInput[
     norms: inOrder((i) => Math.sqrt(measures.squares[i]), Math.sqrt(baseSquares ?? 0)),
     delta_norms: hasBase ? inOrder((i) => Math.sqrt(measures.dots[at(i, i)]), 0) : null,
     cosines,
-    sign_conflict: hasBase && measures.elements > 0 ? measures.conflicts / measures.elements : null,
+    sign_conflict: hasBase && models > 1 && measures.elements > 0 ? measures.conflicts / measures.elements : null,
     change_norm: changeSquares === undefined ? null : Math.sqrt(changeSquares),
     relative_change: changeSquares === undefined || !hasBase ? null : Math.sqrt(changeSquares / baseSquares),
     merged_norm: Math.sqrt(measures.mergedSquares ?? 0),

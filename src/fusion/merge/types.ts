@@ -169,7 +169,7 @@ export interface MergeSource {
   /**
    * Reads rows [from, to) of a tensor (all but the first axis are a row; a scalar has one) into `target`, in the dtype of
    * `tensors`. Reads go on beside kernels: many may be under way.
-   * @throws InputError naming file and tensor when bytes are missing
+   * @throws RunError naming file and tensor when bytes are missing
    */
   read(name: string, from: number, to: number, target: Uint8Array): Promise<void>;
   close(): void;
