@@ -9,6 +9,7 @@ import { widenToF32, widenToF64 } from '../kernels/dtypes.js';
 import type { Config } from '../models/config-reader.js';
 import { writeHashed } from '../models/model-directory.js';
 import { type ModelFiles, readJson } from '../models/model-files.js';
+import { ADAPTER_CONFIG, ADAPTER_FILE, loraScale, PEFT_PREFIX } from '../models/peft-adapter.js';
 import { huggingFaceNames } from '../models/weight-names.js';
 import type { Random } from '../random.js';
 import type { LowRankAdapter } from './decoder-weights.js';
@@ -36,10 +37,6 @@ interface Linear {
   readonly out: number;
   readonly input: number;
 }
-
-const PEFT_PREFIX = 'base_model.model.';
-export const ADAPTER_CONFIG = 'adapter_config.json';
-export const ADAPTER_FILE = 'adapter_model.safetensors';
 
 /** The linears of the layers that are matrices of their own, routers and experts left out. */
 function linearsOf({ weights, description, format }: ModelFiles): Linear[] {
@@ -251,19 +248,9 @@ function adaptersOf(
     return {
       tensor: linear.tensor,
       rank,
-      scale: scaleOf(config, module, rank, path),
+      scale: loraScale(config, module, rank, path),
       a: { name: aName, values: a.values },
       b: { name: bName, values: b.values },
     };
   });
-}
-
-/** alpha / r, or alpha / sqrt(r) of rank-stabilised adapters; patterns give single modules another alpha. */
-function scaleOf(config: Config, module: string, rank: number, path: string): number {
-  const patterns = Object.entries((config.alpha_pattern ?? {}) as Record<string, unknown>);
-  const own = patterns.find(([name]) => module === name || module.endsWith(`.${name}`))?.[1];
-  const alpha = own ?? config.lora_alpha;
-  if (typeof alpha !== 'number')
-    throw new InputError(`${path}: "lora_alpha" is ${JSON.stringify(alpha)}; expected a number`);
-  return alpha / (config.use_rslora === true ? Math.sqrt(rank) : rank);
 }

@@ -58,6 +58,11 @@ export function isHead(name: string): boolean {
   return HEAD.test(name) && name.endsWith('.weight');
 }
 
+/** The tensor that gives each token its vector. */
+export function inputEmbedding(names: Iterable<string>): string | undefined {
+  return [...names].find((name) => EMBEDDING.test(name) && !name.includes('per_layer'));
+}
+
 /** Those of a model's tensors whose rows are tokens, the input embeddings first. */
 export function vocabularyTensors(names: Iterable<string>): string[] {
   const found = [...names].filter(isVocabularyTensor);
@@ -211,7 +216,7 @@ export function inferArchitecture(tensors: Iterable<string>, config: Config, pat
   const loose = names.filter((name) => !placed.has(name));
   const modules =
     stacks.length > 1 ? severalModules(stacks, loose) : [moduleOf('default', stacks[0], new Map([['default', loose]]))];
-  const embedding = loose.find((name) => EMBEDDING.test(name) && !name.includes('per_layer'));
+  const embedding = inputEmbedding(loose);
   return {
     name: architectureName(config),
     modules,

@@ -130,11 +130,11 @@ interface Changes {
   readonly nested: Record<string, Record<string, unknown>>;
 }
 
-/** A model whose logits are made with its input embeddings, as its config says or by the lack of a head. */
-function isTied({ config, source }: PlanModel): boolean {
-  const tied = config.tie_word_embeddings;
-  if (typeof tied === 'boolean') return tied;
-  return ![...source.tensors.keys()].some(isHead);
+/** A model whose logits are made with its input embeddings: by its config, or by the lack of a head. */
+function isTied({ config, source, reference }: PlanModel): boolean {
+  const hasHead = [...source.tensors.keys()].some(isHead);
+  // An adapter may change the one and not the other.
+  return !hasHead || (config.tie_word_embeddings === true && reference.lora === undefined);
 }
 
 function vocabularyRows(tensors: readonly PlannedTensor[]): number | undefined {
@@ -172,7 +172,8 @@ export function mergedConfig(merge: PlannedMerge): { changes: ConfigChanges; war
   const stored = donor.architecture.embedding;
   if (rows !== undefined && stored !== undefined && donor.source.tensors.get(stored)?.shape[0] !== rows)
     everywhere(config, ['vocab_size'], rows, changes);
-  if (isTied(donor) && tensors.some(({ name }) => isHead(name)) && !models.every(isTied)) {
+  const saysTied = config.tie_word_embeddings === true || isTied(donor);
+  if (saysTied && tensors.some(({ name }) => isHead(name)) && !models.every(isTied)) {
     changes.top.tie_word_embeddings = false;
     everywhere(config, ['tie_word_embeddings'], false, changes);
     warnings.push(

@@ -1,62 +1,42 @@
 import { DTYPE_BYTES, elementCount } from '../../../src/formats/tensor.js';
+import { modelReference } from '../../../src/fusion/merge/document.js';
 import type { MergeDType, MergeSource } from '../../../src/fusion/merge/types.js';
-import { narrowFromF32, widenToF64 } from '../../../src/kernels/dtypes.js';
+import { narrowFromF32 } from '../../../src/kernels/dtypes.js';
 
+/** A tensor of a model in memory; without `data` it has a shape alone, and cannot be read. */
 export interface MemoryTensor {
-  readonly dtype: MergeDType;
   readonly shape: readonly number[];
-  readonly values: ArrayLike<number>;
+  readonly dtype?: MergeDType;
+  readonly data?: ArrayLike<number>;
 }
 
-/** A model that lies in memory, and how many bytes the largest of its reads had. */
-export function memorySource(
-  name: string,
-  tensors: Readonly<Record<string, MemoryTensor>>,
-): MergeSource & { readonly largestRead: () => number; readonly reads: () => number } {
-  const stored = new Map(Object.entries(tensors).map(([key, tensor]) => [key, { ...tensor, bytes: encode(tensor) }]));
-  let largest = 0;
-  let reads = 0;
+/** A model in memory as a source of a merge. */
+export function memorySource(name: string, model: Readonly<Record<string, MemoryTensor>>): MergeSource {
+  const tensors = new Map(
+    Object.entries(model).map(([tensor, { shape, dtype = 'F32' }]) => [tensor, { shape, dtype }] as const),
+  );
+  const bytesOf = new Map<string, Uint8Array>();
   return {
-    reference: { text: name, model: name },
+    reference: modelReference(name, 'test'),
     path: name,
-    tensors: stored,
-    read: async (key, from, to, target) => {
-      const tensor = stored.get(key);
-      if (tensor === undefined) throw new RangeError(`no tensor ${key}`);
-      const rowBytes = elementCount(tensor.shape.slice(1)) * DTYPE_BYTES[tensor.dtype];
-      if (from < 0 || to > tensor.shape[0]) throw new RangeError(`rows ${from} to ${to} of ${key}`);
-      largest = Math.max(largest, (to - from) * rowBytes);
-      reads++;
-      target.set(tensor.bytes.subarray(from * rowBytes, to * rowBytes));
+    tensors,
+    read(tensor, from, to, target): Promise<void> {
+      const { data, shape, dtype = 'F32' } = model[tensor];
+      if (data === undefined) throw new Error(`${name}: ${tensor} has no data`);
+      const bytes = bytesOf.get(tensor) ?? encode(data, dtype);
+      bytesOf.set(tensor, bytes);
+      const rowBytes = elementCount(shape.slice(1)) * DTYPE_BYTES[dtype];
+      target.set(bytes.subarray(from * rowBytes, to * rowBytes));
+      return Promise.resolve();
     },
     close: () => undefined,
-    largestRead: () => largest,
-    reads: () => reads,
   };
 }
 
-function encode({ dtype, values }: MemoryTensor): Uint8Array {
-  if (dtype === 'F64') return new Uint8Array(Float64Array.from(values).buffer);
-  const bytes = new Uint8Array(values.length * DTYPE_BYTES[dtype]);
-  narrowFromF32(Float32Array.from(values), dtype, bytes);
+/** Values as a tensor stores them. */
+export function encode(data: ArrayLike<number>, dtype: MergeDType): Uint8Array {
+  if (dtype === 'F64') return new Uint8Array(Float64Array.from(data).buffer);
+  const bytes = new Uint8Array(data.length * DTYPE_BYTES[dtype]);
+  narrowFromF32(Float32Array.from(data), dtype, bytes);
   return bytes;
-}
-
-/** All values of a tensor, read in blocks of `block` rows. */
-export async function valuesOf(
-  source: MergeSource,
-  name: string,
-  block = Number.POSITIVE_INFINITY,
-): Promise<Float64Array> {
-  const tensor = source.tensors.get(name);
-  if (tensor === undefined) throw new RangeError(`no tensor ${name}`);
-  const width = elementCount(tensor.shape.slice(1));
-  const values = new Float64Array(elementCount(tensor.shape));
-  for (let from = 0; from < tensor.shape[0]; from += block) {
-    const to = Math.min(tensor.shape[0], from + block);
-    const bytes = new Uint8Array((to - from) * width * DTYPE_BYTES[tensor.dtype]).fill(0xaa);
-    await source.read(name, from, to, bytes);
-    widenToF64(bytes, tensor.dtype, values.subarray(from * width, to * width));
-  }
-  return values;
 }
