@@ -34,6 +34,8 @@ void register_optimizer_steps(napi_env env, napi_value exports);
 void register_plackett_luce(napi_env env, napi_value exports);
 void register_self_attention(napi_env env, napi_value exports);
 void register_onnx_runtime(napi_env env, napi_value exports);
+void register_merge_sparse(napi_env env, napi_value exports);
+void register_merge_dense(napi_env env, napi_value exports);
 }  // namespace surprisal
 
 namespace {
@@ -268,6 +270,8 @@ NAPI_MODULE_INIT() {
   register_plackett_luce(env, exports);
   register_self_attention(env, exports);
   register_onnx_runtime(env, exports);
+  register_merge_sparse(env, exports);
+  register_merge_dense(env, exports);
   set_function(env, exports, "accumulateRows", AccumulateRows);
   set_function(env, exports, "accumulateSecond", AccumulateSecond);
   set_function(env, exports, "widenToF32", WidenToF32);

@@ -134,6 +134,8 @@ constexpr int64_t element_bytes() {
   return kType == DType::F64 ? 8 : kType == DType::F32 ? 4 : 2;
 }
 
+static inline int64_t dtype_width(DType type) { return type == DType::F64 ? 8 : type == DType::F32 ? 4 : 2; }
+
 // Eight elements; `kType` is F32, F16 or BF16.
 template <DType kType>
 static inline F8 load_float_lanes(const uint8_t* at) {

@@ -1,4 +1,5 @@
 import { DTYPE_BYTES } from '../formats/tensor.js';
+import { DTYPE_CODES } from './dtypes.js';
 import {
   combineElementsReference,
   type ElementGroups,
@@ -10,7 +11,7 @@ import {
   type StoredElements,
   swapNearReference,
 } from './merge-dense-reference.js';
-import { kernelThreads } from './native.js';
+import { kernelThreads, nativeKernels } from './native.js';
 
 export { type ElementGroups, groupCount, pairCount, type StoredElements } from './merge-dense-reference.js';
 
@@ -29,6 +30,20 @@ export interface GramOptions extends DenseOptions {
    * vectors which cancel leave nothing but their own rounding. Not for columns.
    */
   readonly combination?: Float64Array;
+}
+
+/** kMostMergeInputs of native/src/merge_dense.hpp; more go through the reference. */
+const MOST_INPUTS = 64;
+const GROUP_KINDS: readonly ElementGroups['along'][] = ['all', 'rows', 'columns'];
+
+/** Number of an element type in the addon. */
+export function codeOf(elements: StoredElements): number {
+  return DTYPE_CODES.indexOf(elements.dtype);
+}
+
+/** Numbers of the element types of several tensors. */
+export function codesOf(inputs: readonly StoredElements[]): Int32Array {
+  return Int32Array.from(inputs, codeOf);
 }
 
 /** All elements of a tensor as one group. */
@@ -67,7 +82,24 @@ export function combineElements(
       `${coefficients.length} coefficients of ${inputs.length} inputs in ${groupCount(groups)} groups`,
     );
   }
-  combineElementsReference(inputs, coefficients, output, groups, options.relative ?? false);
+  const { relative = false, threads } = options;
+  const native = inputs.length <= MOST_INPUTS ? nativeKernels() : undefined;
+  if (native === undefined) {
+    combineElementsReference(inputs, coefficients, output, groups, relative);
+    return;
+  }
+  native.mergeCombine(
+    inputs.map((input) => input.bytes),
+    codesOf(inputs),
+    groups.rows,
+    groups.columns,
+    Number(relative),
+    coefficients,
+    GROUP_KINDS.indexOf(groups.along),
+    output.bytes,
+    codeOf(output),
+    kernelThreads(threads),
+  );
 }
 
 /**
@@ -82,22 +114,30 @@ export function gramOfElements(
   options: GramOptions = {},
 ): Float64Array {
   checkLengths(inputs, groups);
-  const { relative = false, combination } = options;
+  const { relative = false, combination, threads } = options;
   const vectors = inputs.length - (relative ? 1 : 0);
   const pairs = combination === undefined ? pairCount(vectors) : 1;
   const { rows, columns, along } = groups;
   if (combination !== undefined && (combination.length !== vectors || along === 'columns')) {
     throw new RangeError(`a combination of ${combination.length} of ${vectors} vectors along ${along}`);
   }
+  const native = inputs.length <= MOST_INPUTS ? nativeKernels() : undefined;
+  const bytes = inputs.map((input) => input.bytes);
+  const codes = codesOf(inputs);
   if (along === 'columns') {
     const result = new Float64Array(columns * pairs);
-    gramColumnsReference(inputs, rows, columns, relative, result);
+    if (native === undefined) gramColumnsReference(inputs, rows, columns, relative, result);
+    else native.mergeGramColumns(bytes, codes, rows, columns, Number(relative), result, kernelThreads(threads));
     return result;
   }
   const [count, length] = along === 'rows' ? [rows, columns] : [1, rows * columns];
   const blocks = Math.ceil(length / GRAM_BLOCK);
   const partial = new Float64Array(count * blocks * pairs);
-  gramBlocksReference(inputs, count, length, relative, combination, partial);
+  if (native === undefined) gramBlocksReference(inputs, count, length, relative, combination, partial);
+  else {
+    const settings = [Number(relative), combination ?? null] as const;
+    native.mergeGramBlocks(bytes, codes, count, length, ...settings, partial, kernelThreads(threads));
+  }
   const result = new Float64Array(count * pairs);
   for (let group = 0; group < count; group++) {
     for (let block = 0; block < blocks; block++) {
@@ -122,6 +162,11 @@ export function swapNear(
 ): void {
   const elements = output.bytes.length / DTYPE_BYTES[output.dtype];
   checkLengths([a, b], allElements(elements), output);
-  kernelThreads(threads);
-  swapNearReference(a, b, t, output);
+  const native = nativeKernels();
+  if (native === undefined) {
+    swapNearReference(a, b, t, output);
+    return;
+  }
+  const pair = [a.bytes, codeOf(a), b.bytes, codeOf(b)] as const;
+  native.mergeSwapNear(...pair, elements, t, output.bytes, codeOf(output), kernelThreads(threads));
 }

@@ -1,4 +1,5 @@
 import { DTYPE_BYTES } from '../formats/tensor.js';
+import { codeOf } from './merge-dense.js';
 import type { StoredElements } from './merge-dense-reference.js';
 import {
   countDigitsReference,
@@ -7,11 +8,18 @@ import {
   rowDivergencesReference,
   takeImportantReference,
 } from './merge-importance-reference.js';
-import { kernelThreads } from './native.js';
+import { kernelThreads, nativeKernels } from './native.js';
 
 /** Values of one digit of a key. */
 const DIGIT_VALUES = 65536;
 const DIGITS = 4;
+
+/** kMostRanks of native/src/merge_importance.hpp; more go through the reference. */
+const MOST_RANKS = 3;
+
+function pairOf(a: StoredElements, b: StoredElements): readonly [Uint8Array, number, Uint8Array, number] {
+  return [a.bytes, codeOf(a), b.bytes, codeOf(b)];
+}
 
 function checkPair(a: StoredElements, b: StoredElements, rows: number): number {
   const elements = a.bytes.length / DTYPE_BYTES[a.dtype];
@@ -28,16 +36,35 @@ function checkPair(a: StoredElements, b: StoredElements, rows: number): number {
  */
 export function rowDivergences(a: StoredElements, b: StoredElements, rows: number, threads?: number): Float64Array {
   const elements = checkPair(a, b, rows);
-  kernelThreads(threads);
   const result = new Float64Array(rows);
-  rowDivergencesReference(a, b, rows, rows === 0 ? 0 : elements / rows, result);
+  const columns = rows === 0 ? 0 : elements / rows;
+  const native = nativeKernels();
+  if (native === undefined) rowDivergencesReference(a, b, rows, columns, result);
+  else native.mergeRowDivergences(...pairOf(a, b), rows, columns, result, kernelThreads(threads));
   return result;
 }
 
 /** |b - a| times the divergence of its row, of every element; the difference is rounded to f32 (f64 for F64 inputs). */
-export function importances(a: StoredElements, b: StoredElements, divergences: Float64Array): Float64Array {
-  const result = new Float64Array(checkPair(a, b, divergences.length));
-  importancesReference(a, b, divergences, result);
+export function importances(
+  a: StoredElements,
+  b: StoredElements,
+  divergences: Float64Array,
+  threads?: number,
+): Float64Array {
+  const elements = checkPair(a, b, divergences.length);
+  const result = new Float64Array(elements);
+  const rows = divergences.length;
+  const native = nativeKernels();
+  if (native === undefined) importancesReference(a, b, divergences, result);
+  else
+    native.mergeImportances(
+      ...pairOf(a, b),
+      rows,
+      elements / Math.max(1, rows),
+      divergences,
+      result,
+      kernelThreads(threads),
+    );
   return result;
 }
 
@@ -55,12 +82,25 @@ export function importancesAtRanks(
 ): number[] {
   const elements = checkPair(a, b, divergences.length);
   if (ranks.some((rank) => !(rank >= 0 && rank < elements))) throw new RangeError(`ranks ${ranks} of ${elements}`);
-  kernelThreads(threads);
   const digits = new Int32Array(DIGITS * ranks.length);
+  const rows = divergences.length;
+  const columns = elements / Math.max(1, rows);
+  const native = ranks.length <= MOST_RANKS ? nativeKernels() : undefined;
   const below = Float64Array.from(ranks);
   for (let level = 0; level < DIGITS; level++) {
     const counts = new Float64Array(DIGIT_VALUES * ranks.length);
-    countDigitsReference(a, b, divergences, digits, level, counts);
+    if (native === undefined) countDigitsReference(a, b, divergences, digits, level, counts);
+    else
+      native.mergeCountDigits(
+        ...pairOf(a, b),
+        rows,
+        columns,
+        divergences,
+        digits,
+        level,
+        counts,
+        kernelThreads(threads),
+      );
     for (let target = 0; target < ranks.length; target++) {
       let digit = 0;
       while (below[target] >= counts[DIGIT_VALUES * target + digit])
@@ -83,6 +123,10 @@ export function takeImportant(
   const elements = checkPair(a, b, divergences.length);
   if (output.bytes.length !== elements * DTYPE_BYTES[output.dtype])
     throw new RangeError('the output differs in length');
-  kernelThreads(threads);
-  return takeImportantReference(a, b, divergences, threshold, output);
+  const native = nativeKernels();
+  if (native === undefined) return takeImportantReference(a, b, divergences, threshold, output);
+  const rows = divergences.length;
+  const shape = [rows, elements / Math.max(1, rows)] as const;
+  const into = [output.bytes, codeOf(output), kernelThreads(threads)] as const;
+  return native.mergeTakeImportant(...pairOf(a, b), ...shape, divergences, threshold, ...into);
 }

@@ -1,4 +1,5 @@
 import { DTYPE_BYTES } from '../formats/tensor.js';
+import { codeOf, codesOf } from './merge-dense.js';
 import { GRAM_BLOCK, pairCount, type StoredElements } from './merge-dense-reference.js';
 import {
   badBlocksReference,
@@ -6,7 +7,10 @@ import {
   measureBlocksReference,
   measureFields,
 } from './merge-measures-reference.js';
-import { kernelThreads } from './native.js';
+import { kernelThreads, nativeKernels } from './native.js';
+
+/** kMostMergeInputs of native/src/merge_dense.hpp; more go through the reference. */
+const MOST_TENSORS = 64;
 
 export interface MeasureRequest {
   readonly base?: StoredElements;
@@ -93,7 +97,20 @@ export function measureTensor(request: MeasureRequest): TensorMeasures {
   };
   const fields = measureFields(tensors.length, models.length);
   const blocks = new Float64Array(Math.ceil(elements / GRAM_BLOCK) * fields);
-  measureBlocksReference(measured, blocks);
+  const native = tensors.length <= MOST_TENSORS ? nativeKernels() : undefined;
+  if (native === undefined) measureBlocksReference(measured, blocks);
+  else {
+    native.mergeMeasure(
+      tensors.map((tensor) => tensor.bytes),
+      codesOf(tensors),
+      elements,
+      measured.weights,
+      Number(measured.hasBase),
+      Number(measured.hasMerged),
+      blocks,
+      kernelThreads(request.threads),
+    );
+  }
   const pairs = pairCount(models.length);
   const bad = tensors.length + pairs + 3;
   const total = totalOfBlocks(blocks, fields, bad);
@@ -145,8 +162,9 @@ export function addMeasures(a: TensorMeasures, b: TensorMeasures): TensorMeasure
 /** Values that are NaN or infinite: how many, and the index of the first. */
 export function nonFinite(tensor: StoredElements, threads?: number): BadValues {
   const elements = elementsOf([tensor]);
-  kernelThreads(threads);
   const blocks = new Float64Array(3 * Math.ceil(elements / GRAM_BLOCK));
-  badBlocksReference(tensor, elements, blocks);
+  const native = nativeKernels();
+  if (native === undefined) badBlocksReference(tensor, elements, blocks);
+  else native.mergeBadValues(tensor.bytes, codeOf(tensor), elements, blocks, kernelThreads(threads));
   return badAt(totalOfBlocks(blocks, 3, 0), 0);
 }

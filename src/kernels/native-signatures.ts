@@ -1,5 +1,6 @@
 import type { KernelStatus } from './native.js';
 import type { LinalgKernels } from './signatures/linalg.js';
+import type { MergeDenseKernels } from './signatures/merge-dense.js';
 import type { MergeSparseKernels } from './signatures/merge-sparse.js';
 import type { ModelKernels } from './signatures/models.js';
 import type { PyramidKernels } from './signatures/pyramid.js';
@@ -12,7 +13,8 @@ import type { TrainingKernels } from './signatures/training.js';
  * `DTYPE_CODES`, `LOGIT_FORMATS` and `GGML_CODES`.
  */
 export interface NativeKernels
-  extends LinalgKernels,
+  extends MergeDenseKernels,
+    LinalgKernels,
     MergeSparseKernels,
     ModelKernels,
     PyramidKernels,

@@ -1,0 +1,9 @@
+#if defined(__x86_64__)
+#include "merge_dense_loops.hpp"
+
+namespace surprisal {
+
+const MergeDenseKernels kMergeDenseAvx2 = kMergeDenseLoops;
+
+}  // namespace surprisal
+#endif

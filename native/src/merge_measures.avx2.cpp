@@ -1,0 +1,9 @@
+#if defined(__x86_64__)
+#include "merge_measures_loops.hpp"
+
+namespace surprisal {
+
+const MeasureKernels kMeasureAvx2 = kMeasureLoops;
+
+}  // namespace surprisal
+#endif

@@ -1,0 +1,7 @@
+#include "merge_measures_loops.hpp"
+
+namespace surprisal {
+
+const MeasureKernels kMeasureBaseline = kMeasureLoops;
+
+}  // namespace surprisal
