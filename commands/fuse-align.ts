@@ -13,7 +13,7 @@ import type {
   AlignText,
   TokenizerPlace,
 } from '../src/fusion/knowledge/align-job.js';
-import type { SourceProbabilities } from '../src/fusion/knowledge/align-measure.js';
+import type { BlockRows, Measurement } from '../src/fusion/knowledge/align-measure.js';
 import {
   ALIGN_COLUMNS,
   type AlignBody,
@@ -24,8 +24,9 @@ import {
   TOKEN_MAP_COLUMNS,
   tokenMapRows,
 } from '../src/fusion/knowledge/align-report.js';
+import { movedLine, pairRows, type RowPair } from '../src/fusion/knowledge/row-pairs.js';
 import { tokenPair } from '../src/fusion/knowledge/token-pair.js';
-import type { MoveOptions } from '../src/fusion/knowledge/types.js';
+import type { MoveOptions, SparseRows } from '../src/fusion/knowledge/types.js';
 import { mapByText } from '../src/fusion/knowledge/vocabulary-map.js';
 import type { SummaryCell } from '../src/report/summary-table.js';
 import type { ReportValue } from '../src/report/values.js';
@@ -64,6 +65,11 @@ interface OwnOptions {
   withLogits?: boolean;
   topK?: string;
   mapOut?: string;
+  pivotRows?: string[];
+  sourceRows?: string[];
+  dropNan?: boolean;
+  rowsOut?: string;
+  fallback?: string;
   precision?: string;
 }
 
@@ -99,6 +105,11 @@ export function configure(command: Command): void {
       '--map-out <file.json>',
       "the map in FuseLLM's form, source string to pivot string; by source where there are several",
     )
+    .option('--pivot-rows <file...>', 'sequences of the pivot in the columns of FuseLLM, instead of --data')
+    .option('--source-rows <file...>', 'those of the one source, with per_step_logits and per_step_indices')
+    .option('--drop-nan', 'leave out stored sequences whose cross-entropy is NaN')
+    .option('--rows-out <file.jsonl>', "stored rows moved to the pivot, beside the pivot's own columns")
+    .option('--fallback <label>', 'of --rows-out, positions without a source row: next, fusellm (default next)')
     .option(...PRECISION_OPTION)
     .action(async () => {
       process.exitCode = await run(await read(), command.opts<OwnOptions>());
@@ -136,6 +147,29 @@ interface Plan {
   readonly settings: AlignSettings;
   readonly move: MoveOptions;
   readonly topK: number | undefined;
+  /** Stored sequences, instead of texts. */
+  readonly stored: { readonly pivot: readonly string[]; readonly source: readonly string[] } | undefined;
+}
+
+async function storedFiles(own: OwnOptions, options: Options, sources: number): Promise<Plan['stored']> {
+  const { pivotRows, sourceRows } = own;
+  if (pivotRows === undefined && sourceRows === undefined) {
+    const stray = own.rowsOut !== undefined ? '--rows-out' : own.dropNan ? '--drop-nan' : undefined;
+    if (stray) throw new InputError(`${stray} needs --pivot-rows and --source-rows`);
+    return undefined;
+  }
+  if (pivotRows === undefined || sourceRows === undefined) {
+    throw new InputError(`${pivotRows ? '--source-rows' : '--pivot-rows'} is missing; stored rows of both are needed`);
+  }
+  const refused = [
+    options.data.length > 0 && '--data',
+    own.withLogits && '--with-logits',
+    own.domainField !== undefined && '--domain-field',
+    own.blockSize !== undefined && '--block-size',
+  ].find((flag) => typeof flag === 'string');
+  if (refused) throw new InputError(`${refused} has no meaning with stored rows; leave it out`);
+  if (sources !== 1) throw new InputError('--source-rows holds the rows of one source; name one with --source');
+  return { pivot: await expandSources(pivotRows), source: await expandSources(sourceRows) };
 }
 
 async function planOf(options: Options, own: OwnOptions): Promise<Plan> {
@@ -154,10 +188,14 @@ async function planOf(options: Options, own: OwnOptions): Promise<Plan> {
   }
   const refused = own.withLogits ? undefined : own.topK !== undefined ? '--top-k' : own.precision && '--precision';
   if (refused) throw new InputError(`${refused} needs --with-logits`);
+  if (own.fallback !== undefined && own.rowsOut === undefined) throw new InputError('--fallback needs --rows-out');
+  const stored = await storedFiles(own, options, sources.length);
+  const data = stored ? [] : requireOption(options.data, '--data', 'text in the domains that are to be fused');
   return {
     pivot,
     sources,
-    files: await expandSources(requireOption(options.data, '--data', 'text in the domains that are to be fused')),
+    files: stored ? [...stored.pivot, ...stored.source] : await expandSources(data),
+    stored,
     settings: {
       rule,
       tokenText: parseChoice('--token-text', own.tokenText ?? 'vocab', ['vocab', 'decoded'] as const),
@@ -170,6 +208,7 @@ async function planOf(options: Options, own: OwnOptions): Promise<Plan> {
     move: {
       rule: rule === 'fusechat' ? 'fusechat' : map === 'exact' ? 'fusellm-hard' : 'fusellm-soft',
       alignmentMatrix: own.alignmentMatrix ?? true,
+      fallback: parseChoice('--fallback', own.fallback ?? 'next', ['next', 'fusellm'] as const),
     },
     topK: own.withLogits ? parseInteger('--top-k', own.topK ?? String(DEFAULT_K), 1) : undefined,
   };
@@ -184,6 +223,10 @@ function parametersOf(options: Options, own: OwnOptions, plan: Plan): Record<str
     data_format: options.dataFormat ?? null,
     text_split: options.textSplit,
     text_field: options.textField,
+    pivot_rows: own.pivotRows ? [...own.pivotRows] : null,
+    source_rows: own.sourceRows ? [...own.sourceRows] : null,
+    drop_nan: plan.stored ? (own.dropNan ?? false) : null,
+    fallback: own.rowsOut === undefined ? null : (move.fallback ?? 'next'),
     domain_field: own.domainField ?? null,
     limit: options.limit ?? null,
     rule: settings.rule,
@@ -203,9 +246,46 @@ function parametersOf(options: Options, own: OwnOptions, plan: Plan): Record<str
 interface Texts {
   readonly texts: readonly AlignText[];
   readonly domains: readonly string[];
+  /** Stored sequences, one a text. */
+  readonly pairs?: readonly RowPair[];
+  readonly warnings: readonly string[];
+}
+
+/** Stored sequences of both models: the domain is the pivot's file. */
+async function readStored(
+  { pivot, sources }: Plan,
+  files: NonNullable<Plan['stored']>,
+  options: Options,
+  own: OwnOptions,
+  context: AnalysisContext,
+): Promise<Texts> {
+  const { openPlace } = await import('../src/fusion/knowledge/align-job.js');
+  const { readSourceRows } = await import('../src/fusion/knowledge/source-rows.js');
+  const read = (paths: readonly string[], place: TokenizerPlace) =>
+    readSourceRows(paths, {
+      vocabulary: openPlace(place).vocabularySize,
+      pivotVocabulary: openPlace(pivot).vocabularySize,
+      dropNan: own.dropNan ?? false,
+      ledger: context.ledger,
+    });
+  const ofPivot = await read(files.pivot, pivot);
+  const ofSource = await read(files.source, sources[0]);
+  const pairs = pairRows(ofPivot, ofSource).slice(0, options.limit);
+  const all = ofPivot.rows.length + ofPivot.dropped.length;
+  const nan = new Set([...ofPivot.dropped, ...ofSource.dropped]).size;
+  return {
+    pairs,
+    texts: pairs.map(({ pivot: to, source: from }) => ({
+      place: to.place,
+      ids: { source: from.inputIds, pivot: to.inputIds },
+    })),
+    domains: pairs.map(({ pivot: to }) => to.file),
+    warnings: nan > 0 ? [`${nan} of ${all} sequences have a cross-entropy that is NaN and were left out`] : [],
+  };
 }
 
 async function readTexts(options: Options, own: OwnOptions, plan: Plan, context: AnalysisContext): Promise<Texts> {
+  if (plan.stored) return readStored(plan, plan.stored, options, own, context);
   const texts: AlignText[] = [];
   const domains: string[] = [];
   const documents = readDocuments(plan.files, {
@@ -222,7 +302,22 @@ async function readTexts(options: Options, own: OwnOptions, plan: Plan, context:
     texts.push({ place, text });
     domains.push(own.domainField === undefined ? source : String(requireField(document, own.domainField)));
   }
-  return { texts, domains };
+  return { texts, domains, warnings: [] };
+}
+
+/** Likeliest tokens of windows, row by row; what has no probability is left out. */
+function sparseRows(k: number, ids: Int32Array, logProbs: Float32Array, first: number, count: number): SparseRows {
+  const offsets = new Int32Array(count + 1);
+  const kept: number[] = [];
+  for (let t = 0; t < count; t++) {
+    for (let i = (first + t) * k; i < (first + t + 1) * k; i++) if (ids[i] >= 0) kept.push(i);
+    offsets[t + 1] = kept.length;
+  }
+  return {
+    offsets,
+    ids: Int32Array.from(kept, (i) => ids[i]),
+    logits: Float32Array.from(kept, (i) => logProbs[i]),
+  };
 }
 
 /** Runs a source over its blocks. */
@@ -232,22 +327,20 @@ async function runSource(
   topK: number,
   threads: number,
   onBlock: (done: number) => void,
-): Promise<SourceProbabilities> {
+): Promise<BlockRows> {
   const { host, tokenizer, context } = session;
   const k = Math.min(topK, host.info.vocabularySize);
   const begin = tokenizer?.addBosDefault && tokenizer.bosId !== undefined ? [tokenizer.bosId] : [];
-  const positions = corpus.blocks.reduce((sum, { source }) => sum + source.length, 0);
-  const ids = new Int32Array(positions * k);
-  const logProbs = new Float32Array(positions * k);
   const atOnce = Math.max(1, Math.floor(host.info.rowsPerBatch / context));
-  let row = 0;
+  const rows: SparseRows[] = [];
   for (let from = 0; from < corpus.blocks.length; from += atOnce) {
-    const windows = corpus.blocks.slice(from, from + atOnce).map(({ source }) => Int32Array.of(...begin, ...source));
+    const blocks = corpus.blocks.slice(from, from + atOnce);
+    const windows = blocks.map(({ source }) => Int32Array.of(...begin, ...source));
     const longest = Math.max(...windows.map(({ length }) => length));
     if (longest > context) {
       throw new InputError(`a block takes ${longest} tokens, the model holds ${context}; lower --block-size`);
     }
-    const rows = await host.run(CAPTURE, {
+    const found = await host.run(CAPTURE, {
       windows,
       wanted: windows.map((window) => new Uint8Array(window.length).fill(1, begin.length)),
       firstWindow: from,
@@ -255,22 +348,31 @@ async function runSource(
       temperature: 1,
       threads,
     });
-    ids.set(rows.ids, row * k);
-    logProbs.set(rows.logProbs, row * k);
-    row += rows.rows;
-    onBlock(Math.min(corpus.blocks.length, from + atOnce));
+    let first = 0;
+    for (const { source } of blocks) {
+      rows.push(sparseRows(k, found.ids, found.logProbs, first, source.length));
+      first += source.length;
+    }
+    onBlock(rows.length);
   }
-  return { k, ids, logProbs };
+  return { rows, normalised: true };
+}
+
+/** The stored rows of the blocks: a sequence is a block. */
+function storedRows(pairs: readonly RowPair[], corpus: AlignedCorpus): BlockRows {
+  const rows = corpus.blocks.map(({ text }) => pairs[text].source.rows);
+  return { rows: rows.filter((own) => own !== undefined), normalised: false };
 }
 
 interface Measured {
   readonly corpus: AlignedCorpus;
   readonly figures: SourceFigures;
+  readonly moved: Measurement['moved'];
 }
 
 async function measureSource(
   source: TokenizerPlace,
-  { texts, domains }: Texts,
+  { texts, domains, pairs }: Texts,
   options: Options,
   own: OwnOptions,
   plan: Plan,
@@ -301,22 +403,24 @@ async function measureSource(
     context.timings.begin(`align ${source.name}`);
     context.progress.setTotal(texts.length);
     const corpus = await context.run(ALIGN_TEXTS, args, (done) => context.progress.update(done as number, source.name));
-    let probabilities: SourceProbabilities | undefined;
+    let blockRows = pairs && storedRows(pairs, corpus);
     if (session && plan.topK !== undefined) {
       context.timings.begin(`run ${source.name}`);
       context.progress.setTotal(corpus.blocks.length);
-      probabilities = await runSource(session, corpus, plan.topK, options.threads, (done) =>
+      blockRows = await runSource(session, corpus, plan.topK, options.threads, (done) =>
         context.progress.update(done, source.name),
       );
     }
-    const sums = await context.run(MEASURE_ALIGNMENT, {
+    const { sums, moved } = await context.run(MEASURE_ALIGNMENT, {
       corpus,
       texts: texts.length,
       options: plan.move,
-      ...(probabilities && { probabilities }),
+      ...(blockRows && { blockRows }),
+      keepMoved: own.rowsOut !== undefined,
     });
     const names = { source: source.name, pivot: plan.pivot.name };
-    return { corpus, figures: sourceFigures(names, corpus, sums, domains, options.seed) };
+    const settings = { seed: options.seed, normalised: blockRows?.normalised ?? true };
+    return { corpus, moved, figures: sourceFigures(names, corpus, sums, domains, settings) };
   } finally {
     await session?.close();
   }
@@ -330,6 +434,19 @@ function mapFile(measured: readonly Measured[]): Uint8Array {
   ]);
   const content = maps.length === 1 ? maps[0][1] : Object.fromEntries(maps);
   return new TextEncoder().encode(`${JSON.stringify(content, null, 1)}\n`);
+}
+
+/** Moved rows, a line a sequence. */
+function movedFile(plan: Plan, { pairs = [] }: Texts, [{ corpus, moved }]: readonly Measured[]): Uint8Array {
+  const lines = moved.map((rows, b) => movedLine(pairs[corpus.blocks[b].text], rows, plan.settings.rule));
+  return new TextEncoder().encode(lines.map((line) => `${line}\n`).join(''));
+}
+
+function filesOf(plan: Plan, texts: Texts, measured: readonly Measured[], own: OwnOptions): Map<string, Uint8Array> {
+  const files = new Map<string, Uint8Array>();
+  if (own.mapOut !== undefined) files.set('--map-out', mapFile(measured));
+  if (own.rowsOut !== undefined) files.set('--rows-out', movedFile(plan, texts, measured));
+  return files;
 }
 
 const SUMMARY = ['source', 'domain', 'documents', 'learnt', 'se', 'exact', 'mapped', '1-n', 'n-1', 'fallback', 'cost'];
@@ -353,41 +470,48 @@ function summaryRows({ sources }: AlignBody): SummaryCell[][] {
   ]);
 }
 
-function outcomeOf(plan: Plan, texts: Texts, measured: readonly Measured[]): AnalysisOutcome {
+function outcomeOf(plan: Plan, texts: Texts, measured: readonly Measured[], own: OwnOptions): AnalysisOutcome {
   const [{ corpus }] = measured;
-  const warnings = [...new Set(measured.flatMap((own) => own.corpus.warnings))];
-  for (const own of measured) {
-    if (own.corpus.dropped.length === 0) continue;
-    warnings.push(`${own.figures.source}: ${own.corpus.dropped.length} of ${texts.texts.length} texts were left out`);
+  const warnings = [...texts.warnings, ...new Set(measured.flatMap(({ corpus: { warnings: found } }) => found))];
+  for (const one of measured) {
+    if (one.corpus.dropped.length === 0) continue;
+    warnings.push(`${one.figures.source}: ${one.corpus.dropped.length} of ${texts.texts.length} texts were left out`);
   }
   const pivot = { name: plan.pivot.name, vocabulary: corpus.pivot.texts.length, marker: corpus.pivot.marker };
-  const figures = measured.map((own) => own.figures);
+  const figures = measured.map((one) => one.figures);
   const body = alignBody(pivot, texts.texts.length, figures, warnings);
   return {
     body,
     rows: () => alignRows(body),
     *tableRows() {
-      for (const own of measured) yield* tokenMapRows(own.figures.source, own.corpus);
+      for (const one of measured) yield* tokenMapRows(one.figures.source, one.corpus);
     },
     figure: async (subtitle) => {
       const { alignFigure } = await import('../src/fusion/knowledge/align-plot.js');
       return alignFigure(
         body,
-        measured.map((own) => own.corpus),
+        measured.map((one) => one.corpus),
         subtitle,
       );
     },
     summary: { header: SUMMARY, rows: summaryRows(body) },
     async digests() {
-      const own = plan.topK === undefined ? plan.sources.map(tokenizerDigests) : plan.sources.map(digestsOfModel);
-      return (await Promise.all([tokenizerDigests(plan.pivot), ...own])).flat();
+      const ofSources = plan.sources.map(plan.topK === undefined ? tokenizerDigests : digestsOfModel);
+      return (await Promise.all([tokenizerDigests(plan.pivot), ...ofSources])).flat();
     },
-    files: () => new Map([['--map-out', mapFile(measured)]]),
+    files: () => filesOf(plan, texts, measured, own),
   };
 }
 
 async function digestsOfModel({ name, path }: TokenizerPlace): Promise<InputDigest[]> {
   return (await modelDigests(name, path)).digests;
+}
+
+function ownFiles({ mapOut, rowsOut }: OwnOptions): Map<string, string> {
+  const files = new Map<string, string>();
+  if (mapOut !== undefined) files.set('--map-out', mapOut);
+  if (rowsOut !== undefined) files.set('--rows-out', rowsOut);
+  return files;
 }
 
 async function run(options: Options, own: OwnOptions): Promise<number> {
@@ -399,7 +523,7 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
       command: COMMAND,
       columns: ALIGN_COLUMNS,
       tableColumns: TOKEN_MAP_COLUMNS,
-      files: new Map(own.mapOut === undefined ? [] : [['--map-out', own.mapOut]]),
+      files: ownFiles(own),
       unit: plan.topK === undefined ? 'documents' : 'documents, then blocks',
       inputs: [...plan.files, ...[plan.pivot, ...plan.sources].map(tokenizerFile)],
       parameters: parametersOf(options, own, plan),
@@ -413,7 +537,7 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
         for (const source of plan.sources) {
           measured.push(await measureSource(source, texts, options, own, plan, context));
         }
-        const outcome = outcomeOf(plan, texts, measured);
+        const outcome = outcomeOf(plan, texts, measured, own);
         for (const warning of (outcome.body as AlignBody).warnings) context.warn(warning);
         for (const { figures } of measured) if (!options.quiet) process.stderr.write(`${figures.verdict.text}\n`);
         return outcome;

@@ -30,7 +30,9 @@ export interface TokenizerPlace {
 export interface AlignText {
   /** How messages call it. */
   readonly place: string;
-  readonly text: string;
+  readonly text?: string;
+  /** What both made of it already, instead of the text. */
+  readonly ids?: { readonly source: Int32Array; readonly pivot: Int32Array };
 }
 
 export interface AlignSettings {
@@ -147,6 +149,18 @@ function equalBytes(source: Tokenizer, pivot: Tokenizer): number {
   return keys(source).filter((key) => key !== '' && known.has(key)).length;
 }
 
+/** Ids of the pieces of a text in both tokenizers. */
+function encodedPieces(
+  { text = '', ids }: AlignText,
+  source: Tokenizer,
+  pivot: Tokenizer,
+  blockSize: number,
+): (readonly [Int32Array, Int32Array])[] {
+  if (ids) return [[ids.source, ids.pivot]];
+  const pieces = cutText(text, [source, pivot], blockSize);
+  return pieces.map((piece) => [source.encode(piece, PLAIN), pivot.encode(piece, PLAIN)]);
+}
+
 /** Aligns every text in two tokenizers and maps the source's vocabulary to the pivot's. */
 export async function alignTexts(args: AlignArguments, progress: (done: number) => void): Promise<AlignedCorpus> {
   const source = openPlace(args.source);
@@ -159,12 +173,11 @@ export async function alignTexts(args: AlignArguments, progress: (done: number) 
   const blocks: AlignedBlock[] = [];
   const dropped: number[] = [];
   const counts: MatchCounts = new Map();
-  args.texts.forEach(({ place, text }, index) => {
+  args.texts.forEach((given, index) => {
+    const { place } = given;
     const own: AlignedBlock[] = [];
     let different = false;
-    for (const piece of cutText(text, [source, pivot], args.blockSize)) {
-      const from = source.encode(piece, PLAIN);
-      const to = pivot.encode(piece, PLAIN);
+    for (const [from, to] of encodedPieces(given, source, pivot, args.blockSize)) {
       const found = textDifference({ tokenizer: source, ids: from }, { tokenizer: pivot, ids: to });
       if (found && !args.dropDifferent) refuseDifference(place, found, args.source.name, args.pivot.name);
       different ||= found !== undefined;

@@ -2,15 +2,14 @@ import type { ComputeReference } from '../../kernels/compute-thread.js';
 import type { AlignedBlock, AlignedCorpus } from './align-job.js';
 import { moveDistribution, rowOrigins } from './move-distribution.js';
 import { tokenPair } from './token-pair.js';
-import { type MoveOptions, ROW_KINDS, type SparseRows } from './types.js';
+import { type AlignedRows, type MoveOptions, ROW_KINDS, type SparseRows } from './types.js';
 
-/** Likeliest tokens of a source at the positions of its blocks, one after the other; log-probabilities over all tokens. */
-export interface SourceProbabilities {
-  readonly k: number;
-  /** [positions, k]; -1 where a token has no probability. */
-  readonly ids: Int32Array;
-  /** [positions, k], nats */
-  readonly logProbs: Float32Array;
+/** Likeliest tokens of a source at the positions of its blocks. */
+export interface BlockRows {
+  /** One a block; a row a source position. */
+  readonly rows: readonly SparseRows[];
+  /** Whether logits are log-probabilities over the whole vocabulary; else lists are their own whole. */
+  readonly normalised: boolean;
 }
 
 /** What is added up over the blocks of a text. */
@@ -33,33 +32,51 @@ export interface MeasureArguments {
   readonly corpus: AlignedCorpus;
   readonly texts: number;
   readonly options: MoveOptions;
-  /** Rows of the source model, block after block. */
-  readonly probabilities?: SourceProbabilities;
+  readonly blockRows?: BlockRows;
+  /** Whether the moved rows are wanted. */
+  readonly keepMoved?: boolean;
+}
+
+export interface Measurement {
+  /** [texts, SUMS.length] row-major; zero for texts that were left out. */
+  readonly sums: Float64Array;
+  /** One a block, where they were wanted. */
+  readonly moved: readonly AlignedRows[];
 }
 
 const at = (name: AlignSum): number => SUMS.indexOf(name);
 const FALLBACK = ROW_KINDS.indexOf('fallback');
 
-/** Rows `first` .. `first + count` as sparse rows; tokens without a probability are left out. */
-function sparseRows({ k, ids, logProbs }: SourceProbabilities, first: number, count: number): SparseRows {
-  const offsets = new Int32Array(count + 1);
-  const kept: number[] = [];
-  for (let t = 0; t < count; t++) {
-    for (let i = (first + t) * k; i < (first + t + 1) * k; i++) if (ids[i] >= 0) kept.push(i);
-    offsets[t + 1] = kept.length;
-  }
-  return {
-    offsets,
-    ids: Int32Array.from(kept, (i) => ids[i]),
-    logits: Float32Array.from(kept, (i) => logProbs[i]),
-  };
+/** log of what the entries of a row sum to; of a list that is its own whole. */
+function logSum(rows: SparseRows, row: number): number {
+  let sum = 0;
+  const most = rows.logits[rows.offsets[row]];
+  for (let i = rows.offsets[row]; i < rows.offsets[row + 1]; i++) sum += Math.exp(rows.logits[i] - most);
+  return most + Math.log(sum);
 }
 
-/** Probability that the entries of a row hold together. */
-function massOf(rows: SparseRows, row: number): number {
+/** Probability that the entries of a row hold together, `shift` being the log of the whole. */
+function massOf(rows: SparseRows, row: number, shift: number): number {
   let mass = 0;
-  for (let i = rows.offsets[row]; i < rows.offsets[row + 1]; i++) mass += Math.exp(rows.logits[i]);
+  for (let i = rows.offsets[row]; i < rows.offsets[row + 1]; i++) mass += Math.exp(rows.logits[i] - shift);
   return mass;
+}
+
+/** Adds up what of the probability of the source's lists reaches the pivot. */
+function addMass(
+  rows: SparseRows,
+  moved: SparseRows,
+  positions: Int32Array,
+  normalised: boolean,
+  sums: Float64Array,
+): void {
+  positions.forEach((position, j) => {
+    if (position < 0 || rows.offsets[position] === rows.offsets[position + 1]) return;
+    const shift = normalised ? 0 : logSum(rows, position);
+    sums[at('moved_rows')]++;
+    sums[at('top_k_mass')] += massOf(rows, position, shift);
+    sums[at('moved_mass')] += massOf(moved, j, shift);
+  });
 }
 
 /** Why positions of a block have no source row: by how the sequences meet there. */
@@ -75,41 +92,32 @@ function countFallbacks({ alignment, source }: AlignedBlock, kinds: Uint8Array, 
   });
 }
 
-/**
- * What comes of every position when the source's distributions are moved to the pivot.
- *
- * @returns [texts, SUMS.length] row-major; zero for texts that were left out
- */
-export function measureAlignment({ corpus, texts, options, probabilities }: MeasureArguments): Float64Array {
+/** What comes of every position when the source's distributions are moved to the pivot. */
+export function measureAlignment({ corpus, texts, options, blockRows, keepMoved }: MeasureArguments): Measurement {
   const pair = tokenPair(corpus.source, corpus.pivot);
   const sums = new Float64Array(texts * SUMS.length);
-  let first = 0;
-  for (const block of corpus.blocks) {
+  const kept: AlignedRows[] = [];
+  for (const [b, block] of corpus.blocks.entries()) {
     const own = sums.subarray(block.text * SUMS.length, (block.text + 1) * SUMS.length);
     const origins = rowOrigins(pair, block, corpus.map, options);
     let { kinds } = origins;
-    if (probabilities) {
-      const rows = sparseRows(probabilities, first, block.source.length);
+    const rows = blockRows?.rows[b];
+    if (blockRows && rows) {
       const moved = moveDistribution(pair, block, rows, corpus.map, options);
       kinds = moved.kinds;
-      origins.positions.forEach((position, j) => {
-        if (position < 0) return;
-        own[at('moved_rows')]++;
-        own[at('top_k_mass')] += massOf(rows, position);
-        own[at('moved_mass')] += massOf(moved, j);
-      });
+      addMass(rows, moved, origins.positions, blockRows.normalised, own);
+      if (keepMoved) kept.push(moved);
     }
     for (const kind of kinds) own[kind]++;
     countFallbacks(block, kinds, own);
     own[at('positions')] += block.pivot.length;
     own[at('source_positions')] += block.source.length;
     own[at('cost')] += block.alignment.cost;
-    first += block.source.length;
   }
-  return sums;
+  return { sums, moved: kept };
 }
 
-export const MEASURE_ALIGNMENT: ComputeReference<MeasureArguments, Float64Array> = {
+export const MEASURE_ALIGNMENT: ComputeReference<MeasureArguments, Measurement> = {
   module: import.meta.url,
   job: measureAlignment,
 };

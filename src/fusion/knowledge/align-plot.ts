@@ -16,7 +16,7 @@ const MOST_PIECES = 32;
 function sharePanel(figures: SourceFigures): Promise<Panel> {
   const { shares } = figures.total;
   const keys = Object.keys(shares) as (keyof typeof shares)[];
-  const used = keys.filter((key) => key !== 'empty' || shares.empty.value > 0);
+  const used = keys.filter((key) => shares[key].value > 0);
   const shown = figures.domains.length > 1 ? figures.domains.slice(0, MOST_DOMAINS) : [];
   const left = figures.domains.length - shown.length;
   return shareBars({

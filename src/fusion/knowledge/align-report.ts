@@ -33,8 +33,11 @@ export interface DomainFigures {
   readonly fallback: { readonly one_to_one: number; readonly one_to_many: number; readonly many_to_one: number };
   /** Mean edits a pivot position along the path. */
   readonly mean_cost: Estimate;
-  /** Means over the positions that take a row of the source; null when the source was not run. */
-  readonly mass: { readonly top_k: Estimate; readonly moved: Estimate; readonly kept: Estimate } | null;
+  /**
+   * Probability over the positions that take a row of the source, null without its rows: of its likeliest tokens, and of
+   * those that reach the pivot (both null of stored logits, whose whole is not known), and the second over the first.
+   */
+  readonly mass: { readonly top_k: Estimate | null; readonly moved: Estimate | null; readonly kept: Estimate } | null;
 }
 
 export type Verdict = 'yes' | 'partly' | 'no';
@@ -119,14 +122,20 @@ function estimates(sums: Float64Array, totals: Float64Array, seed: number): Esti
   }));
 }
 
+export interface FigureSettings {
+  readonly seed: number;
+  /** Whether rows hold probabilities over the whole vocabulary. */
+  readonly normalised: boolean;
+}
+
 /** @param sums [texts of the domain, SUMS.length] */
-function domainFigures(domain: string, sums: Float64Array, seed: number): DomainFigures {
+function domainFigures(domain: string, sums: Float64Array, settings: FigureSettings): DomainFigures {
   const documents = sums.length / SUMS.length;
   const totals = new Float64Array(SUMS.length);
   sums.forEach((value, i) => {
     totals[i % SUMS.length] += value;
   });
-  const [own, ...rest] = estimates(sums, totals, seed);
+  const [own, ...rest] = estimates(sums, totals, settings.seed);
   const kinds = rest.slice(0, ROW_KINDS.length);
   const [cost, topK, moved, kept] = rest.slice(ROW_KINDS.length);
   const positions = sum(totals, 'positions');
@@ -145,7 +154,10 @@ function domainFigures(domain: string, sums: Float64Array, seed: number): Domain
       many_to_one: sum(totals, 'fallback_many_to_one') / positions,
     },
     mean_cost: cost,
-    mass: sum(totals, 'moved_rows') > 0 ? { top_k: topK, moved, kept } : null,
+    mass:
+      sum(totals, 'moved_rows') > 0
+        ? { top_k: settings.normalised ? topK : null, moved: settings.normalised ? moved : null, kept }
+        : null,
   };
 }
 
@@ -231,7 +243,7 @@ export function sourceFigures(
   corpus: AlignedCorpus,
   sums: Float64Array,
   domains: readonly string[],
-  seed: number,
+  settings: FigureSettings,
 ): SourceFigures {
   const dropped = new Set(corpus.dropped);
   const rowsOf = (wanted: (text: number) => boolean): Float64Array =>
@@ -249,7 +261,7 @@ export function sourceFigures(
   const total = domainFigures(
     'all',
     rowsOf(() => true),
-    seed,
+    settings,
   );
   const present = [...new Set(domains)].filter((domain) =>
     domains.some((own, text) => own === domain && !dropped.has(text)),
@@ -272,7 +284,7 @@ export function sourceFigures(
       domainFigures(
         domain,
         rowsOf((text) => domains[text] === domain),
-        seed,
+        settings,
       ),
     ),
     verdict: verdictOf(names.source, names.pivot, total),
@@ -338,8 +350,8 @@ export function* alignRows({ sources }: AlignBody): Generator<readonly Cell[]> {
         fallback.many_to_one,
         cost.value,
         cost.se ?? '',
-        mass?.top_k.value ?? '',
-        mass?.moved.value ?? '',
+        mass?.top_k?.value ?? '',
+        mass?.moved?.value ?? '',
         mass?.kept.value ?? '',
       ];
     }
