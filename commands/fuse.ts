@@ -17,6 +17,16 @@ const ACTIONS: readonly Action[] = [
     summary: 'quantile forecasts of several models into one, with certified weights and conformal intervals',
     load: () => import('./fuse-quantiles.js'),
   },
+  {
+    name: 'mix',
+    summary: 'proportions of training data from measured losses: Aioli, DoReMi, DoGE, Skill-It, mixing laws',
+    load: () => import('./fuse-mix.js'),
+  },
+  {
+    name: 'knowledge',
+    summary: 'models with other tokenizers teach one: FuseLLM, FuseChat, Fusion-X',
+    load: () => import('./fuse-knowledge.js'),
+  },
 ];
 
 /** Declares `surprisal fuse` and what it does. */
