@@ -119,7 +119,11 @@ export async function readTokenWindows(
   return answers ? separateTexts(texts, settings) : packTexts(texts, settings);
 }
 
-function readText(
+/**
+ * A document as tokens, and which of them are asked for.
+ * @throws InputError naming file and row
+ */
+export function readText(
   document: Document,
   options: SharedText,
   own: LearningTextOptions,

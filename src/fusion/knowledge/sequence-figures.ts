@@ -57,12 +57,13 @@ function divergence(fused: FusedRows, row: number, pivot: PivotRows): number {
   let listed = 0;
   while (listed < k && ids[row * k + listed] >= 0) listed++;
   const rest = Math.log(leftover[row] / Math.max(1, vocabulary - listed));
+  const own = ids.subarray(row * k, row * k + listed);
   let sum = 0;
   for (let i = row * fused.width; i < (row + 1) * fused.width && fused.ids[i] >= 0; i++) {
     const q = fused.probabilities[i];
     if (q === 0) continue;
-    const at = ids.indexOf(fused.ids[i], row * k);
-    sum += q * (Math.log(q) - (at >= 0 && at < row * k + listed ? logProbs[at] : rest));
+    const at = own.indexOf(fused.ids[i]);
+    sum += q * (Math.log(q) - (at >= 0 ? logProbs[row * k + at] : rest));
   }
   return sum;
 }

@@ -154,3 +154,31 @@ export function orderedBatches(
 export function windowBatches(windows: TokenWindows, batchSize: number): BatchSource<TokenBatch> {
   return orderedBatches(windows, createDataOrder({ count: windows.count, batchSize, seed: 0, shuffle: false }));
 }
+
+/**
+ * Windows of several texts, one after the other.
+ * @throws RangeError when they are of different lengths
+ */
+export function joinWindows(parts: readonly TokenWindows[]): TokenWindows {
+  const [first] = parts;
+  if (parts.some(({ length }) => length !== first.length)) throw new RangeError('windows of different lengths');
+  const count = parts.reduce((sum, part) => sum + part.count, 0);
+  const joined = (of: (part: TokenWindows) => Int32Array, width: number): Int32Array => {
+    const values = new Int32Array(count * width);
+    let at = 0;
+    for (const part of parts) {
+      values.set(of(part), at);
+      at += of(part).length;
+    }
+    return values;
+  };
+  return {
+    count,
+    length: first.length,
+    tokens: joined(({ tokens }) => tokens, first.length),
+    labels: joined(({ labels }) => labels, first.length),
+    lengths: joined(({ lengths }) => lengths, 1),
+    validLabels: parts.reduce((sum, { validLabels }) => sum + validLabels, 0),
+    cutTexts: parts.reduce((sum, { cutTexts }) => sum + cutTexts, 0),
+  };
+}
