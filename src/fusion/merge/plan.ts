@@ -122,7 +122,7 @@ function repetitions(modules: readonly ModulePlan[]): string[] {
       const where = module.name === 'default' ? '' : ` of ${module.name}`;
       return repeated.length === 0
         ? []
-        : [`${reference.text}: layers ${ranges(repeated)}${where} stand in the output more than once`];
+        : [`${reference.text}: in the output more than once: layers ${ranges(repeated)}${where}`];
     });
   });
 }
