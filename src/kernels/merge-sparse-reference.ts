@@ -246,7 +246,7 @@ export function mixTaskVectorsReference(
         agreeing += models[j].weight;
       }
       if (settings.divideByAgreeing) {
-        if (any) {
+        if (any && sign !== 0) {
           smallestDivisor = Math.min(smallestDivisor, Math.abs(agreeing));
           if (Math.abs(agreeing) < settings.smallDivisor) smallDivisors++;
         }
