@@ -7,7 +7,6 @@ import {
   referencedModels,
   tokenizerModels,
 } from '../../../src/fusion/merge/document.js';
-import { documentFromFlags } from '../../../src/fusion/merge/from-flags.js';
 import { evaluateSetting } from '../../../src/fusion/merge/setting.js';
 import { goldenFiles, judge, readCase } from '../../conformance/harness.js';
 
@@ -222,61 +221,5 @@ describe('errors have a place, the key, and the nearest name', () => {
 
   it('and references have at most one adapter', () => {
     expect(() => modelReference('a+b+c', 'place')).toThrow('place: model "a+b+c" has more than one +');
-  });
-});
-
-describe('documentFromFlags', () => {
-  it('gives the document that a YAML would', () => {
-    const fromFlags = documentFromFlags({
-      method: 'ties',
-      base: 'base',
-      models: ['a', 'b@main'],
-      perModel: { weight: ['0.5', '0.3'], density: ['0.2,0.8'] },
-      parameters: ['lambda=0.9', 'normalize=false'],
-      dtype: 'bfloat16',
-      tokenizerSource: 'union',
-      padToMultipleOf: 8,
-    });
-    const [fromYaml] = parse(`merge_method: ties
-base_model: base
-models:
-  - {model: a, parameters: {weight: 0.5, density: [0.2, 0.8]}}
-  - {model: b@main, parameters: {weight: 0.3, density: [0.2, 0.8]}}
-parameters: {lambda: 0.9, normalize: false}
-dtype: bfloat16
-tokenizer: {source: union, pad_to_multiple_of: 8}
-`);
-    expect(formatMergeDocument(fromFlags)).toBe(formatMergeDocument(fromYaml));
-    expect(parse(formatMergeDocument(fromFlags))[0].method.name).toBe('ties');
-  });
-
-  it('takes conditions on tensors', () => {
-    const { parameters } = documentFromFlags({
-      method: 'slerp',
-      base: 'a',
-      models: ['b'],
-      parameters: ['t@self_attn=0,0.5,1', 't=0.25'],
-    });
-    const conditions = [{ filter: 'self_attn', value: [0, 0.5, 1] }, { value: 0.25 }];
-    expect(parameters.get('t')).toEqual({ kind: 'conditions', conditions });
-  });
-
-  it.each([
-    [{ method: 'tiess', models: ['a'] }, 'did you mean "ties"?'],
-    [{ method: 'linear', models: [] }, '--model: at least one model is needed'],
-    [
-      { method: 'linear', models: ['a', 'b', 'c'], perModel: { weight: ['1', '2'] } },
-      '--weight: 2 values for 3 models',
-    ],
-    [
-      { method: 'linear', models: ['a'], perModel: { density: ['1'] } },
-      '--density: linear has no "density" of a model',
-    ],
-    [{ method: 'linear', models: ['a'], perModel: { weight: ['x'] } }, '--weight x is "x"; a number is needed'],
-    [{ method: 'linear', models: ['a'], parameters: ['normalise=1'] }, 'did you mean "normalize"?'],
-    [{ method: 'linear', models: ['a'], parameters: ['normalize'] }, 'name=value or name@filter=value is needed'],
-    [{ method: 'linear', models: ['a'], dtype: 'bf16' }, '--dtype "bf16" is unknown'],
-  ])('refuses %j', (flags, message) => {
-    expect(() => documentFromFlags(flags)).toThrow(message);
   });
 });
