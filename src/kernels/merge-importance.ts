@@ -14,11 +14,20 @@ import { kernelThreads, nativeKernels } from './native.js';
 const DIGIT_VALUES = 65536;
 const DIGITS = 4;
 
+/** Tensors up to this size are sorted: counting digits would cost more. */
+const SORTED_ELEMENTS = 1 << 17;
+
 /** kMostRanks of native/src/merge_importance.hpp; more go through the reference. */
 const MOST_RANKS = 3;
 
 function pairOf(a: StoredElements, b: StoredElements): readonly [Uint8Array, number, Uint8Array, number] {
   return [a.bytes, codeOf(a), b.bytes, codeOf(b)];
+}
+
+/** Rows and columns of a tensor with a divergence for every row. */
+function shapeOf(a: StoredElements, divergences: Float64Array): readonly [number, number] {
+  const rows = divergences.length;
+  return [rows, rows === 0 ? 0 : a.bytes.length / DTYPE_BYTES[a.dtype] / rows];
 }
 
 function checkPair(a: StoredElements, b: StoredElements, rows: number): number {
@@ -53,24 +62,15 @@ export function importances(
 ): Float64Array {
   const elements = checkPair(a, b, divergences.length);
   const result = new Float64Array(elements);
-  const rows = divergences.length;
   const native = nativeKernels();
   if (native === undefined) importancesReference(a, b, divergences, result);
   else
-    native.mergeImportances(
-      ...pairOf(a, b),
-      rows,
-      elements / Math.max(1, rows),
-      divergences,
-      result,
-      kernelThreads(threads),
-    );
+    native.mergeImportances(...pairOf(a, b), ...shapeOf(a, divergences), divergences, result, kernelThreads(threads));
   return result;
 }
 
 /**
- * The importances of {@link importances} at the given 0-based ranks in ascending order, NaN last, exactly and without
- * storing them: four passes that count 16 bits of an ordered key each.
+ * The importances of {@link importances} at the given 0-based ranks in ascending order, NaN last, exactly.
  * @throws RangeError for a rank outside the tensor
  */
 export function importancesAtRanks(
@@ -82,33 +82,50 @@ export function importancesAtRanks(
 ): number[] {
   const elements = checkPair(a, b, divergences.length);
   if (ranks.some((rank) => !(rank >= 0 && rank < elements))) throw new RangeError(`ranks ${ranks} of ${elements}`);
+  if (elements > SORTED_ELEMENTS) return importancesByDigits(a, b, divergences, ranks, threads);
+  const sorted = importances(a, b, divergences, threads).sort();
+  return ranks.map((rank) => sorted[rank]);
+}
+
+/** {@link importancesAtRanks} without storing importances: four passes that count 16 bits of an ordered key each. */
+export function importancesByDigits(
+  a: StoredElements,
+  b: StoredElements,
+  divergences: Float64Array,
+  ranks: readonly number[],
+  threads?: number,
+): number[] {
   const digits = new Int32Array(DIGITS * ranks.length);
-  const rows = divergences.length;
-  const columns = elements / Math.max(1, rows);
-  const native = ranks.length <= MOST_RANKS ? nativeKernels() : undefined;
   const below = Float64Array.from(ranks);
   for (let level = 0; level < DIGITS; level++) {
-    const counts = new Float64Array(DIGIT_VALUES * ranks.length);
-    if (native === undefined) countDigitsReference(a, b, divergences, digits, level, counts);
-    else
-      native.mergeCountDigits(
-        ...pairOf(a, b),
-        rows,
-        columns,
-        divergences,
-        digits,
-        level,
-        counts,
-        kernelThreads(threads),
-      );
+    const counts = countsOfDigit(a, b, divergences, digits, level, threads);
     for (let target = 0; target < ranks.length; target++) {
-      let digit = 0;
-      while (below[target] >= counts[DIGIT_VALUES * target + digit])
-        below[target] -= counts[DIGIT_VALUES * target + digit++];
-      digits[DIGITS * target + level] = digit;
+      let at = DIGIT_VALUES * target;
+      while (below[target] >= counts[at]) below[target] -= counts[at++];
+      digits[DIGITS * target + level] = at - DIGIT_VALUES * target;
     }
   }
   return ranks.map((_, target) => numberOfDigits(digits.subarray(DIGITS * target, DIGITS * (target + 1))));
+}
+
+function countsOfDigit(
+  a: StoredElements,
+  b: StoredElements,
+  divergences: Float64Array,
+  digits: Int32Array,
+  level: number,
+  threads?: number,
+): Float64Array {
+  const targets = digits.length / DIGITS;
+  const counts = new Float64Array(DIGIT_VALUES * targets);
+  const native = targets <= MOST_RANKS ? nativeKernels() : undefined;
+  if (native === undefined) countDigitsReference(a, b, divergences, digits, level, counts);
+  else {
+    const shape = shapeOf(a, divergences);
+    const search = [divergences, digits, level] as const;
+    native.mergeCountDigits(...pairOf(a, b), ...shape, ...search, counts, kernelThreads(threads));
+  }
+  return counts;
 }
 
 /** b where the importance is at least `threshold`, a elsewhere; how many elements were b's. */
@@ -125,8 +142,6 @@ export function takeImportant(
     throw new RangeError('the output differs in length');
   const native = nativeKernels();
   if (native === undefined) return takeImportantReference(a, b, divergences, threshold, output);
-  const rows = divergences.length;
-  const shape = [rows, elements / Math.max(1, rows)] as const;
   const into = [output.bytes, codeOf(output), kernelThreads(threads)] as const;
-  return native.mergeTakeImportant(...pairOf(a, b), ...shape, divergences, threshold, ...into);
+  return native.mergeTakeImportant(...pairOf(a, b), ...shapeOf(a, divergences), divergences, threshold, ...into);
 }

@@ -1,7 +1,13 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import type { StoredElements } from '../../src/kernels/merge-dense.js';
 import type { MergeElementType } from '../../src/kernels/merge-elements-reference.js';
-import { importances, importancesAtRanks, rowDivergences, takeImportant } from '../../src/kernels/merge-importance.js';
+import {
+  importances,
+  importancesAtRanks,
+  importancesByDigits,
+  rowDivergences,
+  takeImportant,
+} from '../../src/kernels/merge-importance.js';
 import { addMeasures, measureTensor, nonFinite } from '../../src/kernels/merge-measures.js';
 import { kernelModes, useBestKernels } from './kernel-modes.js';
 import { emptyOf, MERGE_TYPES, storedAs, weightsLike } from './stored-elements.js';
@@ -128,7 +134,13 @@ describe('importance', () => {
           const output = emptyOf(elements, 'F32');
           const taken = takeImportant(a, b, divergences, cuts[1], output, threads);
           const all = importances(a, b, divergences, threads);
-          return [[...divergences], cuts, taken, Buffer.from(output.bytes).toString('base64'), [...all]];
+          return [
+            [...divergences],
+            cuts,
+            taken,
+            Buffer.from(output.bytes).toString('base64'),
+            Buffer.from(all.buffer).toString('base64'),
+          ];
         });
         expect(results).toHaveLength(1);
       }
@@ -146,6 +158,8 @@ describe('importance', () => {
     const ranks = [0, 1249, 2499];
     expect(importancesAtRanks(x, y, divergences, ranks)).toEqual(ranks.map((rank) => sorted[rank]));
     expect(importancesAtRanks(x, y, divergences, [4999])).toEqual([Number.NaN]);
+    const counted = everywhere((threads) => importancesByDigits(x, y, divergences, [...ranks, 4999].slice(1), threads));
+    expect(counted).toEqual([JSON.stringify([sorted[1249], sorted[2499], Number.NaN].map(String))]);
   });
 
   it('is the divergence of softmax rows', () => {
