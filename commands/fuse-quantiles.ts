@@ -72,7 +72,7 @@ const METHOD_NAMES = METHODS.map(({ name }) => name);
 const SOLVERS = ['lp', 'eg', 'adam'] as const;
 const DEFAULT_SHARES = '0.6,0.2,0.2';
 /** Relative duality gaps at which the solvers stop. */
-const TOLERANCES = { lp: '1e-9', eg: '1e-4', adam: '1e-9' } as const;
+const TOLERANCES = { lp: '1e-8', eg: '1e-3', adam: '1e-8' } as const;
 
 /** Declares `surprisal fuse quantiles`. */
 export function configure(command: Command): void {
@@ -95,7 +95,7 @@ export function configure(command: Command): void {
     .option('--shares <numbers>', `shares of training, calibration and test rows (default ${DEFAULT_SHARES})`)
     .option('--split-by <how>', 'random, or order: the last rows are the test (default random)')
     .option('--solver <name>', 'global weights: lp or eg with a certificate, or adam as published (default lp)')
-    .option('--tolerance <gap>', 'relative duality gap at which lp and eg stop (default lp 1e-9, eg 1e-4)')
+    .option('--tolerance <gap>', 'relative duality gap at which lp and eg stop (default lp 1e-8, eg 1e-3)')
     .option('--unnormalized', 'weights of any sign and sum instead of convex ones')
     .option('--margins <kind>', 'adam and local: margins of the crossing penalty: single, vec, adapt (default single)')
     .option('--crossing <factor>', 'adam and local: factor of the crossing penalty (default: searched in 0.5 to 10)')

@@ -31,6 +31,8 @@ const MOST_NEW_COLUMNS = 16;
 const MOST_ROUNDS = 60;
 /** Weights below this are noise of an interior point. */
 const NO_WEIGHT = 1e-9;
+/** Weights below this are left out where the loss does not mind. */
+const DUST = 1e-6;
 
 /** Rows and columns that the interior-point method sees; the other rows keep the sign of their residual. */
 interface WorkingSet {
@@ -67,9 +69,15 @@ export function certifiedWeights(
   for (; rounds < MOST_ROUNDS; ) {
     rounds++;
     const signs = residuals;
-    const weights = solveSet(program, set, signs, dual, settings);
-    const fresh = programResiduals(program, weights, new Float64Array(n));
-    const objective = programObjective(program, fresh);
+    let weights = solveSet(program, set, signs, dual, settings);
+    let fresh = programResiduals(program, weights, new Float64Array(n));
+    let objective = programObjective(program, fresh);
+    const clean = withoutDust(weights);
+    if (clean !== undefined) {
+      const others = programResiduals(program, clean, new Float64Array(n));
+      const without = programObjective(program, others);
+      if (without <= objective * (1 + 1e-12)) [weights, fresh, objective] = [clean, others, without];
+    }
     if (best === undefined || objective < best.objective) best = { weights, objective };
     const { bound: lower, prices } = dualBound(program, dual);
     bound = Math.max(bound, lower);
@@ -80,6 +88,14 @@ export function certifiedWeights(
   }
   const { weights, objective } = best as { weights: Float64Array; objective: number };
   return { weights, objective, bound: Math.min(bound, objective), rounds, rows: n, incomplete: program.incomplete };
+}
+
+/** Weights without those that an interior point only nearly brought to 0; undefined when there are none. */
+function withoutDust(weights: Float64Array): Float64Array | undefined {
+  if (!weights.some((weight) => weight > 0 && weight < DUST)) return undefined;
+  const kept = weights.map((weight) => (weight < DUST ? 0 : weight));
+  const total = kept.reduce((sum, weight) => sum + weight, 0);
+  return kept.map((weight) => weight / total);
 }
 
 const wholeSet = ({ offsets, columns }: WeightProgram): WorkingSet => ({

@@ -37,8 +37,8 @@ export function exponentiatedGradient(program: WeightProgram, settings: Certifie
     let x = best.slice();
     let v = best.slice();
     averaged.fill(0);
-    let gap = objective - bound;
-    let since = 0;
+    // Theory: after so many steps the smoothed problem is solved to the size of the smoothing.
+    const enough = (2 * Math.sqrt(8 * largest * Math.log(columns))) / smoothing;
     for (let t = 0; iterations < MOST_ITERATIONS; t++) {
       iterations++;
       const theta = 2 / (t + 2);
@@ -72,11 +72,8 @@ export function exponentiatedGradient(program: WeightProgram, settings: Certifie
       }
       bound = Math.max(bound, dualBound(program, averaged).bound);
       if (done()) break;
-      // Of the smoothed problem at most smoothing / 2 can be left of the gap once the method has converged.
-      if (objective - bound < 0.7 * gap) {
-        gap = objective - bound;
-        since = t;
-      } else if (t - since > 100) break;
+      // Rounding costs at most half of the smoothing: what is left beyond that is for a smaller one.
+      if (objective - bound < smoothing / 2 || t > enough) break;
     }
     smoothing /= 4;
     v = best;
