@@ -49,12 +49,6 @@ export interface TaskVectors {
   readonly wide: boolean;
 }
 
-/** The addon, once it has this family. */
-function compiled(): ReturnType<typeof nativeKernels> {
-  const native = nativeKernels();
-  return native !== undefined && 'mixTaskVectors' in native ? native : undefined;
-}
-
 const EVERYTHING: MagnitudeCut = { magnitude: -1, end: 0 };
 
 const maskBytes = (count: number): number => Math.ceil(count / 8);
@@ -110,7 +104,7 @@ export function taskVectorCuts(
   for (const rank of ranks) {
     if (!(Number.isInteger(rank) && rank >= 0 && rank <= count)) throw new RangeError(`rank ${rank} of ${count}`);
   }
-  const native = compiled();
+  const native = nativeKernels();
   if (native === undefined) return taskVectorCutsReference(vector, count, ranks);
   const cuts = new Float64Array(2 * ranks.length);
   const wanted = Float64Array.from(ranks);
@@ -138,7 +132,7 @@ export function measureTaskVector(
 ): TaskVectorFigures {
   requireElements(count, [vector.base, vector.model]);
   requireSparsity(count, vector.wide, sparsity);
-  const native = compiled();
+  const native = nativeKernels();
   if (native === undefined) return measureTaskVectorReference(vector, count, sparsity);
   const figures = new Float64Array(6);
   native.measureTaskVector(
@@ -166,7 +160,7 @@ export function bernoulliMask(
   threads?: number,
 ): Uint8Array {
   const mask = new Uint8Array(maskBytes(count));
-  const native = compiled();
+  const native = nativeKernels();
   if (native === undefined) bernoulliMaskReference(key, firstElement, count, density, mask);
   else native.bernoulliMask(Uint32Array.from(key), firstElement, count, density, mask, kernelThreads(threads));
   return mask;
@@ -193,7 +187,7 @@ export function rankedMask(
   const mask = new Uint8Array(maskBytes(count));
   const Reals = vector.wide ? Float64Array : Float32Array;
   const probabilities = settings.wantProbabilities ? new Reals(count) : undefined;
-  const native = compiled();
+  const native = nativeKernels();
   if (native === undefined) {
     return { mask, probabilities, nans: rankedMaskReference(vector, count, settings, mask, probabilities) };
   }
@@ -235,7 +229,7 @@ export function mixTaskVectors(
   requireElements(count, [base, output, ...tensors]);
   if (models.length === 0) throw new RangeError('no models');
   for (const { sparsity } of models) requireSparsity(count, settings.wide, sparsity);
-  const native = compiled();
+  const native = nativeKernels();
   if (native === undefined) return mixTaskVectorsReference(base, models, settings, output, count);
   const numbers = models.flatMap(({ weight, coefficient, election, sparsity }) => [
     weight,
@@ -292,7 +286,7 @@ export function varianceCut(
 ): { readonly cut: MagnitudeCut; readonly selected: number; readonly nans: Float64Array } {
   const { base, models, wide } = vectors;
   requireElements(count, [base, ...models]);
-  const native = compiled();
+  const native = nativeKernels();
   if (native === undefined) return varianceCutReference(base, models, wide, count, share);
   const result = new Float64Array(3 + models.length);
   native.varianceCut(...vectorsArguments(vectors), count, share, result, kernelThreads(threads));
@@ -313,7 +307,7 @@ export function varianceMask(
   const { base, models, wide } = vectors;
   requireElements(count, [base, ...models]);
   const mask = new Uint8Array(maskBytes(count));
-  const native = compiled();
+  const native = nativeKernels();
   if (native === undefined) {
     return { mask, squares: varianceMaskReference(base, models, wide, count, cut, mask) };
   }
@@ -330,7 +324,7 @@ export function varianceMask(
 export function activeCounts(vectors: TaskVectors, count: number, epsilon: number, threads?: number): ActiveCounts {
   const { base, models, wide } = vectors;
   requireElements(count, [base, ...models]);
-  const native = compiled();
+  const native = nativeKernels();
   if (native === undefined) return activeCountsReference(base, models, wide, count, epsilon);
   const figures = new Float64Array(3 * models.length);
   native.activeCounts(...vectorsArguments(vectors), count, epsilon, figures, kernelThreads(threads));
@@ -354,7 +348,7 @@ export function mixActive(
   const { base, models, wide } = vectors;
   requireElements(count, [base, ...models, output]);
   if (factors.length !== models.length) throw new RangeError(`${factors.length} factors of ${models.length} models`);
-  const native = compiled();
+  const native = nativeKernels();
   if (native === undefined) {
     mixActiveReference(base, models, wide, count, epsilon, factors, output);
     return;
@@ -386,7 +380,7 @@ export function mixByVariation(
   const { base, models, wide } = vectors;
   requireElements(count, [base, ...models, output]);
   const { measure, floor } = settings;
-  const native = compiled();
+  const native = nativeKernels();
   if (native === undefined) {
     return mixByVariationReference(base, models, wide, count, measure, floor, output);
   }
@@ -411,6 +405,6 @@ export function mixByVariation(
  */
 export function selectKth(values: Float32Array | Float64Array, k: number, threads?: number): number {
   if (!(Number.isInteger(k) && k >= 0 && k < values.length)) throw new RangeError(`rank ${k} of ${values.length}`);
-  const native = compiled();
+  const native = nativeKernels();
   return native === undefined ? selectKthReference(values, k) : native.selectKth(values, k, kernelThreads(threads));
 }
