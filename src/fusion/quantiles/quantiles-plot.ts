@@ -2,7 +2,7 @@ import { chartFigure } from '../../report/plots/chart-figure.js';
 import type { Figure } from '../../report/plots/figure.js';
 import { heatMap } from '../../report/plots/heat-map.js';
 import { histogramChart } from '../../report/plots/histogram.js';
-import { lineChart } from '../../report/plots/line-chart.js';
+import { type LineChart, lineChart } from '../../report/plots/line-chart.js';
 import type { Panel } from '../../report/plots/panel.js';
 import { type MethodResult, PIT_BINS, type QuantilesResult } from './quantiles-job.js';
 import { weightShape } from './weight-forms.js';
@@ -55,14 +55,7 @@ export async function drawQuantiles(result: QuantilesResult, subtitle: string): 
       })),
       references: [{ value: 0, label: 'calibrated' }],
     }),
-    await lineChart({
-      title: 'Pinball loss by level',
-      note: 'Means over the test rows, without crossings.',
-      xLabel: 'level',
-      yLabel: 'pinball loss',
-      yZero: true,
-      series: shown.map(({ name, shaped }) => ({ name, x: levels, y: shaped.pinballByLevel })),
-    }),
+    await lineChart(lossChart(levels, methods, shown)),
   );
   if (lead.intervals.length > 0) {
     panels.push(
@@ -143,6 +136,21 @@ export async function drawQuantiles(result: QuantilesResult, subtitle: string): 
     ],
   });
   return { ...figure, panels };
+}
+
+/** Losses by level over those of the equal average, where that was judged: differences are small beside the losses. */
+function lossChart(levels: Float64Array, methods: readonly MethodResult[], shown: readonly MethodResult[]): LineChart {
+  const average = methods.find(({ name }) => name === 'average')?.shaped.pinballByLevel;
+  const over = (losses: Float64Array): Float64Array =>
+    average === undefined ? losses : losses.map((loss, j) => loss / average[j]);
+  return {
+    title: 'Pinball loss by level',
+    note: 'Means over the test rows, without crossings.',
+    xLabel: 'level',
+    yLabel: average === undefined ? 'pinball loss' : 'pinball loss over that of the equal average',
+    series: shown.map(({ name, shaped }) => ({ name, x: levels, y: over(shaped.pinballByLevel) })),
+    ...(average === undefined && { yZero: true }),
+  };
 }
 
 function curveOf(name: string, intervals: MethodResult['shaped']['intervals'], colour: number) {

@@ -9,7 +9,12 @@ import {
 } from '../../../src/fusion/quantiles/crossing-penalty.js';
 import { centralIntervals, sortLevels } from '../../../src/fusion/quantiles/levels.js';
 import { linearPool } from '../../../src/fusion/quantiles/linear-pool.js';
-import { largestGap, NON_CROSSINGS, withoutCrossing } from '../../../src/fusion/quantiles/non-crossing.js';
+import {
+  largestGap,
+  NON_CROSSINGS,
+  type NonCrossing,
+  withoutCrossing,
+} from '../../../src/fusion/quantiles/non-crossing.js';
 import { meanOf, pinball, pinballByLevel } from '../../../src/fusion/quantiles/pinball.js';
 import { levelWeights, pitOf, scoreQuantiles, weightedIntervalScore } from '../../../src/fusion/quantiles/scores.js';
 import { softSortRows } from '../../../src/fusion/quantiles/soft-sort.js';
@@ -98,11 +103,14 @@ describe('maps that end crossings', () => {
     const m = inputs.tau.length;
     const levels = Float64Array.from(inputs.tau as number[]);
     const y = Float64Array.from(inputs.y.data);
-    const maps = {
-      ...{ sorted: 'sort', isotonic: 'isotonic', cummax: 'cummax' },
-      ...{ minmax_sweep_from_median: 'sweep', mean_of_cummin_cummax: 'mean-cummin-cummax' },
-    } as const;
-    for (const [name, map] of Object.entries(maps)) {
+    const maps: readonly (readonly [string, NonCrossing])[] = [
+      ['sorted', 'sort'],
+      ['isotonic', 'isotonic'],
+      ['cummax', 'cummax'],
+      ['minmax_sweep_from_median', 'sweep'],
+      ['mean_of_cummin_cummax', 'mean-cummin-cummax'],
+    ];
+    for (const [name, map] of maps) {
       withoutCrossing(crossing, m, map).forEach((q, at) => {
         expect(q).toBeCloseTo(expected[name].data[at], 10);
       });
