@@ -50,12 +50,17 @@ function store(values: Float64Array, dtype: MergeDType, target: Uint8Array): voi
   else narrowFromF32(Float32Array.from(values), dtype, target);
 }
 
-function placeTerm(base: MergeSource, term: PeftTerm, adapter: PeftAdapter): { name: string; term: PlacedTerm } {
+function placeTerm(
+  base: MergeSource,
+  term: PeftTerm,
+  adapter: PeftAdapter,
+  tensors: ReadonlyMap<string, SourceTensor>,
+): { name: string; term: PlacedTerm } {
   const wanted = `${term.module}.weight`;
   const own = aliasIn(wanted, (name) => base.tensors.has(name));
   const tied = own === undefined && isHead(wanted) ? inputEmbedding(base.tensors.keys()) : undefined;
   const stored = own ?? tied;
-  const info = stored === undefined ? undefined : base.tensors.get(stored);
+  const info = stored === undefined ? undefined : tensors.get(stored);
   if (stored === undefined || info === undefined) {
     const names = [...base.tensors.keys()].map((name) => name.replace(/\.weight$/, ''));
     throw new InputError(
@@ -79,13 +84,17 @@ function placeTerm(base: MergeSource, term: PeftTerm, adapter: PeftAdapter): { n
 /** Rows [from, to) of base + scale B A in f64, before DoRA's factors. */
 async function adaptedRows(adapted: Adapted, term: PlacedTerm, from: number, to: number): Promise<Float64Array> {
   const { base } = adapted;
-  const info = base.tensors.get(term.stored);
+  const info = adapted.tensors.get(term.stored);
   if (info === undefined) throw new RangeError(`no tensor ${term.stored}`);
   const columns = info.shape[1];
-  const stored = new Uint8Array((to - from) * columns * DTYPE_BYTES[info.dtype]);
-  await base.read(term.stored, from, to, stored);
+  const own = adapted.replaced.get(term.stored);
   const sums = new Float64Array((to - from) * columns);
-  widenToF64(stored, info.dtype, sums);
+  if (own !== undefined) sums.set(await readReplaced(adapted, term.stored, own, from, to));
+  else {
+    const stored = new Uint8Array((to - from) * columns * DTYPE_BYTES[info.dtype]);
+    await base.read(term.stored, from, to, stored);
+    widenToF64(stored, info.dtype, sums);
+  }
   const { a, b } = factorsOf(adapted, term);
   const { rank, scale: alpha } = term;
   const sizes = { m: to - from, n: columns, k: rank };
@@ -109,7 +118,7 @@ const rowsAtATime = (columns: number): number => Math.max(1, Math.floor(BLOCK_EL
 
 /** DoRA (Liu et al. 2024, equation 5): magnitude over length, of rows or (transposed) of columns. */
 async function doraRatios(adapted: Adapted, term: PlacedTerm, magnitude: TensorInfo): Promise<Float64Array> {
-  const [rows, columns] = adapted.base.tensors.get(term.stored)?.shape ?? [0, 0];
+  const [rows, columns] = adapted.tensors.get(term.stored)?.shape ?? [0, 0];
   const squares = new Float64Array(term.transposed ? columns : rows);
   const step = rowsAtATime(columns);
   for (let from = 0; from < rows; from += step) {
@@ -175,19 +184,7 @@ function shownTensors(base: MergeSource, adapter: PeftAdapter): Omit<Adapted, 'b
   const terms = new Map<string, PlacedTerm>();
   const shifts = new Map<string, PeftTerm>();
   const replaced = new Map<string, TensorInfo>();
-  for (const term of adapter.terms) {
-    const { name, term: placed } = placeTerm(base, term, adapter);
-    terms.set(name, placed);
-    const info = base.tensors.get(placed.stored);
-    if (info !== undefined) tensors.set(name, info);
-    if (term.bias === undefined) continue;
-    const bias = aliasIn(`${term.module}.bias`, (candidate) => base.tensors.has(candidate));
-    if (bias === undefined)
-      throw new InputError(
-        `${adapter.store.path}: "${term.bias.name}" needs a bias, and "${term.module}" of ${base.path} has none`,
-      );
-    shifts.set(bias, term);
-  }
+  // Tables that PEFT saves beside their terms (`base_layer`) are what the terms are added to.
   const common = mostCommonDtype(base);
   for (const [wanted, info] of adapter.replaced) {
     const name = aliasIn(wanted, (candidate) => base.tensors.has(candidate)) ?? wanted;
@@ -198,6 +195,19 @@ function shownTensors(base: MergeSource, adapter: PeftAdapter): Omit<Adapted, 'b
       );
     replaced.set(name, info);
     tensors.set(name, { dtype: known?.dtype ?? common, shape: info.shape });
+  }
+  for (const term of adapter.terms) {
+    const { name, term: placed } = placeTerm(base, term, adapter, tensors);
+    terms.set(name, placed);
+    const info = tensors.get(placed.stored);
+    if (info !== undefined) tensors.set(name, info);
+    if (term.bias === undefined) continue;
+    const bias = aliasIn(`${term.module}.bias`, (candidate) => base.tensors.has(candidate));
+    if (bias === undefined)
+      throw new InputError(
+        `${adapter.store.path}: "${term.bias.name}" needs a bias, and "${term.module}" of ${base.path} has none`,
+      );
+    shifts.set(bias, term);
   }
   return { tensors, terms, shifts, replaced };
 }
@@ -254,7 +264,7 @@ async function readRows(
   };
   const own = replaced.get(name);
   const term = terms.get(name);
-  if (own !== undefined) {
+  if (own !== undefined && term === undefined) {
     write(await readReplaced(adapted, name, own, from, to), from);
   } else if (term !== undefined) {
     const ratios = await ratiosOf(cache, adapted, name, term);

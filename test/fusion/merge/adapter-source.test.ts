@@ -169,6 +169,22 @@ describe('withAdapter', () => {
     );
   });
 
+  it('adds the term of a table to the table that is saved beside it', async () => {
+    const [a, b, saved] = [matrix(2, 6), matrix(4, 2), matrix(6, 4)];
+    const stored: MemoryTensor = { dtype: 'F32', shape: [5, 4], values: values(20) };
+    const directory = adapter(
+      {},
+      {
+        'model.embed_tokens.base_layer.weight': saved,
+        'model.embed_tokens.lora_embedding_A': a,
+        'model.embed_tokens.lora_embedding_B': b,
+      },
+    );
+    const source = withAdapter(memorySource('base', { 'model.embed_tokens.weight': stored }), directory);
+    const expected = product(a, b, 2, true).map((value, i) => value + saved.data[i]);
+    close(await read(source, 'model.embed_tokens.weight'), expected);
+  });
+
   it('gives a head of its own to a model that has none', async () => {
     const [c, d] = [matrix(2, 5), matrix(7, 2)];
     const source = withAdapter(base, adapter({}, term('lm_head', c, d)));
