@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { InputError } from '../src/errors.js';
 import { fileError } from '../src/formats/files.js';
 import { resolveDirectory, resolveModelPath } from '../src/formats/hub.js';
-import { createInputLedger } from '../src/formats/inputs.js';
+import { createInputLedger, type InputLedger } from '../src/formats/inputs.js';
 import { MAX_SHARD_BYTES } from '../src/formats/safetensors-shards.js';
 import { parseMergeDocuments } from '../src/fusion/merge/config-document.js';
 import { formatMergeDocument } from '../src/fusion/merge/config-format.js';
@@ -22,8 +22,10 @@ import {
 import { FUSE_MERGE_COLUMNS, FUSE_MERGE_SCHEMA, mergeRows } from '../src/fusion/merge/merge-report.js';
 import { referenceKey } from '../src/fusion/merge/merge-subject.js';
 import { MERGE_METHODS, METHOD_NAMES } from '../src/fusion/merge/methods/registry.js';
+import type { SearchResult } from '../src/fusion/merge/search-job.js';
 import { DIAGNOSTICS } from '../src/fusion/merge/tensor-record.js';
 import type { ModelReference } from '../src/fusion/merge/types.js';
+import { tableBytes } from '../src/report/csv.js';
 import { buildReport, writeReport } from '../src/report/json.js';
 import { createProgress } from '../src/report/progress.js';
 import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
@@ -32,9 +34,21 @@ import { prepareAsserts } from './edge-asserts.js';
 import { openOutputs } from './edge-outputs.js';
 import { parseChoice, parseInteger, parseMemory } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
+import {
+  addSearchOptions,
+  forgetSearch,
+  parseSearch,
+  runSearch,
+  type SearchOptions,
+  type SearchRequest,
+  searchParameters,
+  searchRecord,
+  searchSummary,
+  searchTable,
+} from './fuse-merge-search.js';
 import { noticeSlowKernels } from './kernel-notice.js';
 import { runInThread } from './run-in-thread.js';
-import { startRunTimings } from './run-timings.js';
+import { type RunTimings, startRunTimings } from './run-timings.js';
 import { attachShared, requireOption, type SharedOptions } from './shared-options.js';
 
 const SHARED = [
@@ -58,7 +72,7 @@ const SHARED = [
 
 type Shared = Pick<SharedOptions, (typeof SHARED)[number] | 'config' | 'debug'>;
 
-interface OwnOptions {
+interface OwnOptions extends SearchOptions {
   method?: string;
   model?: string[];
   parameter?: string[];
@@ -127,6 +141,7 @@ export function configure(command: Command): void {
     .option('--trust-remote-code', 'refused: no code of models is run')
     .option('--cuda', 'refused: merges run on the processor')
     .option('--device <name>', 'cpu');
+  addSearchOptions(command);
   for (const name of MODEL_PARAMETERS) {
     const flag = name.replaceAll('_', '-');
     command.option(`--${flag} <value...>`, `${name} of the models, in the order of --model, or one for all`);
@@ -149,13 +164,18 @@ async function run(
   const { text, name } = configurationOf(config, options, { ...own });
   const out = outputOf(options, outArgument);
   const documents = parseMergeDocuments(text, name);
-  const args = argumentsOf(options, own, { text, name, out, documents });
-  const outputs = openOutputs(config === undefined ? [] : [config], { force: options.force, resume: options.resume });
+  const search = await parseSearch(own, options.seed);
+  const args = argumentsOf(options, own, { text, name, out, documents }, searchParameters(search));
+  const outputs = openOutputs([...(config === undefined ? [] : [config]), ...(search?.data ?? [])], {
+    force: options.force,
+    resume: options.resume,
+  });
   try {
     const table = outputs.table('--table', options.table, FUSE_MERGE_COLUMNS);
     const reportFile = outputs.file('--report', options.report);
     const plotFile = outputs.file('--plot', options.plot);
     const timingsFile = outputs.file('--timings', options.timings);
+    const searchFile = outputs.file('--search-table', own.searchTable);
     if (plotFile) (await import('../src/report/plots/figure.js')).plotExtension(options.plot as string);
     if (options.dryRun) {
       process.stdout.write(await planOf(args));
@@ -167,8 +187,12 @@ async function run(
       );
     }
     noticeSlowKernels();
+    const ledger = createInputLedger();
+    if (config !== undefined) ledger.note(config);
+    const found = search && (await searchNumbers(search, { args, documents, options, timings, ledger }));
     timings.begin('merge');
-    const result = await merge(args, options);
+    const configuration = found?.configuration ?? text;
+    const result = await merge({ ...args, configuration }, options);
     timings.count(
       'bytes read',
       result.documents.reduce((sum, { bytes_read: bytes }) => sum + bytes, 0),
@@ -178,19 +202,21 @@ async function run(
       result.documents.reduce((sum, { tensor_bytes: bytes }) => sum + bytes, 0),
     );
     timings.begin('summarise and write');
-    const ledger = createInputLedger();
-    if (config !== undefined) ledger.note(config);
     const last = result.documents[result.documents.length - 1];
     const report = buildReport(
       { ...args.head, name: FUSE_MERGE_SCHEMA, inputs: [...(await ledger.digests()), ...result.inputs] },
       reportObject({
-        configuration: documents.map(formatMergeDocument).join('---\n'),
+        configuration: found?.configuration ?? documents.map(formatMergeDocument).join('---\n'),
         summary: last.summary,
-        evaluation: null,
+        search: found && search ? searchRecord(found, search) : null,
         documents: result.documents,
       }),
     );
     if (table) for (const document of result.documents) for (const row of mergeRows(document)) table.write(row);
+    if (searchFile && found && search) {
+      const { columns, rows } = searchTable(found, search.settings.groups);
+      searchFile.write(tableBytes(own.searchTable ?? '', columns, rows));
+    }
     if (reportFile) writeReport(report, reportFile);
     if (plotFile) {
       const { mergeFigure } = await import('../src/fusion/merge/merge-plot.js');
@@ -199,10 +225,12 @@ async function run(
     }
     if (timingsFile) timings.write(timingsFile, options);
     outputs.commit();
+    forgetSearch(out);
     if (!options.quiet) {
       for (const document of result.documents)
         for (const warning of document.warnings) process.stderr.write(`warning: ${warning}\n`);
       process.stdout.write(summary(result, out));
+      if (found) process.stdout.write(searchSummary(found));
     }
     return asserts.check(report);
   } finally {
@@ -291,7 +319,12 @@ interface Configuration {
   readonly documents: readonly MergeDocument[];
 }
 
-function argumentsOf(options: Shared, own: OwnOptions, { text, name, out, documents }: Configuration): MergeArguments {
+function argumentsOf(
+  options: Shared,
+  own: OwnOptions,
+  { text, name, out, documents }: Configuration,
+  more: Record<string, ReportValue>,
+): MergeArguments {
   const settings: MergeArguments['settings'] = {
     seed: own.randomSeed === undefined ? options.seed : parseInteger('--random-seed', own.randomSeed),
     variant: options.variant === undefined ? 'surprisal' : parseChoice('--variant', options.variant, VARIANTS),
@@ -308,6 +341,7 @@ function argumentsOf(options: Shared, own: OwnOptions, { text, name, out, docume
     ...{ keep_padding: settings.keepPadding, copy_tokenizer: settings.copyTokenizer, model_card: settings.modelCard },
     ...{ allow_crimes: settings.allowCrimes, allow_nonfinite: settings.allowNonFinite },
     diagnostics: settings.diagnostics,
+    ...more,
   };
   return {
     configuration: text,
@@ -345,6 +379,31 @@ function locateModels(documents: readonly MergeDocument[], cache: string | undef
   };
   for (const document of documents) [...referencedModels(document), ...tokenizerModels(document)].forEach(locate);
   return directories;
+}
+
+/** The numbers with the lowest loss, before the merge. */
+async function searchNumbers(
+  search: SearchRequest,
+  run: {
+    readonly args: MergeArguments;
+    readonly documents: readonly MergeDocument[];
+    readonly options: Shared;
+    readonly timings: RunTimings;
+    readonly ledger: InputLedger;
+  },
+): Promise<SearchResult> {
+  const { args, documents, options, timings, ledger } = run;
+  timings.begin('search');
+  const progress = await createProgress({
+    ...{ stream: process.stderr, quiet: options.quiet, unit: 'candidates' },
+    now: () => performance.now(),
+  });
+  try {
+    const [document] = documents;
+    return await runSearch(search, { document, merge: args, ledger, progress, resume: options.resume });
+  } finally {
+    progress.stop();
+  }
 }
 
 async function merge(args: MergeArguments, options: Shared): Promise<MergeResult> {

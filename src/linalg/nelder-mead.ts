@@ -19,6 +19,11 @@ export interface NelderMeadResult {
   readonly converged: boolean;
 }
 
+interface Vertex {
+  readonly x: Float64Array;
+  readonly value: number;
+}
+
 /**
  * Minimises a function of n variables without derivatives (Nelder & Mead 1965): reflection 1, expansion 2, contraction
  * 1/2, shrink 1/2. NaN counts as plus infinity. Deterministic.
@@ -29,6 +34,17 @@ export function nelderMead(
   start: ArrayLike<number>,
   options: NelderMeadOptions = {},
 ): NelderMeadResult {
+  const search = nelderMeadSearch(start, options);
+  let step = search.next();
+  while (!step.done) step = search.next(f(step.value));
+  return step.value;
+}
+
+/** The same as questions and answers: yields a point and takes its value, for functions that cannot answer at once. */
+export function* nelderMeadSearch(
+  start: ArrayLike<number>,
+  options: NelderMeadOptions = {},
+): Generator<Float64Array, NelderMeadResult, number> {
   const n = start.length;
   if (n === 0) throw new RangeError('a search needs at least one variable');
   const { maxEvaluations = 200 * n, valueTolerance = 1e-10, pointTolerance = 1e-10, adaptive = false } = options;
@@ -36,21 +52,20 @@ export function nelderMead(
   const contraction = adaptive && n > 1 ? 0.75 - 1 / (2 * n) : 0.5;
   const shrink = adaptive && n > 1 ? 1 - 1 / n : 0.5;
   let evaluations = 0;
-  const evaluate = (x: Float64Array): number => {
+  function* vertexOf(x: Float64Array): Generator<Float64Array, Vertex, number> {
     evaluations++;
-    const value = f(x);
-    return Number.isNaN(value) ? Number.POSITIVE_INFINITY : value;
-  };
-  const vertexOf = (x: Float64Array): { x: Float64Array; value: number } => ({ x, value: evaluate(x) });
-  const simplex = [vertexOf(Float64Array.from(start))];
+    const value = yield x;
+    return { x, value: Number.isNaN(value) ? Number.POSITIVE_INFINITY : value };
+  }
+  const simplex = [yield* vertexOf(Float64Array.from(start))];
   for (let i = 0; i < n; i++) {
     const x = Float64Array.from(start);
     const { step } = options;
     x[i] += step === undefined ? 0.1 * Math.max(1, Math.abs(x[i])) : typeof step === 'number' ? step : step[i];
-    simplex.push(vertexOf(x));
+    simplex.push(yield* vertexOf(x));
   }
   const centroid = new Float64Array(n);
-  const along = (coefficient: number): { x: Float64Array; value: number } => {
+  const along = (coefficient: number): Generator<Float64Array, Vertex, number> => {
     const worst = simplex[n].x;
     return vertexOf(centroid.map((c, i) => c + coefficient * (worst[i] - c)));
   };
@@ -64,9 +79,9 @@ export function nelderMead(
     if (converged || evaluations >= maxEvaluations) break;
     centroid.fill(0);
     for (let k = 0; k < n; k++) for (let i = 0; i < n; i++) centroid[i] += simplex[k].x[i] / n;
-    const reflected = along(-1);
+    const reflected = yield* along(-1);
     if (reflected.value < simplex[0].value) {
-      const expanded = along(-expansion);
+      const expanded = yield* along(-expansion);
       simplex[n] = expanded.value < reflected.value ? expanded : reflected;
       continue;
     }
@@ -75,13 +90,15 @@ export function nelderMead(
       continue;
     }
     const outside = reflected.value < simplex[n].value;
-    const contracted = along(outside ? -contraction : contraction);
+    const contracted = yield* along(outside ? -contraction : contraction);
     if (contracted.value < (outside ? reflected.value : simplex[n].value)) {
       simplex[n] = contracted;
       continue;
     }
     for (let k = 1; k <= n; k++) {
-      simplex[k] = vertexOf(simplex[k].x.map((value, i) => simplex[0].x[i] + shrink * (value - simplex[0].x[i])));
+      simplex[k] = yield* vertexOf(
+        simplex[k].x.map((value, i) => simplex[0].x[i] + shrink * (value - simplex[0].x[i])),
+      );
     }
   }
   return { point: simplex[0].x, value: simplex[0].value, evaluations, converged };

@@ -69,6 +69,8 @@ export interface MergeArguments {
   readonly memoryBytes: number;
   readonly threads: number;
   readonly write: AtomicOptions;
+  /** Whether inputs are hashed as they are read (default); what is not kept needs no provenance. */
+  readonly hashed?: boolean;
   /** Heads the manifest; a run that resumes must repeat it. */
   readonly head: Omit<ReportHead, 'name' | 'inputs'>;
 }
@@ -148,7 +150,7 @@ async function mergeDocument(
   progress: (done: DocumentProgress) => void,
 ): Promise<Merged> {
   const { settings } = args;
-  const subject = openMergeSubject(document, { ...settings, directories, hashed: true });
+  const subject = openMergeSubject(document, { ...settings, directories, hashed: args.hashed ?? true });
   try {
     const { plan } = subject;
     const work = workOf(args, subject);

@@ -60,7 +60,7 @@ export function openMergeSubject(document: MergeDocument, options: SubjectOption
   const merged = referencedModels(document).length;
   const opened: Opened[] = [];
   const close = (): void => {
-    for (const { weights } of opened) weights.close();
+    for (const { source } of opened) source.close();
   };
   try {
     for (const reference of references) opened.push(openModel(reference, options));
