@@ -99,7 +99,7 @@ export function searchNearest({ texts, queries }: SearchArguments): NearestTexts
 const SEARCH: ComputeReference<SearchArguments, NearestTexts> = { module: import.meta.url, job: searchNearest };
 
 /** {@link nearestTexts} with every n-th query in a thread of its own: the result does not depend on their number. */
-async function searchInThreads(
+export async function searchInThreads(
   texts: readonly string[],
   queries: readonly string[],
   threads: number,
