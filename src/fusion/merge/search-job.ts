@@ -97,10 +97,7 @@ export async function searchMerge(args: SearchArguments, progress: (value: unkno
   try {
     const models = await judgeModels(args, document, texts);
     const start = await judge.candidate(candidateDocument(document, variables, starts(variables)));
-    const found =
-      search.method === 'cocktail'
-        ? await cocktail(search, document, variables, models, judge)
-        : await searchBox(search, document, variables, judge, progress);
+    const found = await findBest(args, document, variables, models, judge, progress);
     const configuration = formatMergeDocument(candidateDocument(document, variables, found.best));
     const merged = await judge.candidate(candidateDocument(document, variables, found.best));
     return {
@@ -123,6 +120,19 @@ interface Found {
   readonly best: Float64Array;
   readonly candidates: readonly SearchCandidate[];
   readonly converged: boolean;
+}
+
+async function findBest(
+  { search }: SearchArguments,
+  document: MergeDocument,
+  variables: readonly SearchVariable[],
+  models: readonly ModelScore[],
+  judge: Judge,
+  progress: (value: unknown) => void,
+): Promise<Found> {
+  if (search.method === 'none') return { best: new Float64Array(0), candidates: [], converged: true };
+  if (search.method === 'cocktail') return cocktail(search, document, variables, models, judge);
+  return searchBox(search, document, variables, judge, progress);
 }
 
 async function searchBox(

@@ -6,8 +6,8 @@ import { createRandom } from '../../random.js';
 import { contentsOf, type DocumentModel, type MergeDocument, type ParameterSetting } from './document.js';
 import type { ParameterDeclaration } from './types.js';
 
-/** `cocktail` takes weights from the models' own losses, without a search. */
-export const SEARCH_METHODS = ['cem', 'nelder-mead', 'cocktail'] as const;
+/** `cocktail` takes weights from the models' own losses, without a search; `none` judges the configuration as it is. */
+export const SEARCH_METHODS = ['cem', 'nelder-mead', 'cocktail', 'none'] as const;
 export type SearchMethod = (typeof SEARCH_METHODS)[number];
 
 export interface SearchSettings {
@@ -45,6 +45,7 @@ const LEAST_DENSITY = 0.02;
  */
 export function searchVariables(document: MergeDocument, settings: SearchSettings): SearchVariable[] {
   const { method } = document;
+  if (settings.method === 'none') return [];
   const models = documentModels(document).filter(({ reference }) => reference.text !== document.base?.text);
   const numeric = ({ kind }: ParameterDeclaration): boolean => kind === 'number';
   const required = [...method.perModel, ...method.global].filter((each) => each.required && numeric(each));
@@ -135,7 +136,7 @@ export type SearchProcess = Generator<Float64Array, { readonly converged: boolea
 /** Random numbers of the search are a stream of their own. */
 const SEARCH_STREAM = 1;
 /** Rounds that the cross-entropy method divides its evaluations into. */
-const ROUNDS = 6;
+const ROUNDS = 10;
 
 /** The search over a box from the variables' starts. The first point is the start itself. */
 export function searchPoints(variables: readonly SearchVariable[], settings: SearchSettings): SearchProcess {
@@ -154,9 +155,15 @@ function* simplexPoints(variables: readonly SearchVariable[], { evaluations }: S
   const search = nelderMeadSearch(start, options);
   let next = search.next();
   while (!next.done) {
-    // Points outside the box count as the nearest one inside.
-    const inside = next.value.map((value, i) => clamp(value, variables[i].low, variables[i].high));
-    next = search.next(yield inside);
+    // Points outside the box count as the nearest one inside and a toll, which leads the simplex back.
+    let toll = 0;
+    const inside = next.value.map((value, i) => {
+      const { low, high } = variables[i];
+      const kept = clamp(value, low, high);
+      toll += ((value - kept) / (high - low)) ** 2;
+      return kept;
+    });
+    next = search.next((yield inside) + toll);
   }
   return { converged: next.value.converged };
 }
@@ -172,7 +179,7 @@ function* crossEntropyPoints(variables: readonly SearchVariable[], settings: Sea
   const search = startCrossEntropy({
     law: gaussianLaw(
       start,
-      Float64Array.from(variables, ({ low, high }) => (high - low) / 4),
+      Float64Array.from(variables, ({ low, high }) => (high - low) / 3),
     ),
     box,
     samples,
