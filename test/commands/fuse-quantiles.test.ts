@@ -63,7 +63,7 @@ interface Report {
 }
 
 describe('fuse quantiles', () => {
-  const base = ['--data', TABLE, '--features', 'x', '--trials', '1', '--max-steps', '200', '--quiet'];
+  const base = ['--data', TABLE, '--features', 'x', '--trials', '1', '--max-steps', '100', '--quiet'];
 
   it('compares all methods, whatever the threads; files and report fit together', () => {
     const files = (name: string) => [
