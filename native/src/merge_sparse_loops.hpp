@@ -18,6 +18,15 @@ static inline D8 load_lanes(const float* at) {
   return doubles_of(lanes);
 }
 
+// Votes are rounded to the precision of the task vectors: where weighted changes of short mantissas cancel exactly, weights
+// that are no binary fractions must not tip the scales.
+static inline D8 vote_of(double, D8 x, double election) { return x * broadcast(election); }
+static inline D8 vote_of(float, D8 x, double election) {
+  return doubles_of(floats_of(x * broadcast(static_cast<double>(static_cast<float>(election)))));
+}
+static inline D8 sum_of_votes(double, D8 a, D8 b) { return a + b; }
+static inline D8 sum_of_votes(float, D8 a, D8 b) { return doubles_of(floats_of(a + b)); }
+
 static inline float magnitude_of(float x) { return __builtin_fabsf(x); }
 static inline double magnitude_of(double x) { return __builtin_fabs(x); }
 
@@ -224,15 +233,15 @@ struct SparseLoopsOver {
       } else {
         D8 total = zero;
         for (int j = 0; j < models; j++) {
-          const D8 vote = load_lanes(vectors[j] + i) * broadcast(mixed[j].election);
-          if (kConsensus == Consensus::Sum) total = total + vote;
+          const D8 vote = vote_of(T{}, load_lanes(vectors[j] + i), mixed[j].election);
+          if (kConsensus == Consensus::Sum) total = sum_of_votes(T{}, total, vote);
           else total = total + choose(above(vote, zero), one, zero) - choose(above(zero, vote), one, zero);
         }
         const uint32_t positive = not_below(total, zero);
         uint32_t any = 0;
         for (int j = 0; j < models; j++) {
           const D8 x = load_lanes(vectors[j] + i);
-          const D8 vote = x * broadcast(mixed[j].election);
+          const D8 vote = vote_of(T{}, x, mixed[j].election);
           const uint32_t agrees = (above(vote, zero) & positive) | (above(zero, vote) & ~positive);
           any |= agrees;
           sum = sum + choose(agrees, x * broadcast(mixed[j].coefficient), zero);

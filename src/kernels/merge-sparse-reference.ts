@@ -201,10 +201,13 @@ export function rankedMaskReference(
   return nans;
 }
 
-/** +1 or -1, the sign that the values of one element are for. */
-export function electedSign(values: ArrayLike<number>, consensus: 'sum' | 'count'): number {
+/** +1 or -1, the sign that the values of one element are for; sums in f32 unless `wide`. */
+export function electedSign(values: ArrayLike<number>, consensus: 'sum' | 'count', wide = true): number {
   let total = 0;
-  for (let j = 0; j < values.length; j++) total += consensus === 'sum' ? values[j] : Math.sign(values[j]);
+  for (let j = 0; j < values.length; j++) {
+    total += consensus === 'sum' ? values[j] : Math.sign(values[j]);
+    if (!wide) total = Math.fround(total);
+  }
   return total >= 0 ? 1 : -1;
 }
 
@@ -233,9 +236,11 @@ export function mixTaskVectorsReference(
     if (base !== undefined && settings.ontoBase) loadElements(base.bytes, base.dtype, begin, length, origin);
     for (let i = 0; i < length; i++) {
       models.forEach((model, j) => {
-        votes[j] = blocks[j][i] * model.election;
+        // In the precision of the task vectors: where weighted changes of short mantissas cancel exactly, weights that are
+        // no binary fractions must not tip the scales.
+        votes[j] = wide ? blocks[j][i] * model.election : Math.fround(blocks[j][i] * Math.fround(model.election));
       });
-      const sign = consensus === 'none' ? 0 : electedSign(votes, consensus);
+      const sign = consensus === 'none' ? 0 : electedSign(votes, consensus, wide);
       let sum = 0;
       let agreeing = 0;
       let any = false;
