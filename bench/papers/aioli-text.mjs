@@ -86,8 +86,28 @@ for (const seed of SEEDS) {
       execFileSync(
         process.execPath,
         [
-          ...[values.bin, 'fuse', 'mix', '--model', model, '--tokenizer', 'fixtures/models/llama-sotu', ...groupArguments],
-          ...['--context', '128', '--batch-size', '8', '--eval-windows', '24', '--steps', String(STEPS), '--budget', budget],
+          ...[
+            values.bin,
+            'fuse',
+            'mix',
+            '--model',
+            model,
+            '--tokenizer',
+            'fixtures/models/llama-sotu',
+            ...groupArguments,
+          ],
+          ...[
+            '--context',
+            '128',
+            '--batch-size',
+            '8',
+            '--eval-windows',
+            '24',
+            '--steps',
+            String(STEPS),
+            '--budget',
+            budget,
+          ],
           ...['--learning-rate', '0.002', '--warmup', '20', '--update-every', String(ROUND), '--keep', 'last'],
           ...['--seed', String(seed), '--threads', values.threads, ...method],
           ...['--out', join(folder, 'model'), '--report', report, '--force', '--quiet'],
@@ -119,10 +139,28 @@ const table = names.map((name) => {
   const groups = mine[0].groups.map((_, j) => mean(mine.map((run) => Math.exp(run.losses[j].test.mean_nats))));
   const p = mine[0].groups.map((_, j) => mean(mine.map((run) => run.proportions[j])));
   const { budget } = mine[0];
-  return { name, perplexity: mean(perplexity), sd: deviation(perplexity), difference: mean(difference), half, groups, p, budget };
+  return {
+    name,
+    perplexity: mean(perplexity),
+    sd: deviation(perplexity),
+    difference: mean(difference),
+    half,
+    groups,
+    p,
+    budget,
+  };
 });
 const header = [
-  ...['method', 'total_steps', 'final_steps', 'probe_steps', 'perplexity', 'perplexity_sd', 'difference', 'difference_half_width'],
+  ...[
+    'method',
+    'total_steps',
+    'final_steps',
+    'probe_steps',
+    'perplexity',
+    'perplexity_sd',
+    'difference',
+    'difference_half_width',
+  ],
   ...['early_perplexity', 'recent_perplexity', 'moby_perplexity', 'p_early', 'p_recent', 'p_moby'],
 ];
 const rows = table.map(({ name, budget, perplexity, sd, difference, half, groups, p }) => [
@@ -188,7 +226,9 @@ const figure = await chartFigure({
 });
 writeFileSync('docs/papers/aioli-text.svg', await plotBytes(figure, 'aioli-text.svg'));
 
-console.log('| method | steps in all | last run | mean perplexity | beside stratified | early | recent | Moby Dick | p |');
+console.log(
+  '| method | steps in all | last run | mean perplexity | beside stratified | early | recent | Moby Dick | p |',
+);
 console.log('|---|---|---|---|---|---|---|---|---|');
 for (const { name, budget, perplexity, sd, difference, half, groups, p } of table) {
   const cells = [

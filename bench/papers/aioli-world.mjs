@@ -130,7 +130,14 @@ const table = Object.entries(METHODS).map(([name, run]) => ({
   runs: Array.from({ length: SEEDS }, (_, seed) => run(seed)),
 }));
 const [{ runs: base }] = table;
-const header = ['method', 'mean_loss_nats', 'difference_from_uniform_nats', 'difference_sd_nats', 'relative_error_A', 'relative_error_A_sd'];
+const header = [
+  'method',
+  'mean_loss_nats',
+  'difference_from_uniform_nats',
+  'difference_sd_nats',
+  'relative_error_A',
+  'relative_error_A_sd',
+];
 const rows = table.map(({ name, runs }) => {
   const difference = runs.map(({ loss }, seed) => loss - base[seed].loss);
   const errors = runs.flatMap(({ error }) => (error === undefined ? [] : [error]));
@@ -179,9 +186,13 @@ writeFileSync('docs/papers/aioli-world.svg', await plotBytes(figure, 'aioli-worl
 console.log('| method | mean loss | beside uniform | relative error of A |\n|---|---|---|---|');
 for (const [name, loss, difference, sd, error, errorSd] of rows) {
   const second = error === '' ? '' : `${(100 * error).toFixed(2)} % (${(100 * errorSd).toFixed(2)})`;
-  console.log(`| ${name.slice(1, -1)} | ${loss.toFixed(4)} | ${difference.toFixed(4)} (${sd.toFixed(4)}) | ${second} |`);
+  console.log(
+    `| ${name.slice(1, -1)} | ${loss.toFixed(4)} | ${difference.toFixed(4)} (${sd.toFixed(4)}) | ${second} |`,
+  );
 }
-console.log('\n| noise, nats | signal / noise of the drops | error of A, one round | error of A, mean of 20 rounds |\n|---|---|---|---|');
+console.log(
+  '\n| noise, nats | signal / noise of the drops | error of A, one round | error of A, mean of 20 rounds |\n|---|---|---|---|',
+);
 for (const noise of [1e-3, 3e-4, 1e-4, 3e-5]) {
   const found = Array.from({ length: SEEDS }, (_, seed) => aioli(seed, {}, noise));
   const [ratio, one, all] = ['signalToNoise', 'roundError', 'error'].map((key) => mean(found.map((run) => run[key])));
