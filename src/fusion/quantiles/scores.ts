@@ -109,7 +109,7 @@ export function scoreQuantiles(
   const levelCoverage = new Float64Array(m);
   for (let i = 0; i < n; i++) for (let j = 0; j < m; j++) if (y[i] <= rows[i * m + j]) levelCoverage[j]++;
   for (let j = 0; j < m; j++) levelCoverage[j] /= n;
-  const { intervals: pairs, symmetric } = centralIntervals(levels);
+  const { intervals: pairs, median, symmetric } = centralIntervals(levels);
   const intervals = pairs.map(({ lower, upper, miscoverage }) => {
     let [score, covered, width] = [0, 0, 0];
     for (let i = 0; i < n; i++) {
@@ -120,9 +120,10 @@ export function scoreQuantiles(
     }
     return { miscoverage, score: score / n, coverage: covered / n, width: width / n };
   });
-  let wis = 0;
-  if (symmetric)
-    for (let i = 0; i < n; i++) wis += weightedIntervalScore(rows.subarray(i * m, (i + 1) * m), y[i], levels);
+  let distance = 0;
+  for (let i = 0; symmetric && i < n; i++) distance += Math.abs(y[i] - rows[i * m + median]) / n;
+  const intervalSum = intervals.reduce((sum, { miscoverage, score }) => sum + (miscoverage / 2) * score, 0);
+  const wis = (distance / 2 + intervalSum) / (intervals.length + 0.5);
   const byLevel = pinballByLevel(rows, y, levels);
   const errors = levelCoverage.map((coverage, j) => coverage - levels[j]);
   const crossing = crossingRate(rows, m);
@@ -134,7 +135,7 @@ export function scoreQuantiles(
     levelCoverage,
     intervals,
     meanCoverageError: meanOf(intervals.map(({ coverage, miscoverage }) => Math.abs(coverage - (1 - miscoverage)))),
-    wis: symmetric ? wis / n : Number.NaN,
+    wis: symmetric ? wis : Number.NaN,
     meanAbsoluteCalibrationError: meanOf(errors.map(Math.abs)),
     rmsCalibrationError: Math.sqrt(meanOf(errors.map((error) => error * error))),
     crossingPairs: crossing.pairs,
