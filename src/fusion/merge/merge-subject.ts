@@ -119,12 +119,14 @@ function unite(
   return uniteTokenizers({
     settings: document.tokenizer,
     references: opened.map(({ reference }) => reference),
+    merged: referencedModels(document).length,
     sources: opened.map(({ source }) => source),
     directories: opened.map(({ directory }) => directory),
     ...(base >= 0 && { base }),
     keepPadding: options.keepPadding,
     vocabularyTensors,
     variant: options.variant,
+    dtype: document.dtype,
     ...(document.chatTemplate !== undefined && { chatTemplate: document.chatTemplate }),
   });
 }

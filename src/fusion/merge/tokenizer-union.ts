@@ -10,7 +10,7 @@ import {
   type ModelTokenizer,
   readModelTokenizer,
 } from './tokenizer-vocabulary.js';
-import type { MergeSource, MergeVariant, ModelReference, TokenizerSettings } from './types.js';
+import type { MergeDType, MergeSource, MergeVariant, ModelReference, TokenizerSettings } from './types.js';
 import { listed, planVocabulary, type TokenOrigin } from './vocabulary-plan.js';
 import { withVocabulary } from './vocabulary-source.js';
 
@@ -33,6 +33,8 @@ export interface TokenizerRequest {
   readonly chatTemplate?: string;
   /** Directory of the model that `settings.source` names where it is none of `references`. */
   readonly sourceDirectory?: string;
+  /** Type in which the merge computes; means of rows are not rounded to less. Absent: the stored one. */
+  readonly dtype?: MergeDType;
   /** `mergekit` makes every new token an added token, which is found in the raw text before anything else. */
   readonly variant?: MergeVariant;
 }
@@ -97,7 +99,7 @@ export function uniteTokenizers(request: TokenizerRequest): UnitedTokenizers {
     leastRows: request.keepPadding ? embeddingRows[Math.max(0, tokenizers.indexOf(source))] : undefined,
   });
   return {
-    sources: sources.map((_, i) => withVocabulary(i, sources, plan.maps[i], tensors)),
+    sources: sources.map((_, i) => withVocabulary(i, sources, plan.maps[i], tensors, request.dtype)),
     files: output.files,
     vocabularySize: plan.size,
     origins: plan.origins,

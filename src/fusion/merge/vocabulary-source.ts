@@ -32,6 +32,7 @@ interface DonorTensor {
  * @param index which of `sources` it is
  * @param maps by model, see {@link VocabularyMap}
  * @param tensors names of the vocabulary tensors of each source, the embedding first
+ * @param arithmetic type in which the merge computes: means are held in it where it is wider than the stored type
  * @throws InputError where rows of the donors have another length, or a donor has no such tensor
  */
 export function withVocabulary(
@@ -39,6 +40,7 @@ export function withVocabulary(
   sources: readonly MergeSource[],
   map: VocabularyMap,
   tensors: readonly (readonly string[])[],
+  arithmetic?: MergeDType,
 ): MergeSource {
   const source = sources[index];
   const names = new Set(tensors[index]);
@@ -49,7 +51,7 @@ export function withVocabulary(
   const shown = new Map<string, SourceTensor>(source.tensors);
   const rewritten = new Map<string, VocabularyTensor>();
   for (const name of names) {
-    const tensor = describe(name, index, sources, map, tensors);
+    const tensor = describe(name, index, sources, map, tensors, arithmetic);
     rewritten.set(name, tensor);
     shown.set(name, { dtype: tensor.dtype, shape: tensor.shape });
   }
@@ -89,6 +91,7 @@ function describe(
   sources: readonly MergeSource[],
   map: VocabularyMap,
   tensors: readonly (readonly string[])[],
+  arithmetic: MergeDType | undefined,
 ): VocabularyTensor {
   const used = new Set<number>([index]);
   for (const donor of map.donors) if (donor >= 0) used.add(donor);
@@ -110,7 +113,9 @@ function describe(
           `[${other.shape.join(', ')}] in ${sources[other.donor].path}; models of different sizes cannot be merged by their ` +
           'weights: teach one by the other (surprisal fuse knowledge)',
       );
-  const dtype = rowShapes.map(({ donor }) => donors[donor]?.dtype ?? 'F32').reduce(widest);
+  const stored = rowShapes.map(({ donor }) => donors[donor]?.dtype ?? 'F32').reduce(widest);
+  const invents = map.means.size > 0 || map.donors.includes(PADDING_ROW);
+  const dtype = invents && arithmetic !== undefined ? widest(stored, arithmetic) : stored;
   return { dtype, shape: [map.donors.length, ...first.shape], rowElements: elementCount(first.shape), donors };
 }
 
