@@ -171,7 +171,7 @@ describe('withAdapter', () => {
 
   it('adds the term of a table to the table that is saved beside it', async () => {
     const [a, b, saved] = [matrix(2, 6), matrix(4, 2), matrix(6, 4)];
-    const stored: MemoryTensor = { dtype: 'F32', shape: [5, 4], values: values(20) };
+    const stored: MemoryTensor = { dtype: 'F32', shape: [6, 4], data: values(24) };
     const directory = adapter(
       {},
       {

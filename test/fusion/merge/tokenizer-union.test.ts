@@ -61,7 +61,7 @@ function unite(
       [EMBEDDING]: {
         dtype: 'F32',
         shape: [rows[m], 1],
-        values: Float32Array.from({ length: rows[m] }, (__, r) => 1000 * m + r),
+        data: Float32Array.from({ length: rows[m] }, (__, r) => 1000 * m + r),
       },
     }),
   );

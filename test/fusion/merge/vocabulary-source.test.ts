@@ -3,15 +3,15 @@ import type { MergeDType } from '../../../src/fusion/merge/types.js';
 import { planVocabulary } from '../../../src/fusion/merge/vocabulary-plan.js';
 import { withVocabulary } from '../../../src/fusion/merge/vocabulary-source.js';
 import { createRandom } from '../../../src/random.js';
-import { type MemoryTensor, memorySource, valuesOf } from './memory-source.js';
+import { memorySource, valuesOf } from './memory-source.js';
 
 const EMBEDDING = 'model.embed_tokens.weight';
 const HEAD = 'lm_head.weight';
 
-function matrix(rows: number, width: number, seed: number, dtype: MergeDType = 'F32'): MemoryTensor {
+function matrix(rows: number, width: number, seed: number, dtype: MergeDType = 'F32') {
   const random = createRandom(seed);
-  const values = Float32Array.from({ length: rows * width }, () => Math.round(random.uniform() * 200 - 100) / 64);
-  return { dtype, shape: [rows, width], values };
+  const data = Float32Array.from({ length: rows * width }, () => Math.round(random.uniform() * 200 - 100) / 64);
+  return { dtype, shape: [rows, width], data };
 }
 
 const vocabulary = (name: string, tokens: readonly string[], rows = tokens.length) => ({
@@ -34,7 +34,7 @@ describe('a model on another vocabulary', () => {
     expect(size).toBe(64);
     const rowOf = (model: number, word: string): number[] | undefined => {
       const row = lists[model].indexOf(word);
-      return row < 0 ? undefined : Array.from(tensors[model].values).slice(row * 6, row * 6 + 6);
+      return row < 0 ? undefined : Array.from(tensors[model].data).slice(row * 6, row * 6 + 6);
     };
     for (const [model, map] of maps.entries()) {
       const source = withVocabulary(
@@ -92,7 +92,7 @@ describe('a model on another vocabulary', () => {
     const { maps } = planVocabulary({ output, models, settings: noTokens });
     const sources = (dtypes: readonly MergeDType[], values: readonly number[]) =>
       models.map(({ reference }, i) =>
-        memorySource(reference.text, { [EMBEDDING]: { dtype: dtypes[i], shape: [1, 1], values: [values[i]] } }),
+        memorySource(reference.text, { [EMBEDDING]: { dtype: dtypes[i], shape: [1, 1], data: [values[i]] } }),
       );
     const names = models.map(() => [EMBEDDING]);
     const mixed = withVocabulary(0, sources(['BF16', 'F16', 'F16'], [1, 1.0009765625, 1]), maps[0], names);
@@ -102,6 +102,10 @@ describe('a model on another vocabulary', () => {
     const tiny = withVocabulary(0, sources(['BF16', 'BF16', 'BF16'], [1, 2.015625, 2 ** -29]), maps[0], names);
     expect(tiny.tensors.get(EMBEDDING)?.dtype).toBe('BF16');
     expect(await valuesOf(tiny, EMBEDDING)).toEqual(Float64Array.of(1, 1.0078125));
+    // A merge that computes in F32 gets the mean in F32.
+    const wide = withVocabulary(0, sources(['BF16', 'BF16', 'BF16'], [1, 2.015625, 2 ** -16]), maps[0], names, 'F32');
+    expect(wide.tensors.get(EMBEDDING)?.dtype).toBe('F32');
+    expect(await valuesOf(wide, EMBEDDING)).toEqual(Float64Array.of(1, 1.0078125 + 2 ** -17));
   });
 
   it('reads large tensors in pieces', async () => {
@@ -110,8 +114,8 @@ describe('a model on another vocabulary', () => {
     const backwards = [...words].reverse();
     const models = [vocabulary('a', words), vocabulary('b', backwards)];
     const width = 512;
-    const tensor = { dtype: 'F32' as const, shape: [rows, width], values: new Float32Array(rows * width) };
-    for (let r = 0; r < rows; r++) tensor.values[r * width] = r;
+    const tensor = { dtype: 'F32' as const, shape: [rows, width], data: new Float32Array(rows * width) };
+    for (let r = 0; r < rows; r++) tensor.data[r * width] = r;
     const source = memorySource('b', { [EMBEDDING]: tensor });
     const sources = [memorySource('a', { [EMBEDDING]: tensor }), source];
     const { maps } = planVocabulary({ output: models[0].tokens, models, settings: noTokens });
