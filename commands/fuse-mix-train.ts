@@ -49,7 +49,7 @@ import {
 } from './distill-text.js';
 import { prepareAsserts } from './edge-asserts.js';
 import { openOutputs } from './edge-outputs.js';
-import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger, parseNumber } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
 import {
   checkPrior,
@@ -151,6 +151,7 @@ export async function trainMix(options: MixShared, own: Own): Promise<number> {
   const asserts = await prepareAsserts(options.assert, options.baseline);
   const timings = startRunTimings(COMMAND);
   const out = requireOption(options.out, '--out', 'the directory to write');
+  checkMethodOptions(own, methodOf(own.method));
   const texts = await groupTexts(own);
   const inputs = texts.flatMap(({ train, evaluation, test }) => [...train, ...evaluation, ...test]);
   const outputs = openOutputs(inputs, { force: options.force, resume: options.resume });
@@ -302,7 +303,6 @@ interface PreparedMix {
 
 async function prepare(options: MixShared, own: Own, texts: readonly GroupTexts[], work: string): Promise<PreparedMix> {
   const method = methodOf(own.method);
-  checkPrior(own, method);
   const names = texts.map(({ name }) => name);
   const k = names.length;
   const parameters = parseParameters(own, method, k);
@@ -313,7 +313,7 @@ async function prepare(options: MixShared, own: Own, texts: readonly GroupTexts[
   const batches = Math.ceil(groups.reduce((sum, { windows }) => sum + windows.count, 0) / steps.batchSize);
   const total = totalSteps(steps, batches);
   const course = courseOf(own, method, k);
-  const stages = stagesOf(own, method, k, total);
+  const stages = stagesOf(own, k, total);
   const keep = parseChoice('--keep', own.keep ?? 'best', ['best', 'last'] as const);
   const dtype = own.dtype === undefined ? undefined : DTYPES[parseChoice('--dtype', own.dtype, ['f32', 'f16', 'bf16'])];
   const initial =
@@ -370,13 +370,6 @@ async function prepare(options: MixShared, own: Own, texts: readonly GroupTexts[
 function courseOf(own: Own, method: MixingMethod, k: number): MixTraining['course'] {
   const recipe = aioliRecipe(k);
   const probes = method.evidence === 'probes';
-  for (const name of ['probeRounds', 'probeSteps'] as const) {
-    if (!probes && own[name] !== undefined) {
-      throw new InputError(
-        `--${name === 'probeRounds' ? 'probe-rounds' : 'probe-steps'}: ${method.name} has no probes`,
-      );
-    }
-  }
   const count = (flag: string, text: string | undefined, fallback: number): number =>
     text === undefined ? fallback : parseInteger(flag, text, 1);
   const updateEvery = count('--update-every', own.updateEvery, recipe.updateEvery);
@@ -393,8 +386,10 @@ function courseOf(own: Own, method: MixingMethod, k: number): MixTraining['cours
   return { updateEvery, sweeps, probeSteps, priorSteps };
 }
 
-/** Which helper runs the option belongs to. */
-const STAGE_OPTIONS = {
+/** Methods that read an option. */
+const METHOD_OPTIONS = {
+  probeRounds: ['aioli'],
+  probeSteps: ['aioli'],
   referenceSteps: ['doremi'],
   proxySteps: ['doremi', 'doge'],
   graphSteps: ['skill-it'],
@@ -403,14 +398,17 @@ const STAGE_OPTIONS = {
   sweepAlpha: ['dml'],
 } as const;
 
-function stagesOf(own: Own, method: MixingMethod, groups: number, steps: number): StageSettings {
-  for (const [name, readers] of Object.entries(STAGE_OPTIONS) as [keyof typeof STAGE_OPTIONS, readonly string[]][]) {
+/** @throws InputError for options that the method does not read */
+function checkMethodOptions(own: Own, method: MixingMethod): void {
+  checkPrior(own, method);
+  for (const [name, readers] of Object.entries(METHOD_OPTIONS) as [keyof typeof METHOD_OPTIONS, readonly string[]][]) {
     if (own[name] !== undefined && !readers.includes(method.name)) {
-      throw new InputError(
-        `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}: ${method.name} does not read it; it belongs to ${readers.join(' and ')}`,
-      );
+      throw new InputError(`${flagOf(name)}: ${method.name} does not read it; it belongs to ${readers.join(' and ')}`);
     }
   }
+}
+
+function stagesOf(own: Own, groups: number, steps: number): StageSettings {
   const count = (flag: string, text: string | undefined, share: number): number =>
     text === undefined ? Math.max(1, Math.round(steps * share)) : parseInteger(flag, text, 1);
   return {
