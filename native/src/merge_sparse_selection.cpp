@@ -149,7 +149,7 @@ class Selection {
     const int64_t elements = source_.elements();
     std::atomic<int64_t> stored{0};
     // What a sample that tells the truth leaves between the ends is far less.
-    const int64_t most = elements / 4;
+    const int64_t most = elements / 8;
     std::mutex mutex;
     parallel_for(chunks_of(elements), 1, threads_, [&](int64_t first, int64_t last) {
       Reader reader(source_);

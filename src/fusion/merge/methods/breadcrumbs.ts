@@ -1,7 +1,7 @@
 import type { MergeSpan, ParameterDeclaration } from '../types.js';
 import { numberParameter, taskBoolean } from './method-inputs.js';
 import { betweenMagnitudes } from './sparsify.js';
-import { DENSITY, rescaleDeclaration, type Sparsify, taskArithmeticMethod } from './task-vectors.js';
+import { DENSITY, rescaleDeclaration, type Sparsify, selectionBytes, taskArithmeticMethod } from './task-vectors.js';
 
 const GAMMA: ParameterDeclaration = {
   name: 'gamma',
@@ -25,6 +25,8 @@ export const crumbs = {
   global: [rescaleDeclaration(false)],
   normalize: false,
   span: (): MergeSpan => 'tensor',
+  // Two cuts.
+  workBytes: (elements: number) => 2 * selectionBytes(elements),
 } as const;
 
 export const breadcrumbs = taskArithmeticMethod({

@@ -1,7 +1,7 @@
 import type { MergeSpan, MergeTask, ParameterDeclaration, ParameterValue } from '../types.js';
 import { numberParameter, taskBoolean, taskString } from './method-inputs.js';
 import { byChance, type Rescale } from './sparsify.js';
-import { rescaleDeclaration, type Sparsify } from './task-vectors.js';
+import { maskBytes, rescaleDeclaration, type Sparsify } from './task-vectors.js';
 
 /** Declaration of how a method that drops at random makes up for it. */
 export function rescaleKind(name: string, inverse: string): ParameterDeclaration {
@@ -38,5 +38,6 @@ export const dare = {
   global: [rescaleDeclaration(true), rescaleKind(KIND, 'divides by the density')],
   normalize: false,
   random: true,
+  workBytes: maskBytes,
   span: (parameters: Readonly<Record<string, ParameterValue | undefined>>) => spanWithout(parameters, KIND, 'element'),
 } as const;

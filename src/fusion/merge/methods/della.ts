@@ -2,7 +2,7 @@ import type { ParameterDeclaration, ParameterValue } from '../types.js';
 import { rescaleKind, rescaleOf, spanWithout } from './dare.js';
 import { numberParameter } from './method-inputs.js';
 import { byRank } from './sparsify.js';
-import { DENSITY, rescaleDeclaration, type Sparsify, sparseWorkBytes, taskArithmeticMethod } from './task-vectors.js';
+import { DENSITY, maskBytes, rescaleDeclaration, type Sparsify, taskArithmeticMethod } from './task-vectors.js';
 
 const EPSILON: ParameterDeclaration = {
   name: 'epsilon',
@@ -13,6 +13,11 @@ const EPSILON: ParameterDeclaration = {
 };
 
 const KIND = 'della_rescale';
+
+/** Masks, and probabilities of every element for the rescaling that needs them. */
+function workBytes(elements: number, inputs: number): number {
+  return maskBytes(elements, inputs) + 8 * elements * inputs;
+}
 
 /** What `della` and `della_linear` share. */
 export const magPrune = {
@@ -26,22 +31,15 @@ export const magPrune = {
   perModel: [DENSITY, EPSILON],
   global: [rescaleDeclaration(true), rescaleKind(KIND, 'divides by the probability of the element')],
   random: true,
+  workBytes,
   span: (parameters: Readonly<Record<string, ParameterValue | undefined>>) => spanWithout(parameters, KIND, 'row'),
 } as const;
 
-/** Probabilities of every element, for the worst of the rescalings. */
-export function rankedWorkBytes(elements: number, inputs: number): number {
-  return sparseWorkBytes(elements, inputs) + 8 * elements * inputs;
-}
-
-export const della = {
-  ...taskArithmeticMethod({
-    ...magPrune,
-    name: 'della',
-    summary: 'Elements dropped at random, small ones of a row rather than large ones; signs elected as in TIES.',
-    reference: 'Deep et al., DELLA-Merging (2024)',
-    consensus: true,
-    normalize: true,
-  }),
-  workBytes: rankedWorkBytes,
-};
+export const della = taskArithmeticMethod({
+  ...magPrune,
+  name: 'della',
+  summary: 'Elements dropped at random, small ones of a row rather than large ones; signs elected as in TIES.',
+  reference: 'Deep et al., DELLA-Merging (2024)',
+  consensus: true,
+  normalize: true,
+});

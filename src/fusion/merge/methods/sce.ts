@@ -2,7 +2,7 @@ import { elementCount } from '../../../formats/tensor.js';
 import { measureTaskVector, mixTaskVectors, varianceCut, varianceMask } from '../../../kernels/merge-sparse.js';
 import type { MergeMethod, MergeOutcome, MergeTask } from '../types.js';
 import { taskNumber, taskString } from './method-inputs.js';
-import { keepBase, nanWarnings, perInput, sparseWorkBytes, taskVectorsOf } from './task-vectors.js';
+import { keepBase, maskBytes, nanWarnings, perInput, selectionBytes, taskVectorsOf } from './task-vectors.js';
 
 /** mergekit's guards: weights are uniform below it, and no divisor is smaller. */
 const MERGEKIT_GUARD = 1e-6;
@@ -108,6 +108,7 @@ export const sce: MergeMethod = {
   ],
   taskVectors: true,
   span: () => 'tensor',
-  workBytes: sparseWorkBytes,
+  // One mask, whatever the number of models.
+  workBytes: (elements) => selectionBytes(elements) + maskBytes(elements, 1),
   merge: mergeSce,
 };

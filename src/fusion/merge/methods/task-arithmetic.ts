@@ -17,4 +17,5 @@ export const taskArithmetic = taskArithmeticMethod({
   global: [{ ...rescaleDeclaration(false), summary: noEffect }],
   normalize: false,
   span: () => 'element',
+  workBytes: () => 0,
 });

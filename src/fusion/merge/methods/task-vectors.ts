@@ -207,7 +207,8 @@ const CONSENSUS_METHOD: ParameterDeclaration = {
 };
 
 /** A method of generalised task arithmetic, and its defaults. */
-export interface TaskArithmeticMethod extends Pick<MergeMethod, 'name' | 'summary' | 'reference' | 'span'> {
+export interface TaskArithmeticMethod
+  extends Pick<MergeMethod, 'name' | 'summary' | 'reference' | 'span' | 'workBytes'> {
   readonly sparsify?: Sparsify;
   readonly consensus: boolean;
   /** Declared beside `weight`. */
@@ -218,9 +219,14 @@ export interface TaskArithmeticMethod extends Pick<MergeMethod, 'name' | 'summar
   readonly random?: boolean;
 }
 
-/** Masks are a bit an element and model; selection holds candidates, a small share of one tensor. */
-export function sparseWorkBytes(elements: number, inputs: number): number {
-  return Math.ceil(elements / 8) * inputs + elements;
+/** Masks of a bit an element and model. */
+export function maskBytes(elements: number, inputs: number): number {
+  return Math.ceil(elements / 8) * inputs;
+}
+
+/** What a selection among the elements of one tensor holds: the few candidates of sixteen bytes, and a copy of them. */
+export function selectionBytes(elements: number): number {
+  return 3 * elements;
 }
 
 /** `rescale` of the methods that have it. */
@@ -242,7 +248,7 @@ const INT8_MASK: ParameterDeclaration = {
 };
 
 export function taskArithmeticMethod(declared: TaskArithmeticMethod): MergeMethod {
-  const { name, summary, reference, span, consensus, random } = declared;
+  const { name, summary, reference, span, workBytes, consensus, random } = declared;
   const recipe: TaskArithmetic = { sparsify: declared.sparsify ?? (() => UNTOUCHED), consensus };
   return {
     name,
@@ -266,7 +272,7 @@ export function taskArithmeticMethod(declared: TaskArithmeticMethod): MergeMetho
     taskVectors: true,
     ...(random === undefined ? {} : { random }),
     span,
-    workBytes: sparseWorkBytes,
+    workBytes,
     merge: (task) => mergeTaskVectors(task, recipe),
   };
 }

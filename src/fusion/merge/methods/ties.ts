@@ -1,6 +1,6 @@
 import { numberParameter, taskBoolean } from './method-inputs.js';
 import { byMagnitude } from './sparsify.js';
-import { DENSITY, rescaleDeclaration, type Sparsify, taskArithmeticMethod } from './task-vectors.js';
+import { DENSITY, rescaleDeclaration, type Sparsify, selectionBytes, taskArithmeticMethod } from './task-vectors.js';
 
 /** The largest |delta| of each model stay. */
 export const trim: Sparsify = (target, input, task) =>
@@ -16,4 +16,5 @@ export const ties = taskArithmeticMethod({
   global: [rescaleDeclaration(false)],
   normalize: true,
   span: () => 'tensor',
+  workBytes: selectionBytes,
 });
