@@ -295,13 +295,13 @@ console.log(`nesting of the fits holds in ${nested} of ${sets.flatMap(({ reports
 const figure = await chartFigure({
   title: 'Quantile aggregation against the equal average',
   subtitle:
-    'Test pinball loss over that of the equal average (means over seeds or splits, bands of one deviation), and coverage of 80 % intervals',
+    'Test pinball loss over that of the equal average, less 1, means over seeds or splits; coverage before and after conformal correction',
   charts: [
     {
       kind: 'heat-map',
       chart: {
         title: 'Pinball loss over that of the equal average',
-        note: 'Below 1 is better.',
+        note: 'Below 0 is better.',
         rows: METHODS,
         columns: sets.map(({ name, note }) => `${name} (${note})`),
         rowLabel: 'method',
