@@ -65,11 +65,8 @@ export interface ExtraParameter {
 }
 
 /** A parameter beside the model, such as one of a gate that weighs its teachers. */
-export interface CompanionParameter {
-  readonly name: string;
-  readonly dims: readonly number[];
+export interface CompanionParameter extends Pick<Parameter, 'name' | 'dims' | 'undecayed' | 'rate'> {
   readonly initial: Floats;
-  readonly undecayed?: true;
 }
 
 export interface DecoderWeightsRequest extends NameSelection {
@@ -133,15 +130,17 @@ interface TrainedTensor {
   readonly name: string;
   readonly dims: readonly number[];
   readonly undecayed?: true;
+  readonly rate?: number;
 }
 
 /** Lays trained tensors side by side. */
 function layOut(trained: readonly TrainedTensor[], precision: Precision): ParameterSet {
   const parameters: Parameter[] = [];
   let offset = 0;
-  for (const { name, dims, undecayed } of trained) {
+  for (const { name, dims, undecayed, rate } of trained) {
     const length = elementCount(dims);
-    parameters.push({ name, dims, offset, length, ...(undecayed && { undecayed }) });
+    const beside = { ...(undecayed && { undecayed }), ...(rate !== undefined && { rate }) };
+    parameters.push({ name, dims, offset, length, ...beside });
     offset += length;
   }
   const make = (): Floats => (precision === 'f32' ? new Float32Array(offset) : new Float64Array(offset));

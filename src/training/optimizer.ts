@@ -130,6 +130,7 @@ export function createOptimizer(set: ParameterSet, settings: OptimizerSettings):
   const { values, gradients } = set;
   const { method, exemptVectors = false } = settings;
   const segments = decaySegments(set, ({ dims, undecayed }) => !undecayed && (!exemptVectors || dims.length >= 2));
+  const rated = set.parameters.filter(({ rate = 1 }) => rate !== 1);
   let steps = 0;
   const state: Record<string, Floats> = {};
   const buffer = (name: string): Floats => {
@@ -185,7 +186,14 @@ export function createOptimizer(set: ParameterSet, settings: OptimizerSettings):
     },
     step({ learningRate, gradientScale = 1, clear = false, threads }) {
       steps++;
+      const before = rated.map(({ offset, length }) => values.slice(offset, offset + length));
       move({ learningRate, gradientScale, clear }, threads);
+      // A step is linear in the rate.
+      rated.forEach(({ offset, rate = 1 }, i) => {
+        before[i].forEach((old, j) => {
+          values[offset + j] = old + rate * (values[offset + j] - old);
+        });
+      });
     },
     resumeAt(before) {
       steps = before;

@@ -13,6 +13,8 @@ export interface Parameter {
   readonly length: number;
   /** No optimiser shrinks it, whatever its shape. */
   readonly undecayed?: true;
+  /** Its learning rate as a multiple of that of the others; 1 when absent. */
+  readonly rate?: number;
 }
 
 /** All trainable tensors of a student, side by side. What is frozen is not among them. */

@@ -28,6 +28,25 @@ describe('optimisers', () => {
       expect(set.values[i]).toBeCloseTo(before[i] * (1 - 0.001) - 0.01 * Math.sign(set.gradients[i]), 14);
   });
 
+  it.each(['adamw', 'adam', 'sgd', 'lion'] as const)(
+    '%s moves a parameter with a rate as one run at that rate',
+    (method) => {
+      const [rated, faster, plain] = [parameterSet(), parameterSet(), parameterSet()];
+      const set = {
+        ...rated,
+        parameters: rated.parameters.map((one) => (one.name === 'b' ? { ...one, rate: 3 } : one)),
+      };
+      const [a, b, c] = [set, faster, plain].map((of) => createOptimizer(of, { method, weightDecay: 0.1 }));
+      for (const learningRate of [0.01, 0.02]) {
+        a.step({ learningRate });
+        b.step({ learningRate: 3 * learningRate });
+        c.step({ learningRate });
+      }
+      expect([...rated.values.subarray(0, 10)]).toEqual([...plain.values.subarray(0, 10)]);
+      for (const i of [10, 11]) expect(rated.values[i]).toBeCloseTo(faster.values[i], 13);
+    },
+  );
+
   it('AdamW is the recurrence of its definition', () => {
     const gradients = [0.3, -0.2, 1e-3, 5];
     const set = parameterSet();

@@ -58,22 +58,20 @@ const COMPANION = 'fusion.';
 /** Values of each model's cross-entropy for a sequence. */
 export const cesOf = (ces: readonly Float64Array[], sequence: number): number[] => ces.map((of) => of[sequence]);
 
-/**
- * The gate as parameters beside a student. What is stored is the gate divided by `rateRatio`: an optimiser whose steps do
- * not depend on the size of gradients then moves the gate that many times as fast as the student.
- */
+/** The gate as parameters beside a student, with a learning rate of its own. */
 export function gateCompanions(
   models: number,
   { rateRatio }: GateSettings,
   seed: number,
   precision: Precision,
 ): CompanionParameter[] {
-  const gate = initialGate(models, createRandom(seed).fork(GATE)).map((value) => value / rateRatio);
+  const gate = initialGate(models, createRandom(seed).fork(GATE));
   return gateTensors(models).map(({ name, dims, offset, length }) => ({
     name: `${COMPANION}${name}`,
     dims,
     initial: (precision === 'f32' ? Float32Array : Float64Array).from(gate.subarray(offset, offset + length)),
     undecayed: true as const,
+    rate: rateRatio,
   }));
 }
 
@@ -84,9 +82,9 @@ function gatePlace({ parameters }: ParameterSet): number {
 }
 
 /** The gate as it is now. */
-export function gateOf(parameters: ParameterSet, models: number, { rateRatio }: GateSettings): Float64Array {
+export function gateOf(parameters: ParameterSet, models: number): Float64Array {
   const from = gatePlace(parameters);
-  return Float64Array.from(parameters.values.subarray(from, from + gateSize(models)), (value) => value * rateRatio);
+  return Float64Array.from(parameters.values.subarray(from, from + gateSize(models)));
 }
 
 /** The gate that `random` draws for a micro-batch, by its step and first window. */
@@ -131,8 +129,7 @@ export function weighBySelector(
   const { gate, seed } = settings;
   const models = ces.length;
   return (windows, { step }): BatchPlan => {
-    const values =
-      gate.mode === 'trained' ? gateOf(parameters, models, gate) : randomGate(models, seed, step, windows[0]);
+    const values = gate.mode === 'trained' ? gateOf(parameters, models) : randomGate(models, seed, step, windows[0]);
     const selections = Array.from(windows, (window) =>
       selectSources(values, sequenceScores(cesOf(ces, window), `sequence ${window}`), gate.threshold),
     );
@@ -158,7 +155,7 @@ export function weighBySelector(
           selectSourcesBackward(values, selection, slope, gradient);
         });
         const from = gatePlace(parameters);
-        for (let i = 0; i < gradient.length; i++) parameters.gradients[from + i] += gradient[i] * gate.rateRatio;
+        for (let i = 0; i < gradient.length; i++) parameters.gradients[from + i] += gradient[i];
       },
     };
   };

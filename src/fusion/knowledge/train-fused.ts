@@ -152,7 +152,7 @@ export async function trainFused(
     },
     async finished(student) {
       await evaluate(student, after);
-      if (strategy === 'fusion-x' && gate.mode === 'trained') last = gateOf(student.parameters, ces.length, gate);
+      if (strategy === 'fusion-x' && gate.mode === 'trained') last = gateOf(student.parameters, ces.length);
     },
   };
   try {
