@@ -43,10 +43,10 @@ export interface FitOptions {
 /** Vectors M drawn for each start that is searched from. */
 const DRAWN_PER_START = 16;
 /** Sizes of M.(p - centre), as multiples of what the sweep spans. */
-const START_SCALES = [0.3, 1, 3, 10];
+const START_SCALES = [0.3, 1, 3, 10, 30];
 /** Below it the exponential is its series. */
 const SMALL = 1e-5;
-/** An exponent further than this from the centre of the sweep is no law but a spike at one run. */
+/** Exponents above it, relative to the centre of the sweep, are refused: the law would be a spike at one run. */
 const MOST_EXPONENT = 60;
 
 /** (exp(st) - 1) / s, and t where s is 0. */
@@ -132,7 +132,7 @@ export function checkSweep({ count, sources, evaluated, mixtures, losses }: Swee
 }
 
 /**
- * Fits the log-linear static law of Ye et al. (2024) by least squares. Groups decouple. For each, vectors M are drawn at four
+ * Fits the log-linear static law of Ye et al. (2024) by least squares. Groups decouple. For each, vectors M are drawn at five
  * scales, a and b of each solved for (variable projection); from the best of them and from the straight law, Levenberg-Marquardt
  * goes on in all constants, the offset projected out. The least sum of squares is kept.
  * @throws InputError as `checkSweep` does
@@ -251,7 +251,7 @@ function lawProblem(y: Float64Array, u: Float64Array, width: number): LeastSquar
       const means = new Float64Array(unknowns);
       for (let r = 0; r < count; r++) {
         const t = exponentOf(x, u, r, width);
-        residuals[r] = Math.abs(s * t) > MOST_EXPONENT ? Number.NaN : bent(s, t);
+        residuals[r] = s * t > MOST_EXPONENT ? Number.NaN : bent(s, t);
         mean += residuals[r] / count;
         if (!jacobian) continue;
         const slope = Math.exp(s * t);
@@ -277,9 +277,10 @@ function startPoints(
 ): readonly Float64Array[] {
   const count = y.length;
   const size = Math.sqrt(u.reduce((sum, x) => sum + x * x, 0) / (count * width)) || 1;
-  const drawn: { readonly point: Float64Array; readonly error: number }[] = [];
+  const drawn: { readonly point: Float64Array; readonly error: number }[][] = START_SCALES.map(() => []);
   for (let n = 0; n < starts * DRAWN_PER_START; n++) {
-    const scale = START_SCALES[n % START_SCALES.length] / (size * Math.sqrt(width));
+    const kind = n % START_SCALES.length;
+    const scale = START_SCALES[kind] / (size * Math.sqrt(width));
     const m = Float64Array.from({ length: width }, () => scale * random.normal());
     const basisValues = Float64Array.from({ length: count }, (_, r) => Math.expm1(exponentOf(m, u, r, width)));
     const mean = basisValues.reduce((sum, x) => sum + x, 0) / count;
@@ -294,11 +295,14 @@ function startPoints(
     const point = new Float64Array(width + 1);
     for (let d = 0; d < width; d++) point[d] = a * m[d];
     point[width] = 1 / a;
-    drawn.push({ point, error: total - a * cross });
+    drawn[kind].push({ point, error: total - a * cross });
   }
-  drawn.sort((one, other) => one.error - other.error);
+  // The best of each scale: wide exponents are seldom good where they begin.
+  const best = drawn.flatMap((ofScale) =>
+    ofScale.sort((one, other) => one.error - other.error).slice(0, Math.ceil(starts / START_SCALES.length)),
+  );
   const straight = leastSquares(straightProblem(y, u, width), new Float64Array(width)).point;
-  return [Float64Array.from([...straight, 0]), ...drawn.slice(0, starts).map(({ point }) => point)];
+  return [Float64Array.from([...straight, 0]), ...best.map(({ point }) => point)];
 }
 
 function straightProblem(y: Float64Array, u: Float64Array, width: number): LeastSquaresProblem {
