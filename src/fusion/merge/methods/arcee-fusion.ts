@@ -72,7 +72,7 @@ export const arceeFusion: MergeMethod = {
   global: [],
   taskVectors: false,
   span: () => 'tensor',
-  // Divergences of rows, and counts of digits.
-  workBytes: (elements) => 8 * Math.sqrt(elements) + 6 * 65536 * 8,
+  // Divergences of rows of a hundred elements or more, counts of digits, sorted copies of small tensors.
+  workBytes: (elements) => elements / 12 + 6 * 65536 * 8,
   merge: mergeArcee,
 };

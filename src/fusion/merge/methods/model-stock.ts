@@ -100,7 +100,7 @@ export const modelStock: MergeMethod = {
   global: [{ name: 'filter_wise', kind: 'boolean', default: false, summary: 'An angle for every row.' }],
   taskVectors: false,
   span: (parameters) => (parameters.filter_wise === true ? 'row' : 'tensor'),
-  // Dot products and coefficients of rows.
-  workBytes: (elements, inputs) => 8 * inputs * (inputs + 2) * Math.sqrt(elements),
+  // Dot products and coefficients of rows of a thousand elements or more.
+  workBytes: (elements, inputs) => (inputs * (inputs + 2) * elements) / 128,
   merge: mergeModelStock,
 };

@@ -89,7 +89,7 @@ export const nuslerp: MergeMethod = {
   taskVectors: false,
   span: (parameters) =>
     parameters.nuslerp_flatten === false && parameters.nuslerp_row_wise !== true ? 'row' : 'tensor',
-  // Dot products and coefficients of rows or columns: at most as many as elements, usually far fewer.
-  workBytes: (elements) => 64 * Math.sqrt(elements),
+  // Dot products and coefficients of rows or columns of some thousand elements, about 100 bytes each.
+  workBytes: (elements) => elements / 16,
   merge: mergeNuslerp,
 };
