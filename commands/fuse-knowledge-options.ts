@@ -4,7 +4,7 @@ import { FUSION_LOSSES, type FusionLoss, LAMBDA_SCHEDULES } from '../src/fusion/
 import type { StatisticsRule } from '../src/fusion/knowledge/mapping-statistics.js';
 import { FEEDBACK_WEIGHT, SELECTION_THRESHOLD } from '../src/fusion/knowledge/selector.js';
 import { moveRuleOf } from '../src/fusion/knowledge/source-map.js';
-import { STRATEGIES, type StrategySettings } from '../src/fusion/knowledge/strategies.js';
+import { type GateMode, STRATEGIES, type StrategySettings } from '../src/fusion/knowledge/strategies.js';
 import type { CostRule } from '../src/fusion/knowledge/token-pair.js';
 import type { TokenTextMode } from '../src/fusion/knowledge/token-text.js';
 import type { MoveOptions, MoveRule, TokenMapKind } from '../src/fusion/knowledge/types.js';
@@ -67,7 +67,7 @@ export function addKnowledgeOptions(command: Command): Command {
     .option('--lambda-schedule <name>', `${LAMBDA_SCHEDULES.join(', ')} (default constant)`)
     .option('--fusion-loss <name>', `${FUSION_LOSSES.join(', ')}: of the fused target (default ce)`)
     .option('--mask <rows>', 'positions of the fused loss: attention or labels (default labels)')
-    .option('--gate <mode>', 'of --strategy fusion-x: trained or random (default trained)')
+    .option('--gate <mode>', 'of --strategy fusion-x: trained, random, or a file of fuse select (default trained)')
     .option('--gate-threshold <x>', `of --strategy fusion-x: models above it are kept (default ${SELECTION_THRESHOLD})`)
     .option('--gate-rate <x>', "learning rate of the selector over the student's (default 100)")
     .option('--feedback-weight <x>', `of --strategy fusion-x (default ${FEEDBACK_WEIGHT})`)
@@ -120,8 +120,8 @@ export function parseKnowledge(own: KnowledgeOptions, seed: number): KnowledgeSe
   if (strategy === 'clm') {
     refuseStray(own, ['lambda', 'lambdaSchedule', 'fusionLoss', 'mask', 'merge'], 'another --strategy than clm');
   }
-  const gate = parseChoice('--gate', own.gate ?? 'trained', ['trained', 'random'] as const);
-  if (gate === 'random') refuseStray(own, ['gateRate'], '--gate trained');
+  const gate = gateModeOf(own.gate);
+  if (gate !== 'trained') refuseStray(own, ['gateRate'], '--gate trained');
   const schedule = parseChoice('--lambda-schedule', own.lambdaSchedule ?? 'constant', LAMBDA_SCHEDULES);
   if (schedule === 'soft') refuseStray(own, ['lambda'], 'a --lambda-schedule that reads it');
   if (own.merge !== undefined && !own.pairwise) throw new InputError('--merge needs --pairwise');
@@ -152,6 +152,12 @@ export function parseKnowledge(own: KnowledgeOptions, seed: number): KnowledgeSe
   };
 }
 
+/** A file is a gate that stays as it is. */
+function gateModeOf(text = 'trained'): GateMode {
+  if (text.toLowerCase().endsWith('.safetensors')) return 'fixed';
+  return parseChoice('--gate', text, ['trained', 'random'] as const);
+}
+
 function positive(flag: string, text: string): number {
   const value = parseNumber(flag, text, 0);
   if (value > 0) return value;
@@ -178,7 +184,7 @@ export function knowledgeParameters(own: KnowledgeOptions, settings: KnowledgeSe
     alignment_matrix: settings.move.alignmentMatrix ?? true,
     top_k: settings.topK,
     temperature: settings.temperature,
-    gate: selects ? gate.mode : null,
+    gate: selects ? (own.gate ?? gate.mode) : null,
     gate_threshold: selects ? gate.threshold : null,
     gate_rate: selects && gate.mode === 'trained' ? gate.rateRatio : null,
     feedback_weight: selects ? gate.feedbackWeight : null,

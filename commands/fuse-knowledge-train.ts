@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { HashedFile } from '../src/formats/hash.js';
 import type { SequenceScores } from '../src/fusion/knowledge/capture-sequences.js';
 import type { SequenceFigures } from '../src/fusion/knowledge/sequence-figures.js';
+import type { GateSettings } from '../src/fusion/knowledge/strategies.js';
 import type { FusedResult, HeldOutDomain } from '../src/fusion/knowledge/train-fused.js';
 import type { ReportValue } from '../src/report/values.js';
 import { joinWindows } from '../src/training/language/token-data.js';
@@ -96,6 +97,14 @@ function trainingOf(request: TargetRequest): LanguageTraining {
   };
 }
 
+/** The selector's settings, with its numbers where a file gives them. */
+async function gateSettings({ own, stage, models }: TargetRequest): Promise<GateSettings> {
+  const { gate } = stage.settings.strategy;
+  if (gate.mode !== 'fixed' || own.gate === undefined) return gate;
+  const { readGate } = await import('../src/fusion/knowledge/gate-file.js');
+  return { ...gate, values: readGate(own.gate, models.length) };
+}
+
 /** Trains one target, and describes what it learnt from. */
 export async function trainTarget(request: TargetRequest): Promise<TrainedTarget> {
   const { options, stage, scores, models, folder, kept, heldOut } = request;
@@ -114,7 +123,7 @@ export async function trainTarget(request: TargetRequest): Promise<TrainedTarget
       training,
       tokenizerSha256: pivot.tokenizerSha256,
       ces: models.map((m) => scores[m].ces),
-      settings: { ...settings.strategy, steps: request.totalSteps },
+      settings: { ...settings.strategy, gate: await gateSettings(request), steps: request.totalSteps },
       kind: settings.kind,
       mask: settings.mask,
       ...(kept.length < texts.domainOf.length && { kept }),
@@ -144,16 +153,9 @@ export async function trainTarget(request: TargetRequest): Promise<TrainedTarget
   return { result, figures, path: training.target.path, files, warnings };
 }
 
-/** The selector beside the model: its tensors as they are named in the paper's code, in double precision. */
+/** The selector beside the model: its tensors as the released code names them, in double precision. */
 async function writeGate(directory: string, gate: Float64Array, models: number): Promise<HashedFile> {
-  const { gateTensors } = await import('../src/fusion/knowledge/selector.js');
-  const { encodeSafetensors } = await import('../src/formats/safetensors-writer.js');
+  const { gateBytes } = await import('../src/fusion/knowledge/gate-file.js');
   const { writeHashed } = await import('../src/models/model-directory.js');
-  const tensors = gateTensors(models).map(({ name, dims, offset, length }) => ({
-    name,
-    dtype: 'F64' as const,
-    shape: dims,
-    data: gate.slice(offset, offset + length),
-  }));
-  return writeHashed(directory, 'gate.safetensors', encodeSafetensors(tensors));
+  return writeHashed(directory, 'gate.safetensors', gateBytes(gate, models));
 }

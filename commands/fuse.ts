@@ -27,6 +27,11 @@ const ACTIONS: readonly Action[] = [
     summary: 'models with other tokenizers teach one: FuseLLM, FuseChat, Fusion-X',
     load: () => import('./fuse-knowledge.js'),
   },
+  {
+    name: 'select',
+    summary: 'the selector of Fusion-X fitted to cross-entropies of sequences alone',
+    load: () => import('./fuse-select.js'),
+  },
 ];
 
 /** Declares `surprisal fuse` and what it does. */

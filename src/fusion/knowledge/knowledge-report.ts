@@ -6,7 +6,7 @@ import { isNearTie, minCeChoice } from './fusion-functions.js';
 import type { MoveResult } from './move-sequences.js';
 import { feedbackLoss, importanceOf, selectionEntropy } from './selector.js';
 import type { SequenceFigures } from './sequence-figures.js';
-import type { Strategy } from './strategies.js';
+import type { GateMode, Strategy } from './strategies.js';
 import type { DomainResult, FusedResult } from './train-fused.js';
 import { ROW_KINDS, type TokenMap } from './types.js';
 
@@ -75,7 +75,7 @@ export interface TargetBody {
     readonly shares: readonly number[];
   }[];
   readonly gate: {
-    readonly mode: 'trained' | 'random';
+    readonly mode: GateMode;
     readonly feedback_cv2_first: number;
     readonly feedback_cv2_last: number;
     readonly importance_by_step: readonly {
@@ -169,7 +169,7 @@ export interface TargetParts {
   readonly name: string;
   readonly models: readonly string[];
   readonly strategy: Strategy;
-  readonly gateMode: 'trained' | 'random';
+  readonly gateMode: GateMode;
   /** Of each model, [sequences]. */
   readonly ces: readonly Float64Array[];
   /** Sequences that were learnt. */

@@ -20,10 +20,13 @@ export const STRATEGIES = ['mince', 'avgce', 'fusion-x', 'clm'] as const;
 /** How sequences are learnt from models; `clm`: from their text alone. */
 export type Strategy = (typeof STRATEGIES)[number];
 
+export type GateMode = 'trained' | 'random' | 'fixed';
+
 /** The selector of Fusion-X in a run. */
 export interface GateSettings {
-  /** `random`: a new gate at every micro-batch, as in the released code; nothing of it is learnt. */
-  readonly mode: 'trained' | 'random';
+  /** `random`: a new gate at every micro-batch, as in the released code; `fixed`: `values`. Nothing of either is learnt. */
+  readonly mode: GateMode;
+  readonly values?: Float64Array;
   readonly threshold: number;
   readonly feedbackWeight: number;
   /** Learning rate of the gate as a multiple of the student's. */
@@ -87,8 +90,19 @@ export function gateOf(parameters: ParameterSet, models: number): Float64Array {
   return Float64Array.from(parameters.values.subarray(from, from + gateSize(models)));
 }
 
+/** The gate of a micro-batch where none is trained. */
+export function givenGate(
+  { values }: GateSettings,
+  models: number,
+  seed: number,
+  step: number,
+  window: number,
+): Float64Array {
+  return values ?? randomGate(models, seed, step, window);
+}
+
 /** The gate that `random` draws for a micro-batch, by its step and first window. */
-export function randomGate(models: number, seed: number, step: number, window: number): Float64Array {
+function randomGate(models: number, seed: number, step: number, window: number): Float64Array {
   return initialGate(models, createRandom(seed).fork(RANDOM_GATE).fork(step).fork(window));
 }
 
@@ -129,7 +143,8 @@ export function weighBySelector(
   const { gate, seed } = settings;
   const models = ces.length;
   return (windows, { step }): BatchPlan => {
-    const values = gate.mode === 'trained' ? gateOf(parameters, models) : randomGate(models, seed, step, windows[0]);
+    const values =
+      gate.mode === 'trained' ? gateOf(parameters, models) : givenGate(gate, models, seed, step, windows[0]);
     const selections = Array.from(windows, (window) =>
       selectSources(values, sequenceScores(cesOf(ces, window), `sequence ${window}`), gate.threshold),
     );
@@ -147,7 +162,7 @@ export function weighBySelector(
       })),
       feedback: { weight: gate.feedbackWeight, value: feedback.value },
       learn(slopes, countedRows) {
-        if (gate.mode === 'random') return;
+        if (gate.mode !== 'trained') return;
         const gradient = new Float64Array(gateSize(models));
         const factor = gate.feedbackWeight * countedRows;
         selections.forEach((selection, i) => {

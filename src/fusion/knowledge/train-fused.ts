@@ -23,7 +23,7 @@ import {
   fixedWeights,
   gateCompanions,
   gateOf,
-  randomGate,
+  givenGate,
   type StepSelection,
   type StrategySettings,
   selectionRecorder,
@@ -190,6 +190,6 @@ function finalWeights({ ces, settings }: FusedTraining, gate: Float64Array | nul
   if (settings.strategy === 'clm') return new Float64Array(own.length);
   if (settings.strategy !== 'fusion-x') return fixedWeights(settings.strategy, own);
   const { seed, steps, gate: chosen } = settings;
-  const values = gate ?? randomGate(own.length, seed, steps, sequence);
+  const values = gate ?? givenGate(chosen, own.length, seed, steps, sequence);
   return selectSources(values, sequenceScores(own), chosen.threshold).weights;
 }
