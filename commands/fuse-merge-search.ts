@@ -1,14 +1,18 @@
-import { existsSync, rmSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename } from 'node:path';
 import type { Command } from 'commander';
 import { InputError } from '../src/errors.js';
 import { readDocuments } from '../src/formats/documents.js';
 import { expandSources, type InputLedger } from '../src/formats/inputs.js';
 import { type MergeDocument, referencedModels } from '../src/fusion/merge/document.js';
-import type { MergeArguments } from '../src/fusion/merge/merge-job.js';
+import type { MergeArguments } from '../src/fusion/merge/merge-arguments.js';
 import { referenceKey } from '../src/fusion/merge/merge-subject.js';
 import { SEARCH_METHODS, type SearchSettings, type SearchVariable } from '../src/fusion/merge/search.js';
-import { type SearchResult, type SearchText, searchMerge } from '../src/fusion/merge/search-job.js';
+import {
+  type SearchArguments,
+  type SearchResult,
+  type SearchText,
+  searchMerge,
+} from '../src/fusion/merge/search-job.js';
 import { openModelTokenizer } from '../src/models/model-tokenizer.js';
 import type { Progress } from '../src/report/progress.js';
 import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
@@ -30,6 +34,9 @@ export interface SearchOptions {
   allowNegativeWeights?: boolean;
   searchTable?: string;
 }
+
+/** The start and one round of the cross-entropy method, or a simplex with a step. */
+const LEAST_EVALUATIONS = { cem: 5, 'nelder-mead': 2, cocktail: 1, none: 1 } as const;
 
 const DEFAULTS = { groups: 1, evaluations: 60, temperature: 0.1, context: 256, holdout: 0.5 };
 
@@ -67,12 +74,18 @@ export async function parseSearch(own: SearchOptions, seed: number): Promise<Sea
   const integer = (flag: string, text: string | undefined, usual: number, least: number): number =>
     text === undefined ? usual : parseInteger(flag, text, least);
   const temperature = own.searchTemperature;
+  const method = parseChoice('--search', own.search, SEARCH_METHODS);
   return {
     settings: {
-      method: parseChoice('--search', own.search, SEARCH_METHODS),
+      method,
       parameters: own.searchParameters ?? [],
       groups: integer('--search-groups', own.searchGroups, DEFAULTS.groups, 1),
-      evaluations: integer('--search-evaluations', own.searchEvaluations, DEFAULTS.evaluations, 2),
+      evaluations: integer(
+        '--search-evaluations',
+        own.searchEvaluations,
+        DEFAULTS.evaluations,
+        LEAST_EVALUATIONS[method],
+      ),
       negativeWeights: own.allowNegativeWeights ?? false,
       temperature:
         temperature === undefined
@@ -108,10 +121,11 @@ export interface SearchRun {
   readonly merge: MergeArguments;
   readonly ledger: InputLedger;
   readonly progress: Progress;
-  readonly resume: boolean;
+  /** Where candidates go, and what is remembered of them for a run that resumes. */
+  readonly folder: string;
 }
 
-/** Runs the search; what was scored is kept beside the output until the merge is there. */
+/** Runs the search. @throws InputError as `searchMerge` */
 export async function runSearch(request: SearchRequest, run: SearchRun): Promise<SearchResult> {
   const { document, merge } = run;
   const [first] = referencedModels(document);
@@ -133,9 +147,8 @@ export async function runSearch(request: SearchRequest, run: SearchRun): Promise
       documents.push(tokenizer.encode(text ?? ''));
     texts.push({ name: file, documents });
   }
-  const memory = searchMemory(merge.out);
-  if (!run.resume) rmSync(memory, { force: true });
-  const args = { merge, search: request.settings, texts, prefix, memory, ...request };
+  const { context, holdout, settings: search } = request;
+  const args: SearchArguments = { merge, search, texts, prefix, context, holdout, folder: run.folder };
   const onProgress = (value: unknown): void => {
     const { candidates, evaluations } = value as { candidates: number; evaluations: number };
     run.progress.setTotal(evaluations);
@@ -143,13 +156,6 @@ export async function runSearch(request: SearchRequest, run: SearchRun): Promise
   };
   const module = new URL('../src/fusion/merge/search-job.js', import.meta.url).href;
   return await runInThread({ module, job: searchMerge }, args, onProgress, merge.threads);
-}
-
-const searchMemory = (out: string): string => join(dirname(resolve(out)), `.${basename(out)}.search.jsonl`);
-
-/** Forgets the candidates: the merge is there. */
-export function forgetSearch(out: string): void {
-  if (existsSync(searchMemory(out))) rmSync(searchMemory(out));
 }
 
 const variableName = ({ parameter, model, group }: SearchVariable, groups: number): string =>

@@ -1,4 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Command } from 'commander';
 import { InputError } from '../src/errors.js';
 import { fileError } from '../src/formats/files.js';
@@ -9,16 +10,15 @@ import { parseMergeDocuments } from '../src/fusion/merge/config-document.js';
 import { formatMergeDocument } from '../src/fusion/merge/config-format.js';
 import { type MergeDocument, referencedModels, tokenizerModels } from '../src/fusion/merge/document.js';
 import { documentFromFlags, type MergeFlags } from '../src/fusion/merge/from-flags.js';
+import type { MergeArguments } from '../src/fusion/merge/merge-arguments.js';
+import { type MergeProgress, type MergeResult, mergeModels } from '../src/fusion/merge/merge-job.js';
 import {
-  type MergeArguments,
-  type MergeProgress,
-  type MergeResult,
-  mergeModels,
-  type PlannedDocument,
-  planModels,
-  SAMPLE_ENDS,
-  SAMPLE_STARTS,
-} from '../src/fusion/merge/merge-job.js';
+  checkBeside,
+  checkPlaces,
+  claimWorkFolder,
+  type ReadPlace,
+  type WorkFolder,
+} from '../src/fusion/merge/merge-places.js';
 import { FUSE_MERGE_COLUMNS, FUSE_MERGE_SCHEMA, mergeRows } from '../src/fusion/merge/merge-report.js';
 import { referenceKey } from '../src/fusion/merge/merge-subject.js';
 import { MERGE_METHODS, METHOD_NAMES } from '../src/fusion/merge/methods/registry.js';
@@ -32,11 +32,12 @@ import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
 import { type ReportValue, reportObject } from '../src/report/values.js';
 import { prepareAsserts } from './edge-asserts.js';
 import { openOutputs } from './edge-outputs.js';
+import { memoryLimitBytes } from './edge-resources.js';
 import { parseChoice, parseInteger, parseMemory } from './edge-values.js';
 import { toolVersion } from './edge-version.js';
+import { planOf } from './fuse-merge-plan.js';
 import {
   addSearchOptions,
-  forgetSearch,
   parseSearch,
   runSearch,
   type SearchOptions,
@@ -164,13 +165,22 @@ async function run(
   const { text, name } = configurationOf(config, options, { ...own });
   const out = outputOf(options, outArgument);
   const documents = parseMergeDocuments(text, name);
-  const search = await parseSearch(own, options.seed);
+  const search = await parseSearch(
+    own,
+    own.randomSeed === undefined ? options.seed : parseInteger('--random-seed', own.randomSeed),
+  );
   const args = argumentsOf(options, own, { text, name, out, documents }, searchParameters(search));
-  const outputs = openOutputs([...(config === undefined ? [] : [config]), ...(search?.data ?? [])], {
-    force: options.force,
-    resume: options.resume,
-  });
+  const replace = { force: options.force, resume: options.resume };
+  const read = [
+    ...[...args.directories.values()].map((path): ReadPlace => ({ what: `the model ${path}`, path })),
+    ...(config === undefined ? [] : [{ what: `the configuration ${config}`, path: config }]),
+    ...(search?.data ?? []).map((path): ReadPlace => ({ what: `the text ${path}`, path })),
+  ];
+  checkPlaces(documents, args, read, options.dryRun ? { force: true, resume: false } : replace);
+  const outputs = openOutputs(filesAt(read), replace);
+  let work: WorkFolder | undefined;
   try {
+    for (const [flag, path] of besideOf(options, own)) checkBeside(flag, path, out);
     const table = outputs.table('--table', options.table, FUSE_MERGE_COLUMNS);
     const reportFile = outputs.file('--report', options.report);
     const plotFile = outputs.file('--plot', options.plot);
@@ -181,15 +191,11 @@ async function run(
       process.stdout.write(await planOf(args));
       return 0;
     }
-    if (existsSync(out) && !options.force && !options.resume) {
-      throw new InputError(
-        `${out}: exists; pass --force to replace it, --resume to continue it, or choose another path`,
-      );
-    }
     noticeSlowKernels();
     const ledger = createInputLedger();
     if (config !== undefined) ledger.note(config);
-    const found = search && (await searchNumbers(search, { args, documents, options, timings, ledger }));
+    work = search && claimWorkFolder(out, options.resume);
+    const found = search && work && (await searchNumbers(search, { args, documents, options, timings, ledger, work }));
     timings.begin('merge');
     const configuration = found?.configuration ?? text;
     const result = await merge({ ...args, configuration }, options);
@@ -225,7 +231,7 @@ async function run(
     }
     if (timingsFile) timings.write(timingsFile, options);
     outputs.commit();
-    forgetSearch(out);
+    work?.remove();
     if (!options.quiet) {
       for (const document of result.documents)
         for (const warning of document.warnings) process.stderr.write(`warning: ${warning}\n`);
@@ -235,8 +241,27 @@ async function run(
     return asserts.check(report);
   } finally {
     outputs.abort();
+    work?.leave();
   }
 }
+
+/** Regular files at places: those of a model's directory, and single ones. */
+function filesAt(places: readonly ReadPlace[]): string[] {
+  return places.flatMap(({ path }) =>
+    statSync(path, { throwIfNoEntry: false })?.isDirectory()
+      ? readdirSync(path).map((name) => join(path, name))
+      : [path],
+  );
+}
+
+/** Files that are written beside the model. */
+const besideOf = (options: Shared, own: OwnOptions): [flag: string, path: string | undefined][] => [
+  ['--report', options.report],
+  ['--table', options.table],
+  ['--plot', options.plot],
+  ['--timings', options.timings],
+  ['--search-table', own.searchTable],
+];
 
 const MERGE_JOB = new URL('../src/fusion/merge/merge-job.js', import.meta.url).href;
 
@@ -351,6 +376,7 @@ function argumentsOf(
     directories: locateModels(documents, own.transformersCache),
     settings,
     memoryBytes: options.maxMemory,
+    cacheBytes: memoryLimitBytes() / 2,
     threads: own.numThreads === undefined ? options.threads : parseInteger('--num-threads', own.numThreads, 1, 1024),
     write: { force: options.force, resume: options.resume },
     head: { tool: { name: 'surprisal', version: toolVersion() }, command: COMMAND, parameters },
@@ -390,17 +416,19 @@ async function searchNumbers(
     readonly options: Shared;
     readonly timings: RunTimings;
     readonly ledger: InputLedger;
+    readonly work: WorkFolder;
   },
 ): Promise<SearchResult> {
-  const { args, documents, options, timings, ledger } = run;
+  const { args, documents, options, timings, ledger, work } = run;
+  const [document, ...others] = documents;
+  if (others.length > 0) throw new InputError('--search works on a configuration of one document');
   timings.begin('search');
   const progress = await createProgress({
     ...{ stream: process.stderr, quiet: options.quiet, unit: 'candidates' },
     now: () => performance.now(),
   });
   try {
-    const [document] = documents;
-    return await runSearch(search, { document, merge: args, ledger, progress, resume: options.resume });
+    return await runSearch(search, { document, merge: args, ledger, progress, folder: work.path });
   } finally {
     progress.stop();
   }
@@ -423,48 +451,6 @@ async function merge(args: MergeArguments, options: Shared): Promise<MergeResult
   } finally {
     progress.stop();
   }
-}
-
-/** What a disk is taken to write in the estimate of time. */
-const WRITTEN_PER_SECOND = 5e8;
-
-/** What `--dry-run` prints. Times are of reading and merging at the speed of a sample, and of writing as much. */
-async function planOf(args: MergeArguments): Promise<string> {
-  const samples: number[] = [];
-  let started = 0;
-  const onProgress = (value: unknown): void => {
-    if (value === SAMPLE_STARTS) started = performance.now();
-    if (value === SAMPLE_ENDS) samples.push((performance.now() - started) / 1e3);
-  };
-  const plans = await runInThread({ module: MERGE_JOB, job: planModels }, args, onProgress, args.threads);
-  return plans
-    .map((plan) => {
-      const { elements, sampleElements, bytesWritten } = plan;
-      const sampled = sampleElements > 0 ? (samples.shift() ?? Number.NaN) : Number.NaN;
-      return planText(plan, (sampled * elements) / sampleElements + bytesWritten / WRITTEN_PER_SECOND);
-    })
-    .join('\n');
-}
-
-function planText(plan: PlannedDocument, seconds: number): string {
-  const rows = plan.tensors.map(({ name, shape, dtype, parameters }): SummaryCell[] => [
-    name,
-    shape,
-    dtype,
-    parameters,
-  ]);
-  const facts: SummaryCell[][] = [
-    ['document', plan.name ?? 'the output'],
-    ['directory', plan.out],
-    ['method', plan.method],
-    ['models', plan.models.join(', ')],
-    ['bytes read', plan.bytesRead],
-    ['bytes written', plan.bytesWritten],
-    ['peak memory in bytes, about', plan.peakBytes],
-    ['seconds, about', Number.isFinite(seconds) ? seconds.toPrecision(2) : 'unknown until the models are there'],
-    ...plan.warnings.map((warning): SummaryCell[] => ['warning', warning]),
-  ];
-  return `${summaryTable(['tensor', 'shape', 'dtype', 'parameters'], rows)}${summaryTable(['plan', 'value'], facts)}`;
 }
 
 function summary(result: MergeResult, out: string): string {

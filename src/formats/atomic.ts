@@ -115,7 +115,8 @@ function refuseExisting(target: string): never {
   throw new InputError(`${target}: already exists: pass --force to replace it, or choose another path`);
 }
 
-function isAlive(pid: number): boolean {
+/** Whether a process of this machine runs. */
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;

@@ -1,25 +1,21 @@
-import fs from 'node:fs';
 import path from 'node:path';
 import { InputError, RunError } from '../../errors.js';
-import type { AtomicOptions } from '../../formats/atomic.js';
 import type { InputDigest } from '../../formats/inputs.js';
-import { DTYPE_BYTES, elementCount } from '../../formats/tensor.js';
 import { differingKey, readWorkFile } from '../../formats/work-files.js';
-import { buildReport, type Report, type ReportHead, validateReport } from '../../report/json.js';
+import { buildReport, type Report, validateReport } from '../../report/json.js';
 import { type ReportValue, reportObject } from '../../report/values.js';
-import { createBufferPool } from './buffer-pool.js';
 import { parseMergeDocuments } from './config-document.js';
 import { formatMergeDocument } from './config-format.js';
-import { type MergeDocument, orderDocuments, referencedModels } from './document.js';
+import { type MergeDocument, orderDocuments } from './document.js';
 import { executeMerge } from './executor.js';
-import { loadItem, shapeOfRows } from './load-item.js';
+import { bufferBytes, type MergeArguments, subjectWork } from './merge-arguments.js';
+import { claimWorkFolder, targetOf } from './merge-places.js';
 import {
   type DocumentResult,
   FUSE_MERGE_MANIFEST_SCHEMA,
   gatherWarnings,
   type MergedTensor,
   mergedTensor,
-  parameterText,
   summarize,
 } from './merge-report.js';
 import { type MergeSubject, openMergeSubject } from './merge-subject.js';
@@ -32,48 +28,9 @@ import {
 } from './merge-target.js';
 import { mergedConfigText } from './merged-config.js';
 import { modelCard } from './model-card.js';
-import { rowCount, rowElements } from './source.js';
 import { surveyModels } from './survey.js';
-import { diagnosticBytes, type TensorDiagnostics } from './tensor-record.js';
 import type { UnitedTokenizers } from './tokenizer-union.js';
-import type { MergePlan, MergeSource, MergeVariant, ModelReference, PlannedTensor } from './types.js';
-import { planWork, type WorkPlan } from './work-plan.js';
-
-/** What decides the bytes of a merge beside its configuration. */
-export interface MergeSettings {
-  readonly seed: number;
-  readonly variant: MergeVariant;
-  readonly maxShardBytes: number;
-  /** Rows behind the vocabulary stay where the output's tokenizer is the base's. */
-  readonly keepPadding: boolean;
-  /** Tokenizer files of the config's model are copied where no tokenizer is written. */
-  readonly copyTokenizer: boolean;
-  readonly modelCard: boolean;
-  /** Models of different architectures may be merged. */
-  readonly allowCrimes: boolean;
-  readonly allowNonFinite: boolean;
-  readonly diagnostics: TensorDiagnostics;
-}
-
-/** Everything that a merge takes, structured-cloneable. */
-export interface MergeArguments {
-  /** Text of the configuration, and what it is called in messages. */
-  readonly configuration: string;
-  readonly configurationName: string;
-  readonly out: string;
-  /** Where named documents of a configuration of several go; beside `out` and removed at the end when absent. */
-  readonly intermediate?: string;
-  /** Directories of models and adapters by what the configuration writes (`path` or `path@revision`). */
-  readonly directories: ReadonlyMap<string, string>;
-  readonly settings: MergeSettings;
-  readonly memoryBytes: number;
-  readonly threads: number;
-  readonly write: AtomicOptions;
-  /** Whether inputs are hashed as they are read (default); what is not kept needs no provenance. */
-  readonly hashed?: boolean;
-  /** Heads the manifest; a run that resumes must repeat it. */
-  readonly head: Omit<ReportHead, 'name' | 'inputs'>;
-}
+import type { WorkPlan } from './work-plan.js';
 
 export interface MergeResult {
   /** In the order in which they were merged; the last one is the output. */
@@ -94,41 +51,43 @@ export interface MergeProgress {
 /** What stands in the output behind all other files. */
 type Manifest = Report & { readonly result: DocumentResult };
 
-/** Memory of the program beside buffers. */
-const PROGRAM_BYTES = 192 << 20;
-
 /**
  * Merges as a configuration says, document by document, and writes the model directories.
  * @throws InputError for everything that is wrong with configuration and models; RunError for a full disk
  */
 export async function mergeModels(args: MergeArguments, progress: (value: unknown) => void): Promise<MergeResult> {
   const documents = orderDocuments(parseMergeDocuments(args.configuration, args.configurationName));
-  const stages = args.intermediate ?? stagesBeside(args.out);
+  if (documents.length === 1 || args.intermediate !== undefined) return await mergeDocuments(args, documents, progress);
+  const work = claimWorkFolder(args.out, args.write.resume ?? false);
+  try {
+    const result = await mergeDocuments(args, documents, progress);
+    work.remove();
+    return result;
+  } catch (error) {
+    work.leave();
+    throw error;
+  }
+}
+
+async function mergeDocuments(
+  args: MergeArguments,
+  documents: readonly MergeDocument[],
+  progress: (value: unknown) => void,
+): Promise<MergeResult> {
   const directories = new Map(args.directories);
   const results: DocumentResult[] = [];
   const inputs = new Map<string, InputDigest>();
+  const made = new Set(documents.flatMap(({ name }) => name ?? []));
   for (const [i, document] of documents.entries()) {
-    const target = targetOf(document, documents, args.out, stages);
+    const target = targetOf(document, documents, args);
     const report = (done: DocumentProgress): void =>
       progress({ document: i, documents: documents.length, ...done } satisfies MergeProgress);
     const { result, digests } = await mergeDocument(args, document, target, directories, report);
     results.push(result);
-    const names = documents.map(({ name }) => name);
-    for (const digest of digests)
-      if (!names.some((name) => digest.path.startsWith(`${name}/`))) inputs.set(digest.path, digest);
+    for (const digest of digests) if (!made.has(path.dirname(digest.path))) inputs.set(digest.path, digest);
     if (document.name !== undefined) directories.set(document.name, target);
   }
-  if (args.intermediate === undefined) fs.rmSync(stages, { recursive: true, force: true });
   return { documents: results, inputs: [...inputs.values()] };
-}
-
-const stagesBeside = (out: string): string =>
-  path.join(path.dirname(path.resolve(out)), `.${path.basename(out)}.stages`);
-
-/** The document without a name, else the last one, is the output; others are stages. */
-function targetOf(document: MergeDocument, documents: readonly MergeDocument[], out: string, stages: string): string {
-  const output = documents.find(({ name }) => name === undefined) ?? documents.at(-1);
-  return document === output ? out : path.join(stages, document.name ?? '');
 }
 
 interface DocumentProgress {
@@ -150,10 +109,15 @@ async function mergeDocument(
   progress: (done: DocumentProgress) => void,
 ): Promise<Merged> {
   const { settings } = args;
-  const subject = openMergeSubject(document, { ...settings, directories, hashed: args.hashed ?? true });
+  const subject = openMergeSubject(document, {
+    ...settings,
+    directories,
+    hashed: args.hashed ?? true,
+    ...(args.cacheBytes !== undefined && { cacheBytes: args.cacheBytes }),
+  });
   try {
     const { plan } = subject;
-    const work = workOf(args, subject);
+    const work = subjectWork(args, subject);
     const complete = await completeMerge(args, document, out, subject);
     if (complete) return complete;
     const identity = { ...identityOf(args, document), inputs: subject.identity };
@@ -168,7 +132,7 @@ async function mergeDocument(
       await executeMerge({
         surveyed,
         ...{ plan, work, sources: subject.sources, files: target.files, journal: target.journal },
-        ...{ memoryBytes: bufferBytes(args.memoryBytes), seed: settings.seed, threads: args.threads },
+        ...{ memoryBytes: bufferBytes(args), seed: settings.seed, threads: args.threads },
         ...{ variant: settings.variant, allowNonFinite: settings.allowNonFinite, diagnostics: settings.diagnostics },
         progress: ({ bytes: more, tensor }) => advance(more, tensor),
       });
@@ -181,15 +145,6 @@ async function mergeDocument(
   } finally {
     subject.close();
   }
-}
-
-const bufferBytes = (memoryBytes: number): number => Math.max(memoryBytes / 4, memoryBytes - PROGRAM_BYTES);
-
-function workOf(args: MergeArguments, subject: MergeSubject): WorkPlan {
-  const { plan, sources, placeOf } = subject;
-  const beside = (tensor: (typeof plan.tensors)[number], rows: number): number =>
-    diagnosticBytes(args.settings.diagnostics, tensor.shape, rows, tensor.inputs.length);
-  return planWork(plan, sources, { memoryBytes: bufferBytes(args.memoryBytes), placeOf, beside });
 }
 
 /** What two runs must share beside their inputs for one to continue the other. */
@@ -290,136 +245,4 @@ function companionsOf(args: MergeArguments, document: MergeDocument, subject: Me
   put({ name: 'mergekit_config.yml', data: formatMergeDocument(document) });
   if (args.settings.modelCard) put({ name: 'README.md', data: modelCard(document, plan, args.head.tool.version) });
   return [...files.values()];
-}
-
-/** What a merge would do: for `--dry-run`. */
-export interface PlannedDocument {
-  readonly name: string | null;
-  readonly method: string;
-  readonly models: readonly string[];
-  readonly out: string;
-  readonly tensors: readonly {
-    readonly name: string;
-    readonly shape: string;
-    readonly dtype: string;
-    readonly parameters: string;
-  }[];
-  readonly bytesRead: number;
-  readonly bytesWritten: number;
-  readonly peakBytes: number;
-  readonly elements: number;
-  /** How many of them were read and merged between {@link SAMPLE_STARTS} and {@link SAMPLE_ENDS}. */
-  readonly sampleElements: number;
-  readonly warnings: readonly string[];
-}
-
-/** Plans the documents whose models exist; those that take the result of another one are left to the merge. */
-export async function planModels(args: MergeArguments, progress: (value: unknown) => void): Promise<PlannedDocument[]> {
-  const documents = orderDocuments(parseMergeDocuments(args.configuration, args.configurationName));
-  const made = new Set(documents.map(({ name }) => name));
-  const stages = args.intermediate ?? stagesBeside(args.out);
-  const plans: PlannedDocument[] = [];
-  for (const document of documents) {
-    const models = referencedModels(document);
-    const waits = models.filter(({ model }) => made.has(model)).map(({ text }) => text);
-    const out = targetOf(document, documents, args.out, stages);
-    if (waits.length > 0) plans.push(waitingPlan(document, models, out, waits));
-    else plans.push(await planDocument(args, document, out, progress));
-  }
-  return plans;
-}
-
-function waitingPlan(
-  document: MergeDocument,
-  models: readonly ModelReference[],
-  out: string,
-  waits: readonly string[],
-): PlannedDocument {
-  return {
-    ...{ name: document.name ?? null, method: document.method.name, models: models.map(({ text }) => text), out },
-    ...{ tensors: [], bytesRead: 0, bytesWritten: 0, peakBytes: 0, elements: 0, sampleElements: 0 },
-    warnings: [`is planned when ${waits.join(', ')} of this configuration is there`],
-  };
-}
-
-async function planDocument(
-  args: MergeArguments,
-  document: MergeDocument,
-  out: string,
-  progress: (value: unknown) => void,
-): Promise<PlannedDocument> {
-  const subject = openMergeSubject(document, { ...args.settings, directories: args.directories, hashed: false });
-  try {
-    const { plan, sources, vocabulary } = subject;
-    const work = workOf(args, subject);
-    return {
-      name: document.name ?? null,
-      method: plan.method.name,
-      models: plan.models.map(({ text }) => text),
-      out,
-      tensors: plan.tensors.map((tensor) => ({
-        name: tensor.name,
-        shape: tensor.shape.join('x'),
-        dtype: tensor.dtype,
-        parameters: plannedParameters(plan, tensor),
-      })),
-      bytesRead: work.bytesRead,
-      bytesWritten: work.bytesWritten,
-      peakBytes: work.peakBytes + PROGRAM_BYTES,
-      elements: work.elements,
-      sampleElements: await mergeSample(args, plan, sources, progress),
-      warnings: [...document.notes, ...subject.warnings, ...plan.warnings, ...(vocabulary?.notes ?? [])],
-    };
-  } finally {
-    subject.close();
-  }
-}
-
-/** `t=0.5` of the tensor, then `model: weight=1` of each model. */
-function plannedParameters({ models }: MergePlan, { parameters, inputs }: PlannedTensor): string {
-  const own = inputs.map(({ model, parameters: values }): string => {
-    const text = parameterText({ ...values });
-    return text === '' ? '' : `${models[model].text}: ${text}`;
-  });
-  return [parameterText({ ...parameters }), ...own].filter((text) => text !== '').join('; ');
-}
-
-/** Elements of the sample by which `--dry-run` estimates a time. */
-const SAMPLE_ELEMENTS = 1 << 22;
-
-/** Messages of a plan around the work that a clock may measure. */
-export const SAMPLE_STARTS = 'sample starts';
-export const SAMPLE_ENDS = 'sample ends';
-
-/** Reads and merges some rows of the largest tensor between two messages. @returns their elements */
-async function mergeSample(
-  args: MergeArguments,
-  plan: MergePlan,
-  sources: readonly MergeSource[],
-  progress: (value: unknown) => void,
-): Promise<number> {
-  const sizes = plan.tensors.map(({ shape, copied }) => (copied ? 0 : elementCount(shape)));
-  const index = sizes.indexOf(Math.max(...sizes));
-  const tensor = plan.tensors[index];
-  if (tensor === undefined || sizes[index] === 0) return 0;
-  const rows = Math.max(1, Math.min(rowCount(tensor.shape), Math.floor(SAMPLE_ELEMENTS / rowElements(tensor.shape))));
-  progress(SAMPLE_STARTS);
-  const { inputs } = await loadItem({ plan, sources }, createBufferPool(), { tensor: index, from: 0, to: rows });
-  const shape = shapeOfRows(tensor.shape, { from: 0, to: rows });
-  const bytes = new Uint8Array(elementCount(shape) * DTYPE_BYTES[tensor.dtype]);
-  const { seed, variant } = args.settings;
-  plan.method.merge({
-    ...{
-      name: tensor.name,
-      inputs,
-      parameters: tensor.parameters,
-      firstElement: 0,
-      seed,
-      variant,
-      threads: args.threads,
-    },
-    output: { dtype: tensor.dtype, shape, bytes },
-  });
-  progress(SAMPLE_ENDS);
-  return elementCount(shape);
 }

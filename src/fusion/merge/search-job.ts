@@ -1,12 +1,16 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { InputError } from '../../errors.js';
+import { fileError } from '../../formats/files.js';
+import { differingKey, hashBytes } from '../../formats/work-files.js';
 import { type LanguageModel, openLanguageModel, type PositionRange } from '../../models/language-model.js';
+import { type ReportValue, toJsonValue } from '../../report/values.js';
 import { parseMergeDocuments } from './config-document.js';
 import { formatMergeDocument } from './config-format.js';
 import { type MergeDocument, referencedModels } from './document.js';
-import { type MergeArguments, mergeModels } from './merge-job.js';
-import { referenceKey } from './merge-subject.js';
+import type { MergeArguments } from './merge-arguments.js';
+import { mergeModels } from './merge-job.js';
+import { openMergeSubject, referenceKey } from './merge-subject.js';
 import {
   candidateDocument,
   cocktailWeights,
@@ -33,8 +37,8 @@ export interface SearchArguments {
   readonly context: number;
   /** Share of the windows of every text, its last ones, that the search never sees. */
   readonly holdout: number;
-  /** File of candidates that are scored already, for a run that resumes. */
-  readonly memory: string;
+  /** Where candidates go, and what is remembered of them for a run that resumes. */
+  readonly folder: string;
 }
 
 /** Mean -ln p of a text, and how many tokens it is over. */
@@ -93,7 +97,7 @@ export async function searchMerge(args: SearchArguments, progress: (value: unkno
   if (others.length > 0) throw new InputError('--search works on a configuration of one document');
   const texts = args.texts.map((text) => judgedText(text, args));
   const variables = searchVariables(document, search);
-  const judge = createJudge(args, texts);
+  const judge = createJudge(args, document, texts);
   try {
     const models = await judgeModels(args, document, texts);
     const start = await judge.candidate(candidateDocument(document, variables, starts(variables)));
@@ -233,13 +237,15 @@ interface Judge {
 }
 
 /** Merges candidates into a folder of their own; what was scored before is remembered by its configuration. */
-function createJudge({ merge, memory }: SearchArguments, texts: readonly JudgedText[]): Judge {
-  const folder = path.join(path.dirname(path.resolve(merge.out)), `.${path.basename(merge.out)}.candidate`);
-  const known = readMemory(memory);
+function createJudge(args: SearchArguments, document: MergeDocument, texts: readonly JudgedText[]): Judge {
+  const { merge } = args;
+  const folder = path.join(args.folder, 'candidate');
+  const memory = path.join(args.folder, 'candidates.jsonl');
+  const known = takeUpMemory(memory, args, document);
   return {
     folder,
-    async candidate(document): Promise<Judged> {
-      const configuration = formatMergeDocument(document);
+    async candidate(candidate): Promise<Judged> {
+      const configuration = formatMergeDocument(candidate);
       const before = known.get(configuration);
       if (before !== undefined) return before;
       await mergeModels(
@@ -255,24 +261,64 @@ function createJudge({ merge, memory }: SearchArguments, texts: readonly JudgedT
       );
       const judged = await judgeModel(folder, merge, texts);
       known.set(configuration, judged);
-      fs.appendFileSync(memory, `${JSON.stringify({ configuration, judged })}\n`);
+      appendLine(memory, { configuration, judged });
       return judged;
     },
   };
 }
 
-function readMemory(file: string): Map<string, Judged> {
-  const known = new Map<string, Judged>();
-  if (!fs.existsSync(file)) return known;
-  for (const line of fs.readFileSync(file, 'utf8').split('\n')) {
-    try {
-      const { configuration, judged } = JSON.parse(line) as { configuration: string; judged: Judged };
-      known.set(configuration, judged);
-    } catch {
-      // A line that a kill has cut.
-    }
+/**
+ * Candidates that an interrupted run has scored.
+ * @throws InputError when it judged by other texts, or merged other models
+ */
+function takeUpMemory(memory: string, args: SearchArguments, document: MergeDocument): Map<string, Judged> {
+  const wanted = toJsonValue(searchIdentity(args, document));
+  const [first, ...others] = readLines(memory);
+  if (first === undefined) {
+    appendLine(memory, wanted);
+    return new Map();
   }
-  return known;
+  const differing = differingKey(first, wanted);
+  if (differing !== undefined)
+    throw new InputError(
+      `${args.merge.out}: the interrupted search had another "${differing}": repeat its options, or leave out --resume`,
+    );
+  const scored = others as { readonly configuration: string; readonly judged: Judged }[];
+  return new Map(scored.map(({ configuration, judged }) => [configuration, judged]));
+}
+
+/** What decides the losses of a candidate beside its configuration. */
+function searchIdentity(
+  { merge, texts, prefix, context, holdout }: SearchArguments,
+  document: MergeDocument,
+): Record<string, ReportValue> {
+  const { diagnostics, modelCard, maxShardBytes, ...settings } = merge.settings;
+  const subject = openMergeSubject(document, { ...settings, directories: merge.directories, hashed: false });
+  subject.close();
+  const bytesOf = (tokens: Int32Array): Uint8Array =>
+    new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength);
+  const search_data = texts.map(({ name, documents }) => ({
+    name,
+    documents: documents.map((tokens) => hashBytes(bytesOf(tokens))),
+  }));
+  return { ...settings, inputs: subject.identity, search_data, prefix, search_context_tokens: context, holdout };
+}
+
+function appendLine(file: string, value: unknown): void {
+  try {
+    fs.appendFileSync(file, `${JSON.stringify(value)}\n`);
+  } catch (error) {
+    throw fileError(error, file, 'write');
+  }
+}
+
+/** Values of the lines of a file, without one that a kill has cut; whatever follows begins a line. */
+function readLines(file: string): unknown[] {
+  if (!fs.existsSync(file)) return [];
+  const text = fs.readFileSync(file, 'utf8');
+  const whole = text.slice(0, text.lastIndexOf('\n') + 1);
+  if (whole.length < text.length) fs.truncateSync(file, Buffer.byteLength(whole));
+  return whole.split('\n').flatMap((line): unknown[] => (line === '' ? [] : [JSON.parse(line)]));
 }
 
 /** The models of the configuration themselves; adapters are judged with their base. */
