@@ -33,6 +33,8 @@ export interface MergeArguments {
   readonly directories: ReadonlyMap<string, string>;
   readonly settings: MergeSettings;
   readonly memoryBytes: number;
+  /** Bytes of files that the system can keep in memory: models that are larger together are read past the page cache. */
+  readonly cacheBytes?: number;
   readonly threads: number;
   readonly write: AtomicOptions;
   /** Whether inputs are hashed as they are read (default); what is not kept needs no provenance. */
