@@ -14,7 +14,8 @@ export function run(inputs: { [key: string]: Json }, wanted: Json): unknown {
     const method = mixingMethod(name);
     const parameters = { ...method.parameters(k), ...own } as MixingParameters;
     const start = { groups, parameters, seed: 0, ...(graph && { graph }) };
-    return method.create(name === 'doremi' || name === 'doge' ? { ...start, initial: proportions } : start);
+    if (name === 'doremi') return method.create({ ...start, initial: proportions, scores: list('previous_scores') });
+    return method.create(name === 'doge' ? { ...start, initial: proportions } : start);
   };
   const doremi = create('doremi', {
     mu: number(inputs.doremi_mu, 'doremi_mu'),

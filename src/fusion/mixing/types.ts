@@ -80,6 +80,8 @@ export interface MixerStart {
   readonly parameters: MixingParameters;
   /** Skill-It: [k, k], row = trained group, column = evaluated group. */
   readonly graph?: Float64Array;
+  /** DoReMi: scores [k] of the update before; 1e-6 when absent. */
+  readonly scores?: Float64Array;
   /** Data mixing laws: runs on static mixtures. */
   readonly sweep?: Sweep;
   /** Proportions [k] at which multiplied weights begin; uniform when absent. */

@@ -24,7 +24,7 @@ export const doremi: MixingMethod = {
     const k = groups.length;
     const weights = createWeights(start);
     const mean = createMean(k);
-    const scores = new Float64Array(k).fill(FIRST_SCORE);
+    const scores = start.scores?.slice() ?? new Float64Array(k).fill(FIRST_SCORE);
     return {
       get proportions() {
         return weights.proportions;
