@@ -20,6 +20,10 @@ const MOST_NEWTON_STEPS = 100;
 const MOST_NEWTON_GROUPS = 400;
 /** Shares below it are on the boundary for Newton's steps. */
 const BOUNDARY = 1e-12;
+/** A Newton step that moves no entry by more has arrived. */
+const SETTLED = 1e-13;
+/** Of values, relative. */
+const ROUNDING = 4e-16;
 
 /**
  * Minimises a function over {p >= 0, sum p = 1}: from each start by exponentiated gradient with a step that doubles and halves,
@@ -99,7 +103,8 @@ function newtonOnSupport(f: SimplexFunction, start: SimplexMinimum): SimplexMini
       if (direction[j] < 0) longest = Math.min(longest, p[j] / -direction[j]);
     }
     // An entry at 0 that would go below it ends Newton's steps: exponentiated gradient has been there.
-    if (!(slope < -1e-18) || longest === 0) break;
+    const size = direction.reduce((most, entry) => Math.max(most, Math.abs(entry)), 0);
+    if (!(slope < 0) || longest === 0 || size < SETTLED) break;
     let moved = false;
     for (let step = longest; step > 1e-12 * longest; step /= 2) {
       const next = p.map((share, j) => Math.max(0, share + step * direction[j]));
@@ -109,7 +114,8 @@ function newtonOnSupport(f: SimplexFunction, start: SimplexMinimum): SimplexMini
       const sum = next.reduce((a, b) => a + b, 0);
       for (let j = 0; j < k; j++) next[j] /= sum;
       const found = f.value(next);
-      if (found < value) {
+      // Near the minimum the value does not change any more while the point still does.
+      if (found <= value + ROUNDING * Math.max(1, Math.abs(value))) {
         p = next;
         value = found;
         moved = true;
@@ -118,7 +124,7 @@ function newtonOnSupport(f: SimplexFunction, start: SimplexMinimum): SimplexMini
     }
     if (!moved) break;
   }
-  return value <= start.value ? { point: p, value } : start;
+  return value <= start.value + ROUNDING * Math.max(1, Math.abs(value)) ? { point: p, value } : start;
 }
 
 /** The Newton direction on `free` entries that sums to 0; damped until the Hessian there is positive definite. */
