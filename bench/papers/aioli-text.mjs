@@ -5,7 +5,7 @@
  * documents that nothing was chosen by. Methods with helper runs are also run with the same steps in their last run, helpers on top. A
  * seed is an order of the data.
  *
- * node bench/papers/aioli-text.mjs [--steps 512] [--base-steps 1000] [--seeds 4] [--threads 1] [--bin bin/surprisal.js] [--cache DIR]
+ * node bench/papers/aioli-text.mjs [--steps 512] [--base-steps 1000] [--seeds 3] [--threads 1] [--bin bin/surprisal.js] [--cache DIR]
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -20,7 +20,7 @@ const { values } = parseArgs({
   options: {
     steps: { type: 'string', default: '512' },
     'base-steps': { type: 'string', default: '1000' },
-    seeds: { type: 'string', default: '4' },
+    seeds: { type: 'string', default: '3' },
     threads: { type: 'string', default: '1' },
     bin: { type: 'string', default: 'bin/surprisal.js' },
     cache: { type: 'string' },
