@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { InputError } from '../src/errors.js';
+import { LINKAGES, parseLinkage } from '../src/linalg/agglomerative.js';
 import { BUDGET_RULES, parseBudgetRule } from '../src/moe/budget.js';
-import { LINKAGES, parseLinkage } from '../src/moe/clustering.js';
 import { WEIGHT_POLICIES } from '../src/moe/combine.js';
 import type { ExpertModel } from '../src/moe/expert-model.js';
 import {

@@ -1,6 +1,6 @@
 import type { AssignmentMode } from '../kernels/linear-assignment.js';
+import type { Linkage } from '../linalg/agglomerative.js';
 import type { BudgetRule } from './budget.js';
-import type { Linkage } from './clustering.js';
 import type { WeightPolicy } from './combine.js';
 import type { MergedForm } from './merged-writer.js';
 import type { SimilarityBasis } from './similarity.js';

@@ -1,5 +1,6 @@
+import { parseLinkage } from '../../src/linalg/agglomerative.js';
 import { directSquaredDistances } from '../../src/linalg/point-distances.js';
-import { centreMembers, clusterRows, parseLinkage, silhouette } from '../../src/moe/clustering.js';
+import { centreMembers, clusterRows, silhouette } from '../../src/moe/clustering.js';
 import type { Json } from './harness.js';
 import { float64, keysOf, number, shapeOf } from './tensors.js';
 

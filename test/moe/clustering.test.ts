@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { LINKAGES, parseLinkage } from '../../src/linalg/agglomerative.js';
 import { directSquaredDistances } from '../../src/linalg/point-distances.js';
-import { centreMembers, clusterRows, LINKAGES, parseLinkage, silhouette } from '../../src/moe/clustering.js';
+import { centreMembers, clusterRows, silhouette } from '../../src/moe/clustering.js';
 import { createRandom } from '../../src/random.js';
 
 const points = (n: number, d: number, seed: number): Float64Array => {
