@@ -208,6 +208,17 @@ napi_value ReadMemory(napi_env env, napi_callback_info info) {
   return number_value(env, static_cast<double>(read_memory(data, length, threads)));
 }
 
+// (bytes, modulus): the address of the first byte modulo `modulus`.
+napi_value AddressModulo(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 2);
+  int64_t length;
+  const uint8_t* data = arguments.bytes(0, &length);
+  const int64_t modulus = arguments.integer(1);
+  if (arguments.ok() && modulus < 1) arguments.fail("a modulus of at least 1 is needed");
+  if (!arguments.ok()) return nullptr;
+  return number_value(env, static_cast<double>(reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(modulus)));
+}
+
 napi_value TrimMemory(napi_env env, napi_callback_info) {
   napi_value result = nullptr;
   napi_get_boolean(env, trim_memory(), &result);
@@ -279,6 +290,7 @@ NAPI_MODULE_INIT() {
   set_function(env, exports, "narrowFromF32", NarrowFromF32);
   set_function(env, exports, "dequantizeGgml", DequantizeGgml);
   set_function(env, exports, "readMemory", ReadMemory);
+  set_function(env, exports, "addressModulo", AddressModulo);
   set_function(env, exports, "trimMemory", TrimMemory);
   set_function(env, exports, "quickExit", QuickExit);
   set_function(env, exports, "simdName", SimdName);

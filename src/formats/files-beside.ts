@@ -1,5 +1,6 @@
 import fs from 'node:fs';
 import { RunError } from '../errors.js';
+import { type AddressModulo, blocksAround, openDirect } from './direct-transfer.js';
 import { fileError, openRange } from './files.js';
 
 /** A regular file whose ranges are read beside the calling thread: reads go on while it computes. */
@@ -19,8 +20,11 @@ export interface RangeFileBeside {
 /** Bytes of one request: several of them keep the threads of the runtime's pool busy. */
 const STEP = 32 << 20;
 
-/** @throws InputError as `openRange` */
-export function openRangeBeside(path: string): RangeFileBeside {
+/**
+ * @param direct reads large ranges past the page cache, where buffers lie so that this is possible
+ * @throws InputError as `openRange`
+ */
+export function openRangeBeside(path: string, direct?: AddressModulo): RangeFileBeside {
   const range = openRange(path);
   const { size } = range;
   range.close();
@@ -30,27 +34,42 @@ export function openRangeBeside(path: string): RangeFileBeside {
   } catch (error) {
     throw fileError(error, path, 'open');
   }
+  const directFd = direct && openDirect(path, fs.constants.O_RDONLY);
   let open = true;
   return {
     path,
     size,
     async read(position, target, what): Promise<void> {
+      const blocks = direct && directFd !== undefined ? blocksAround(position, target, direct) : undefined;
+      const file = { fd: blocks && directFd !== undefined ? directFd : fd, path, what };
+      const [bytes, start, needed] = blocks
+        ? [blocks.bytes, blocks.position, blocks.before + target.length]
+        : [target, position, target.length];
       const pieces: Promise<void>[] = [];
-      for (let at = 0; at < target.length; at += STEP) {
-        const piece = target.subarray(at, Math.min(target.length, at + STEP));
-        pieces.push(fill(fd, path, position + at, piece, what));
+      for (let at = 0; at < bytes.length; at += STEP) {
+        const piece = bytes.subarray(at, Math.min(bytes.length, at + STEP));
+        pieces.push(fill(file, start + at, piece, Math.min(piece.length, needed - at)));
       }
       await Promise.all(pieces);
     },
     close(): void {
       if (open) fs.closeSync(fd);
+      if (open && directFd !== undefined) fs.closeSync(directFd);
       open = false;
     },
   };
 }
 
-async function fill(fd: number, path: string, position: number, target: Uint8Array, what: string): Promise<void> {
-  for (let done = 0; done < target.length; ) {
+interface OpenFile {
+  readonly fd: number;
+  readonly path: string;
+  /** What is read, for messages. */
+  readonly what: string;
+}
+
+/** Reads until at least `needed` bytes are there: the last block of a file may be cut. */
+async function fill({ fd, path, what }: OpenFile, position: number, target: Uint8Array, needed: number): Promise<void> {
+  for (let done = 0; done < needed; ) {
     let count: number;
     try {
       count = await readSome(fd, target, done, position + done);

@@ -1,5 +1,6 @@
 import fs from 'node:fs';
 import path from 'node:path';
+import { type AddressModulo, blocksWithin, DIRECT_BLOCK, openDirect } from './direct-transfer.js';
 import { fileError, quoted } from './files.js';
 import { byteLengthOf } from './ggml-blocks.js';
 import { layOutSafetensors, type PlannedShard, type PlannedTensor, planShards } from './safetensors-writer.js';
@@ -31,16 +32,20 @@ export interface ShardLayout {
   readonly tensorBytes: number;
 }
 
-/** Cuts a plan into shards of at most `maxShardBytes` and fixes every position. */
+/**
+ * Cuts a plan into shards of at most `maxShardBytes` and fixes every position.
+ * @param headerMultiple headers are padded to a multiple of so many bytes (default 8)
+ */
 export function layOutShards(
   plan: readonly PlannedTensor[],
   maxShardBytes: number,
   metadata: Readonly<Record<string, string>>,
+  headerMultiple?: number,
 ): ShardLayout {
   const shards = planShards(plan, maxShardBytes);
   const slots = new Map<string, ShardSlot>();
   const files = shards.map(({ fileName, tensors }, file): ShardFile => {
-    const { header, offsets, byteLength } = layOutSafetensors(tensors, metadata);
+    const { header, offsets, byteLength } = layOutSafetensors(tensors, metadata, 0, headerMultiple);
     for (const { name, dtype, shape } of tensors)
       slots.set(name, {
         file,
@@ -65,6 +70,8 @@ export interface ShardFiles {
   write(name: string, at: number, bytes: Uint8Array): void;
   /** The same beside the calling thread; `bytes` must stay as they are until the promise ends. @throws as `fileError` says */
   writeBeside(name: string, at: number, bytes: Uint8Array): Promise<void>;
+  /** Remainder of a position by the blocks of direct transfers: what the address of its bytes should have too. */
+  phase(name: string, at: number): number;
   sync(): void;
   close(): void;
 }
@@ -72,9 +79,20 @@ export interface ShardFiles {
 /**
  * Opens the files below `directory`; those that an interrupted run left with the right size are kept, others are made with
  * their header and full size.
+ * @param direct writes large ranges past the page cache, where their bytes lie so that this is possible
  */
-export function openShards(directory: string, layout: Pick<ShardLayout, 'files' | 'slots'>): ShardFiles {
+export function openShards(
+  directory: string,
+  layout: Pick<ShardLayout, 'files' | 'slots'>,
+  direct?: AddressModulo,
+): ShardFiles {
   const open = new Map<number, number>();
+  const directOpen = new Map<number, number | undefined>();
+  const directDescriptor = (index: number): number | undefined => {
+    if (!directOpen.has(index))
+      directOpen.set(index, openDirect(path.join(directory, layout.files[index].fileName), fs.constants.O_WRONLY));
+    return directOpen.get(index);
+  };
   const descriptor = (index: number): number => {
     const known = open.get(index);
     if (known !== undefined) return known;
@@ -98,11 +116,11 @@ export function openShards(directory: string, layout: Pick<ShardLayout, 'files' 
       open.delete(index);
     }
   }
-  const place = (name: string, at: number, length: number): { readonly fd: number; readonly position: number } => {
+  const place = (name: string, at: number, length: number): Place => {
     const slot = layout.slots.get(name);
     if (slot === undefined || at + length > slot.byteLength)
       throw new RangeError(`tensor ${quoted(name)}: bytes ${at}..${at + length} are not in the plan`);
-    return { fd: descriptor(slot.file), position: slot.offset + at };
+    return { file: slot.file, fd: descriptor(slot.file), position: slot.offset + at };
   };
   return {
     write(name, at, bytes): void {
@@ -110,22 +128,45 @@ export function openShards(directory: string, layout: Pick<ShardLayout, 'files' 
       writeFully(fd, bytes, position);
     },
     async writeBeside(name, at, bytes): Promise<void> {
-      const { fd, position } = place(name, at, bytes.length);
+      const { file, fd, position } = place(name, at, bytes.length);
+      const blocks = direct && blocksWithin(position, bytes, direct);
+      const directFd = blocks && directDescriptor(file);
       try {
-        for (let done = 0; done < bytes.length; )
-          done += await writeSome(fd, bytes, done, Math.min(WRITE_STEP, bytes.length - done), position + done);
+        if (blocks === undefined || directFd === undefined) {
+          await writeFullyBeside(fd, bytes, position);
+          return;
+        }
+        const end = blocks.before + blocks.bytes.length;
+        await writeFullyBeside(directFd, blocks.bytes, blocks.position);
+        await writeFullyBeside(fd, bytes.subarray(0, blocks.before), position);
+        await writeFullyBeside(fd, bytes.subarray(end), position + end);
       } catch (error) {
         throw fileError(error, directory, 'write');
       }
     },
+    phase: (name, at) => ((layout.slots.get(name)?.offset ?? 0) + at) % DIRECT_BLOCK,
     sync(): void {
       for (const fd of open.values()) fs.fsyncSync(fd);
     },
     close(): void {
-      for (const fd of open.values()) fs.closeSync(fd);
+      for (const fd of [...open.values(), ...directOpen.values()]) if (fd !== undefined) fs.closeSync(fd);
       open.clear();
+      directOpen.clear();
     },
   };
+}
+
+interface Place {
+  /** Index into the files of the layout. */
+  readonly file: number;
+  readonly fd: number;
+  readonly position: number;
+}
+
+/** Pieces keep direct writes at multiples of their block. */
+async function writeFullyBeside(fd: number, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; )
+    done += await writeSome(fd, bytes, done, Math.min(WRITE_STEP, bytes.length - done), position + done);
 }
 
 function writeSome(fd: number, bytes: Uint8Array, from: number, length: number, position: number): Promise<number> {

@@ -118,7 +118,7 @@ export function headerEntry(tensor: PlannedTensor, begin: number, end: number, o
 
 /** Where everything lies in one file. */
 export interface SafetensorsLayout {
-  /** Length field and JSON, padded by spaces to a multiple of 8. */
+  /** Length field and JSON, padded by spaces to a multiple of 8 or of what is asked for. */
   readonly header: Uint8Array;
   /** The tensors as they lie behind the header. */
   readonly order: readonly PlannedTensor[];
@@ -136,6 +136,7 @@ export function layOutSafetensors(
   tensors: readonly PlannedTensor[],
   metadata: Readonly<Record<string, string>>,
   offsetDigits = 0,
+  headerMultiple = 8,
 ): SafetensorsLayout {
   const order = [...tensors].sort((a, b) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype]);
   const parts = Object.keys(metadata).length > 0 ? [`"__metadata__":${JSON.stringify(metadata)}`] : [];
@@ -148,7 +149,7 @@ export function layOutSafetensors(
     parts.push(headerEntry(tensor, begin, end, offsetDigits));
   }
   const json = Buffer.from(`{${parts.join(',')}}`);
-  const padded = Math.ceil(json.length / 8) * 8;
+  const padded = Math.ceil((8 + json.length) / headerMultiple) * headerMultiple - 8;
   if (padded > MAX_HEADER_BYTES)
     throw new InputError(`a safetensors header of ${padded} bytes is over the limit: write more shards`);
   const header = Buffer.alloc(8 + padded, ' ');

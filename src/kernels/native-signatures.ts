@@ -27,6 +27,8 @@ export interface NativeKernels
   limitSimd(level: number): void;
   /** Reads every byte once: what plain reading costs, for benchmarks. */
   readMemory(data: Uint8Array, threads: number): number;
+  /** Address of the first byte modulo `modulus`. */
+  addressModulo(data: Uint8Array, modulus: number): number;
   trimMemory(): boolean;
   quickExit(code: number): never;
 }

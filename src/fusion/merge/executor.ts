@@ -122,7 +122,8 @@ function startTensor(options: ExecuteOptions): TensorMerging {
     merge({ item, inputs, buffers }, pool): Uint8Array {
       const tensor = plan.tensors[item.tensor];
       const elements = (item.to - item.from) * rowElements(tensor.shape);
-      const output = pool.take(elements * DTYPE_BYTES[tensor.dtype]);
+      const start = item.from * rowElements(tensor.shape) * DTYPE_BYTES[tensor.dtype];
+      const output = pool.take(elements * DTYPE_BYTES[tensor.dtype], options.files.phase(tensor.name, start));
       const surveyed = options.surveyed(tensor);
       const task: MergedTask = {
         wholeShape: tensor.shape,

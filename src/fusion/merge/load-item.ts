@@ -26,7 +26,8 @@ export async function loadItem(
     const source = sources[model];
     const stored = source.tensors.get(name);
     if (stored === undefined) throw new RangeError(`${source.reference.text}: no tensor ${name}`);
-    const bytes = pool.take((item.to - item.from) * rowElements(stored.shape) * DTYPE_BYTES[stored.dtype]);
+    const length = (item.to - item.from) * rowElements(stored.shape) * DTYPE_BYTES[stored.dtype];
+    const bytes = pool.take(length, source.phase?.(name, item.from));
     buffers.push(bytes);
     await source.read(name, item.from, item.to, bytes);
     const shape = shapeOfRows(tensor.shape, item);

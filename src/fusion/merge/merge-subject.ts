@@ -38,6 +38,8 @@ export interface SubjectOptions {
   readonly variant: MergeVariant;
   /** Whether input files are hashed as they are read. */
   readonly hashed: boolean;
+  /** Bytes of files that the system can keep in memory: models that are larger together are read past the page cache. */
+  readonly cacheBytes?: number;
 }
 
 /** What a reference says of a directory: the key of the map of directories. */
@@ -63,7 +65,8 @@ export function openMergeSubject(document: MergeDocument, options: SubjectOption
     for (const { source } of opened) source.close();
   };
   try {
-    for (const reference of references) opened.push(openModel(reference, options));
+    const direct = weightBytes(references, options) > (options.cacheBytes ?? Number.POSITIVE_INFINITY);
+    for (const reference of references) opened.push(openModel(reference, options, direct));
     const configs = opened.map(({ directory }) => readJson(path.join(directory, 'config.json')));
     const vocabulary = unite(document, opened, options);
     const sources = (vocabulary?.sources ?? opened.map(({ source }) => source)).slice(0, merged);
@@ -95,10 +98,20 @@ function directoryOf(model: string, revision: string | undefined, options: Subje
   return found;
 }
 
-function openModel(reference: ModelReference, options: SubjectOptions): Opened {
+/** Bytes of the weight files of all models. */
+function weightBytes(references: readonly ModelReference[], options: SubjectOptions): number {
+  const directories = new Set(references.map(({ model, revision }) => directoryOf(model, revision, options)));
+  let bytes = 0;
+  for (const directory of directories)
+    for (const name of fs.readdirSync(directory))
+      if (name.endsWith('.safetensors')) bytes += fs.statSync(path.join(directory, name)).size;
+  return bytes;
+}
+
+function openModel(reference: ModelReference, options: SubjectOptions, direct: boolean): Opened {
   const { model, revision, lora, loraRevision } = reference;
   const directory = directoryOf(model, revision, options);
-  const weights = openDirectorySource(reference, directory, options.hashed);
+  const weights = openDirectorySource(reference, directory, { hashed: options.hashed, direct });
   if (lora === undefined) return { reference, directory, weights, source: weights, adapter: undefined };
   try {
     const adapter = directoryOf(lora, loraRevision, options);

@@ -1,16 +1,21 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { type AtomicOptions, createAtomicDirectory } from '../../formats/atomic.js';
+import { DIRECT_BLOCK } from '../../formats/direct-transfer.js';
 import { fileError } from '../../formats/files.js';
 import type { HashedFile } from '../../formats/hash.js';
 import { SAFETENSORS_INDEX } from '../../formats/safetensors.js';
 import { layOutShards, openShards, type ShardFiles, type ShardLayout } from '../../formats/safetensors-shards.js';
 import { encodeIndex } from '../../formats/safetensors-writer.js';
+import { addressModulo } from '../../kernels/buffer-address.js';
 import { smallFiles, writeHashed } from '../../models/model-directory.js';
 import { type Report, serializeReport } from '../../report/json.js';
 import type { ReportValue } from '../../report/values.js';
 import { type MergeJournal, openMergeJournal } from './journal.js';
 import type { MergePlan } from './types.js';
+
+/** Outputs of fewer bytes are written through the page cache. */
+const LEAST_DIRECT_OUTPUT = 1 << 28;
 
 export const MANIFEST_FILE = 'manifest.json';
 
@@ -45,7 +50,9 @@ export function createMergeTarget(
   options: AtomicOptions & { readonly maxShardBytes: number },
 ): MergeTarget {
   const planned = plan.tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape }));
-  const layout = layOutShards(planned, options.maxShardBytes, { format: 'pt' });
+  const layout = layOutShards(planned, options.maxShardBytes, { format: 'pt' }, DIRECT_BLOCK);
+  // What is small appears on the disk when it is synced at the end.
+  const direct = layout.tensorBytes >= LEAST_DIRECT_OUTPUT ? addressModulo : undefined;
   fs.mkdirSync(path.dirname(path.resolve(out)), { recursive: true });
   const directory = createAtomicDirectory(out, { force: options.force, resume: options.resume, resumable: true });
   const guarded = <T>(body: () => T): T => {
@@ -56,7 +63,7 @@ export function createMergeTarget(
     }
   };
   const journal = guarded(() => openMergeJournal(out, directory, identity, layout));
-  const files = guarded(() => openShards(directory.path, layout));
+  const files = guarded(() => openShards(directory.path, layout, direct));
   return {
     layout,
     files,

@@ -1,11 +1,13 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../../errors.js';
+import { DIRECT_BLOCK } from '../../formats/direct-transfer.js';
 import { withRange } from '../../formats/files.js';
 import { openRangeBeside, type RangeFileBeside } from '../../formats/files-beside.js';
 import { byteLengthOf } from '../../formats/ggml-blocks.js';
 import { hashWhileReading, type ReadingHash } from '../../formats/hash.js';
 import { DTYPE_BYTES, elementCount, type TensorInfo, type TensorStore } from '../../formats/tensor.js';
+import { addressModulo } from '../../kernels/buffer-address.js';
 import { widenToF32 } from '../../kernels/dtypes.js';
 import { openWeights } from '../../models/pvq-store.js';
 import type { MergeDType, MergeSource, ModelReference, SourceTensor } from './types.js';
@@ -26,12 +28,19 @@ export interface DirectorySource extends MergeSource {
   place(name: string): { readonly file: string; readonly offset: number } | undefined;
 }
 
+export interface SourceOptions {
+  /** Whether weight files are hashed as they are read. */
+  readonly hashed: boolean;
+  /** Whether they are read past the page cache: they are larger than what it can keep. */
+  readonly direct: boolean;
+}
+
 /**
  * Opens the weights of a model directory for a merge. Tensors of at most 64 bits in a plain floating type are read as they are
  * stored, beside the calling thread; others (F8, quantised and factorised directories of this program) are widened to F32.
  * @throws InputError for a directory without config.json or safetensors
  */
-export function openDirectorySource(reference: ModelReference, path: string, hashed: boolean): DirectorySource {
+export function openDirectorySource(reference: ModelReference, path: string, options: SourceOptions): DirectorySource {
   if (path.endsWith('.gguf'))
     throw new InputError(
       `${reference.text}: a merge reads safetensors: convert the GGUF file to a model directory first`,
@@ -47,13 +56,17 @@ export function openDirectorySource(reference: ModelReference, path: string, has
     if (!WEIGHTS.has(info.dtype)) ignored.push(name);
     else tensors.set(name, { dtype: DIRECT.has(info.dtype) ? (info.dtype as MergeDType) : 'F32', shape: info.shape });
   }
-  const files = openFilesBeside(store, hashed);
+  const files = openFilesBeside(store, options);
   return {
     reference,
     path,
     tensors,
     ignored,
     read: (name, from, to, target) => readRows(store, files, name, from, to, target),
+    phase(name, from): number {
+      const info = store.tensors.get(name);
+      return info && files.holds(info) ? (info.offset + bytesOfRows(info, from)) % DIRECT_BLOCK : 0;
+    },
     place: (name) => store.tensors.get(name),
     files: () => [...new Set([...store.tensors.values()].map(({ file }) => file))].sort(),
     digests: () => files.digests(),
@@ -122,10 +135,10 @@ interface HashedRange {
   turn: Promise<void>;
 }
 
-function openFilesBeside(store: TensorStore, hashed: boolean): FilesBeside {
+function openFilesBeside(store: TensorStore, options: SourceOptions): FilesBeside {
   const files = new Map<string, HashedRange>();
   const plain = !('quantised' in store) && !('stored' in store);
-  for (const { file } of store.tensors.values()) if (!files.has(file)) files.set(file, openHashed(file, hashed));
+  for (const { file } of store.tensors.values()) if (!files.has(file)) files.set(file, openHashed(file, options));
   return {
     holds: (info) => plain && files.has(info.file),
     async read(info, start, target): Promise<void> {
@@ -153,8 +166,8 @@ function openFilesBeside(store: TensorStore, hashed: boolean): FilesBeside {
   };
 }
 
-function openHashed(file: string, hashed: boolean): HashedRange {
-  const range = openRangeBeside(file);
+function openHashed(file: string, { hashed, direct }: SourceOptions): HashedRange {
+  const range = openRangeBeside(file, direct ? addressModulo : undefined);
   if (!hashed) return { range, hash: undefined, turn: Promise.resolve() };
   const hash = hashWhileReading(file);
   // The header was read by the store; it stands before the first tensor.

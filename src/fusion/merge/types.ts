@@ -172,6 +172,8 @@ export interface MergeSource {
    * @throws RunError naming file and tensor when bytes are missing
    */
   read(name: string, from: number, to: number, target: Uint8Array): Promise<void>;
+  /** Remainder of the place of rows in their file by the blocks of direct transfers, where they are a range of one. */
+  phase?(name: string, from: number): number;
   close(): void;
 }
 
