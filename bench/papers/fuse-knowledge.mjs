@@ -75,9 +75,26 @@ function runArm({ options }, arm, seed) {
     const words = [
       ...['fuse', 'knowledge', '--pivot', 'fixtures/models/llama-sotu', '--source', 'fixtures/models/qwen2-moby'],
       ...['--data', ...training, '--eval-data', ...heldOut, '--keep', 'last', '--context', '128'],
-      ...['--steps', String(STEPS), '--eval-every', String(Math.ceil(STEPS / 3)), '--warmup', String(Math.round(STEPS / 10))],
+      ...[
+        '--steps',
+        String(STEPS),
+        '--eval-every',
+        String(Math.ceil(STEPS / 3)),
+        '--warmup',
+        String(Math.round(STEPS / 10)),
+      ],
       ...['--batch-size', '8', '--learning-rate', '0.0005', '--seed', String(seed)],
-      ...['--captures', join(folder, `captures-${STEPS}`), '--out', out, '--report', report, '--force', '--quiet', ...options],
+      ...[
+        '--captures',
+        join(folder, `captures-${STEPS}`),
+        '--out',
+        out,
+        '--report',
+        report,
+        '--force',
+        '--quiet',
+        ...options,
+      ],
     ];
     execFileSync(process.execPath, [values.bin, ...words], { stdio: 'inherit' });
     rmSync(out, { recursive: true, force: true });
@@ -140,7 +157,13 @@ const figure = await chartFigure({
   charts: [
     {
       kind: 'lines',
-      chart: { title: 'Both held-out texts', xLabel: 'step', yLabel: 'cross-entropy, nats', yZero: false, series: curves },
+      chart: {
+        title: 'Both held-out texts',
+        xLabel: 'step',
+        yLabel: 'cross-entropy, nats',
+        yZero: false,
+        series: curves,
+      },
     },
     {
       kind: 'heat-map',
@@ -163,15 +186,23 @@ writeFileSync('docs/papers/fuse-knowledge.svg', await plotBytes(figure, 'fuse-kn
 const [{ report, target }] = runs;
 const { alignment, kept_mass } = report.sources[0];
 const share = (value) => `${(100 * value).toFixed(1)} %`;
-console.log(`aligned exactly ${share(alignment.exact)}, fallback ${share(alignment.fallback)}, mass kept ${share(kept_mass)}`);
-console.log(`before: ${target.domains.map(({ name, before }) => `${name} ${before.perplexity.value.toFixed(2)}`).join(', ')}`);
+console.log(
+  `aligned exactly ${share(alignment.exact)}, fallback ${share(alignment.fallback)}, mass kept ${share(kept_mass)}`,
+);
+console.log(
+  `before: ${target.domains.map(({ name, before }) => `${name} ${before.perplexity.value.toFixed(2)}`).join(', ')}`,
+);
 for (const arm of [1, 3]) {
   const { weights, choice_by_domain, near_ties, fused } = ofArm(arm)[0].target;
   const choices = choice_by_domain.map(({ domain, shares }) => `${domain} ${shares.map(share).join(' and ')}`);
-  console.log(`${ARMS[arm].name}: ${choices.join(', ')}; near ties ${share(near_ties)}; interference ${share(fused.interference)};`);
+  console.log(
+    `${ARMS[arm].name}: ${choices.join(', ')}; near ties ${share(near_ties)}; interference ${share(fused.interference)};`,
+  );
   console.log(`  effective sources ${weights.effective_sources.toFixed(2)}`);
 }
-console.log(`\n| targets | λ | ${DOMAINS.join(' | ')} | both | ${DOMAINS.map((d) => `gain on ${d}, nats`).join(' | ')} |`);
+console.log(
+  `\n| targets | λ | ${DOMAINS.join(' | ')} | both | ${DOMAINS.map((d) => `gain on ${d}, nats`).join(' | ')} |`,
+);
 console.log(`|---|---|${'---|'.repeat(2 * DOMAINS.length + 1)}`);
 const cell = (list, digits) => `${mean(list).toFixed(digits)} ± ${deviation(list).toFixed(digits)}`;
 ARMS.forEach(({ name, lambda }, arm) => {
