@@ -142,11 +142,12 @@ function baseShape(
       notes.add(`${labelOf(candidate)} has another shape than the base and is left out there`, request.name, detail);
       return false;
     }
-    if (candidate.shape.some((extent, i) => extent < shape[i])) {
+    const short = shape.findIndex((extent, axis) => candidate.shape[axis] < extent);
+    if (short === 0)
       throw new InputError(
         `${mismatch(request, candidate, base)}; a vocabulary cannot be widened to the base's: give "tokenizer: {source: union}" or {source: base}`,
       );
-    }
+    if (short > 0) throw new InputError(mismatch(request, candidate, base));
     notes.add(`${labelOf(candidate)} is cut to the vocabulary of the base`, request.name, detail);
     return true;
   });

@@ -28,8 +28,12 @@ function checkArchitectures(document: MergeDocument, models: readonly PlanModel[
   const [first, ...others] = models;
   const other = others.find((model) => nameOf(model) !== nameOf(first));
   if (other !== undefined) {
+    const is = (model: PlanModel): string =>
+      nameOf(model) === 'unknown'
+        ? `${model.reference.text} names no architecture in its config.json`
+        : `${model.reference.text} is a ${nameOf(model)}`;
     throw new InputError(
-      `${document.place}: ${first.reference.text} is a ${nameOf(first)} and ${other.reference.text} a ${nameOf(other)}; ` +
+      `${document.place}: ${is(first)} and ${is(other)}; ` +
         '--allow-crimes merges different architectures as far as their tensors go together',
     );
   }

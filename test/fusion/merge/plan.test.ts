@@ -234,7 +234,7 @@ slices:
     ],
     [
       'merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: a}, {model: d}]',
-      'a is a LlamaForCausalLM and d a GPT2LMHeadModel',
+      'a is a LlamaForCausalLM and d is a GPT2LMHeadModel',
     ],
     [
       'merge_method: linear\nparameters: {weight: 1}\nmodules: {vision_tower: {models: [{model: a}]}}',
