@@ -1,6 +1,6 @@
 // Writes model directories of the shapes of a 7B llama in bfloat16 and shards, for bench/merge-7b.mjs: random weights, and
 // fine-tunes that differ from them a little. Usage: node bench/synthetic-7b.mjs FOLDER [--models 2] [--layers 32]
-import { mkdirSync, openSync, writeFileSync, writeSync, closeSync, existsSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { encodeIndex, layOutSafetensors, planShards } from '../dist/src/formats/safetensors-writer.js';
@@ -18,7 +18,8 @@ const [hidden, inner, vocabulary, shard] = [4096, 11008, 32000, 5e9];
 const plan = [{ name: 'model.embed_tokens.weight', shape: [vocabulary, hidden] }];
 for (let l = 0; l < layers; l++) {
   const at = `model.layers.${l}`;
-  for (const part of ['q', 'k', 'v', 'o']) plan.push({ name: `${at}.self_attn.${part}_proj.weight`, shape: [hidden, hidden] });
+  for (const part of ['q', 'k', 'v', 'o'])
+    plan.push({ name: `${at}.self_attn.${part}_proj.weight`, shape: [hidden, hidden] });
   plan.push({ name: `${at}.mlp.gate_proj.weight`, shape: [inner, hidden] });
   plan.push({ name: `${at}.mlp.up_proj.weight`, shape: [inner, hidden] });
   plan.push({ name: `${at}.mlp.down_proj.weight`, shape: [hidden, inner] });
@@ -42,7 +43,8 @@ for (let m = 0; m < Number(values.models); m++) {
   if (existsSync(join(directory, 'config.json'))) continue;
   mkdirSync(directory, { recursive: true });
   const weights = Float32Array.from(base);
-  if (m > 0) noise(100 + m, 0.002).forEach((delta, i) => (weights[i] += delta));
+  const delta = m > 0 ? noise(100 + m, 0.002) : new Float32Array(BLOCK);
+  for (let i = 0; i < BLOCK; i++) weights[i] += delta[i];
   const bytes = new Uint8Array(2 * BLOCK);
   narrowFromF32(weights, 'BF16', bytes);
   const shards = planShards(tensors, shard);
@@ -66,10 +68,22 @@ for (let m = 0; m < Number(values.models); m++) {
   }
   if (shards.length > 1) writeFileSync(join(directory, 'model.safetensors.index.json'), encodeIndex(shards, total));
   const config = {
-    architectures: ['LlamaForCausalLM'], model_type: 'llama', hidden_act: 'silu', hidden_size: hidden,
-    intermediate_size: inner, max_position_embeddings: 4096, num_attention_heads: 32, num_key_value_heads: 32,
-    num_hidden_layers: layers, rms_norm_eps: 1e-5, rope_theta: 10000, tie_word_embeddings: false, torch_dtype: 'bfloat16',
-    vocab_size: vocabulary, bos_token_id: 1, eos_token_id: 2,
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    hidden_act: 'silu',
+    hidden_size: hidden,
+    intermediate_size: inner,
+    max_position_embeddings: 4096,
+    num_attention_heads: 32,
+    num_key_value_heads: 32,
+    num_hidden_layers: layers,
+    rms_norm_eps: 1e-5,
+    rope_theta: 10000,
+    tie_word_embeddings: false,
+    torch_dtype: 'bfloat16',
+    vocab_size: vocabulary,
+    bos_token_id: 1,
+    eos_token_id: 2,
   };
   writeFileSync(join(directory, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
   process.stdout.write(`${directory}: ${total} bytes in ${shards.length} files\n`);
