@@ -32,6 +32,11 @@ const ACTIONS: readonly Action[] = [
     summary: 'the selector of Fusion-X fitted to cross-entropies of sequences alone',
     load: () => import('./fuse-select.js'),
   },
+  {
+    name: 'evidence',
+    summary: 'evidence of several sources into one: Dempster-Shafer rules, and substitutions between alloys',
+    load: () => import('./fuse-evidence.js'),
+  },
 ];
 
 /** Declares `surprisal fuse` and what it does. */

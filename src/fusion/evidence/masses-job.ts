@@ -29,6 +29,7 @@ export interface MassesArguments {
   readonly dropBelow: number;
   /** Rows of all subsets, not of focal sets and single elements alone. */
   readonly allSubsets: boolean;
+  readonly maxMemoryBytes: number;
 }
 
 export interface RuleResult {
@@ -74,6 +75,9 @@ export interface MassesResult {
 /** More elements than this have too many subsets for a table. */
 const MOST_LISTED_ELEMENTS = 16;
 
+/** Words and five measures of a set that the table shows. */
+const BYTES_A_SET = 48;
+
 /** Reads and fuses. Runs in a thread of its own. */
 export async function fuseMasses(
   args: MassesArguments,
@@ -90,9 +94,17 @@ export async function fuseMasses(
     throw new InputError(`--reliability of "${stray}", which is no source; sources: ${[...known].join(', ')}`);
   }
   const warnings: string[] = [];
+  let sets = 0;
   const cases = table.cases.map((given, i) => {
     if (i % 100 === 0) progress({ done: i, what: given.name });
-    return fuseCase(args, given, sourcesOf(args, table.frame, given), warnings);
+    const fused = fuseCase(args, given, sourcesOf(args, table.frame, given), warnings);
+    for (const { low } of fused.results) sets += low.length;
+    if (sets * BYTES_A_SET > args.maxMemoryBytes) {
+      throw new InputError(
+        `results of the first ${i + 1} of ${table.cases.length} cases fill --max-memory; fewer cases or rules at a time, or --drop-below`,
+      );
+    }
+    return fused;
   });
   const rules = args.rules.map(ruleNamed);
   return {
@@ -105,7 +117,7 @@ export async function fuseMasses(
 
 export const FUSE_MASSES: ComputeReference<MassesArguments, MassesResult> = {
   module: import.meta.url,
-  job: 'fuseMasses',
+  job: fuseMasses as ComputeReference<MassesArguments, MassesResult>['job'],
 };
 
 const caseText = ({ name }: MassCase): string => (name === '' ? '' : `case ${name}: `);

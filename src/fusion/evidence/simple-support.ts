@@ -12,7 +12,9 @@ export function combineSupports(logU: Float64Array, out: Float64Array): number {
   const k = logU.length;
   let certain = -1;
   let sum = 0;
+  let supported = 0;
   for (let l = 0; l < k; l++) {
+    if (logU[l] < 0) supported++;
     if (logU[l] === Number.NEGATIVE_INFINITY) {
       if (certain >= 0) {
         out.fill(Number.NaN);
@@ -39,7 +41,8 @@ export function combineSupports(logU: Float64Array, out: Float64Array): number {
     total += out[l];
   }
   for (let l = 0; l <= k; l++) out[l] /= total;
-  return sum + largest + Math.log(total);
+  // Pieces for one hypothesis never conflict; the sum would leave its rounding.
+  return supported < 2 ? 0 : sum + largest + Math.log(total);
 }
 
 /**
