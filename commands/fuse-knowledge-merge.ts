@@ -5,18 +5,17 @@ import type { HeldOutDomain } from '../src/fusion/knowledge/train-fused.js';
 import type { LanguageEvaluation } from '../src/training/language/language-evaluation.js';
 import type { TrainShared } from './distill-options.js';
 import { toolVersion } from './edge-version.js';
-import type { KnowledgeOptions, MERGES } from './fuse-knowledge-options.js';
+import { type KnowledgeOptions, type MERGES, sceShare } from './fuse-knowledge-options.js';
 import type { StageRun } from './fuse-knowledge-stages.js';
 import { runInThread } from './run-in-thread.js';
 
 type MergeName = (typeof MERGES)[number];
 
-/** Parameters of FuseChat's recipes, as a configuration writes them. */
-const PARAMETERS: Readonly<Record<MergeName, string>> = {
-  varm: '{}',
-  sce: '{ select_topk: 0.1 }',
-  linear: '{ normalize: true }',
-};
+/** Parameters of the merge, as a configuration writes them. */
+function parametersOf(method: MergeName, own: KnowledgeOptions): string {
+  if (method === 'sce') return `{ select_topk: ${sceShare(own)} }`;
+  return method === 'linear' ? '{ normalize: true }' : '{}';
+}
 
 export interface MergedTargets {
   readonly method: MergeName;
@@ -50,7 +49,7 @@ export async function mergeTargets(request: {
     ...(method === 'linear' ? [] : ['base_model: pivot']),
     'models:',
     ...models,
-    `parameters: ${PARAMETERS[method]}`,
+    `parameters: ${parametersOf(method, request.own)}`,
     ...(request.own.dtype === undefined ? [] : [`dtype: ${DTYPE_NAMES[request.own.dtype] ?? request.own.dtype}`]),
     '',
   ].join('\n');

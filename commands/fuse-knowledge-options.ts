@@ -37,6 +37,7 @@ export interface KnowledgeOptions extends TrainOptions, FusionTextOptions {
   readonly nearTie?: string;
   readonly pairwise?: boolean;
   readonly merge?: string;
+  readonly sceSelect?: string;
   readonly captures?: string;
   readonly dropNan?: boolean;
   readonly dtype?: string;
@@ -74,6 +75,7 @@ export function addKnowledgeOptions(command: Command): Command {
     .option('--near-tie <nats>', 'gap of cross-entropies that is reported as a near tie (default 0.008)')
     .option('--pairwise', 'one target for each source, trained alone (FuseChat)')
     .option('--merge <method>', `of --pairwise: ${MERGES.join(', ')}: merge the targets`)
+    .option('--sce-select <share>', 'of --merge sce: share of the elements that is merged (default 0.1)')
     .option('--captures <directory>', 'keep the captures here, and use those that are here')
     .option('--drop-nan', 'leave out sequences whose cross-entropy is no number')
     .option('--domain-field <name>', 'field that names the domain of a text (default: its file)')
@@ -125,6 +127,7 @@ export function parseKnowledge(own: KnowledgeOptions, seed: number): KnowledgeSe
   const schedule = parseChoice('--lambda-schedule', own.lambdaSchedule ?? 'constant', LAMBDA_SCHEDULES);
   if (schedule === 'soft') refuseStray(own, ['lambda'], 'a --lambda-schedule that reads it');
   if (own.merge !== undefined && !own.pairwise) throw new InputError('--merge needs --pairwise');
+  if (own.merge !== 'sce') refuseStray(own, ['sceSelect'], '--merge sce');
   const fallback = parseChoice('--fallback', own.fallback ?? 'next', ['next', 'fusellm'] as const);
   return {
     strategy: {
@@ -151,6 +154,9 @@ export function parseKnowledge(own: KnowledgeOptions, seed: number): KnowledgeSe
     tokenText: parseChoice('--token-text', own.tokenText ?? 'vocab', ['vocab', 'decoded'] as const),
   };
 }
+
+/** Share of the elements that SCE merges; FuseChat's recipe where nothing is said. */
+export const sceShare = (own: KnowledgeOptions): number => parseNumber('--sce-select', own.sceSelect ?? '0.1', 0, 1);
 
 /** A file is a gate that stays as it is. */
 function gateModeOf(text = 'trained'): GateMode {
@@ -191,6 +197,7 @@ export function knowledgeParameters(own: KnowledgeOptions, settings: KnowledgeSe
     near_tie_nats: settings.nearTie,
     pairwise: own.pairwise ?? false,
     merge: own.merge ?? null,
+    sce_select: own.merge === 'sce' ? sceShare(own) : null,
     drop_nan: own.dropNan ?? false,
     domain_field: own.domainField ?? null,
   };

@@ -125,7 +125,8 @@ export function fusedObjective(request: FusedObjectiveRequest): Objective<TokenB
   const clm = createLoss('ce');
   const fuse: Fuser = createFuser(request.vocabulary);
   return {
-    terms: ['ce', 'fusion', ...(learns ? ['feedback'] : [])],
+    // The feedback loss is no mean over rows and has no unit: what observes the plan hears of it.
+    terms: ['ce', 'fusion'],
     wholeBatch: false,
     validRows: ({ labels }) => countValid(labels),
     begin(batch, progress) {
@@ -205,7 +206,7 @@ export function fusedObjective(request: FusedObjectiveRequest): Objective<TokenB
           return {
             sum: sums.total + (feedback?.weight ?? 0) * ofFeedback,
             validRows: countedRows,
-            terms: { ce: sums.ce, fusion: sums.fusion, ...(learns && { feedback: ofFeedback }) },
+            terms: { ce: sums.ce, fusion: sums.fusion },
             diagnostics: {},
           };
         },
