@@ -51,14 +51,15 @@ export function openMergeJournal(
     );
   }
   const done = before === undefined ? new Map<string, TensorRecord>() : takeOver(directory.path, work, layout);
-  if (done.size === 0)
-    for (const name of fs.readdirSync(directory.path))
-      fs.rmSync(path.join(directory.path, name), { recursive: true, force: true });
+  // Also what a kill has cut among the small files, which are written anew.
+  const kept = new Set(done.size === 0 ? [] : [WORK_FOLDER, ...layout.files.map(({ fileName }) => fileName)]);
+  for (const name of fs.readdirSync(directory.path))
+    if (!kept.has(name)) fs.rmSync(path.join(directory.path, name), { recursive: true, force: true });
   fs.mkdirSync(work, { recursive: true });
   writeHashed(work, 'run.json', `${JSON.stringify(wanted)}\n`);
   const file = path.join(work, JOURNAL);
-  // What is taken over is written anew, so that a cut last line does not spoil the next one.
-  fs.writeFileSync(file, [...done].map(([name, record]) => line(name, record)).join(''));
+  // What is taken over is written anew, so that a cut last line does not spoil the next one; the old file stays until then.
+  writeHashed(work, JOURNAL, [...done].map(([name, record]) => line(name, record)).join(''));
   const fd = fs.openSync(file, 'a');
   let open = true;
   const close = (): void => {

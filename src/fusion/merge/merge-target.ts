@@ -70,6 +70,8 @@ export function createMergeTarget(
     journal,
     writeCompanions: (companions) =>
       guarded(() => {
+        // What takes long is done while a run that is killed can still resume.
+        files.sync();
         files.close();
         const written = companions.map(({ name, data }) => writeHashed(directory.path, name, data));
         if (layout.files.length > 1)
@@ -78,8 +80,8 @@ export function createMergeTarget(
       }),
     commit: (manifest) =>
       guarded(() => {
-        journal.remove();
         writeHashed(directory.path, MANIFEST_FILE, serializeReport(manifest));
+        journal.remove();
         directory.commit();
       }),
     abort(discard): void {
