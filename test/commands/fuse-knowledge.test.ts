@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { describe, expect, it } from 'vitest';
@@ -88,6 +88,24 @@ describe('fuse knowledge', { timeout: 120_000 }, () => {
     const other = fuse('other', '--data', at('novel.jsonl'), '--steps', '1', ...kept);
     expect(other).toMatchObject({ code: 2 });
     expect(other.stderr).toMatch(/captured on windows of tokens with the hash/);
+    mkdirSync(at('elsewhere'));
+    copyFileSync(at('captures/1-qwen2-moby.capture'), at('elsewhere/1-llama-sotu-ft-moby.capture'));
+    const wrong = ['--pivot', PIVOT, '--source', 'fixtures/models/llama-sotu-ft-moby', '--captures', at('elsewhere')];
+    const mixed = resident([
+      'fuse',
+      'knowledge',
+      ...wrong,
+      ...TEXTS,
+      '--context',
+      '48',
+      '--out',
+      at('mixed'),
+      '--quiet',
+    ]);
+    expect(mixed).toMatchObject({ code: 2 });
+    expect(mixed.stderr).toMatch(
+      /captured with a vocabulary of 768, and that of fixtures.models.llama-sotu-ft-moby is 1024/,
+    );
   });
 
   it('trains the selector beside the model, with gradients that hold', () => {

@@ -3,7 +3,12 @@ import { InputError } from '../../errors.js';
 import { createAtomicFile } from '../../formats/atomic.js';
 import { withRange } from '../../formats/files.js';
 import { openLanguageModel } from '../../models/language-model.js';
-import { type CaptureHeader, createCapture, windowsSha256 } from '../../training/language/capture-file.js';
+import {
+  type CaptureHeader,
+  createCapture,
+  openCapturePart,
+  windowsSha256,
+} from '../../training/language/capture-file.js';
 import { captureWindows } from '../../training/language/capture-job.js';
 import { openCapturedTeacher } from '../../training/language/captured-teacher.js';
 import type { TokenWindows } from '../../training/language/token-data.js';
@@ -185,11 +190,31 @@ function meanOfLabels(places: readonly number[], lengths: Int32Array, logProbs: 
   });
 }
 
+/** @throws InputError for a capture of another model, with both sides */
+function checkHeader({ path, name, model, vocabulary, modelSha256 }: SequenceCapture): void {
+  const part = openCapturePart(path);
+  part.close();
+  const { header } = part;
+  if (header.vocabulary !== vocabulary) {
+    throw new InputError(
+      `${path}: captured with a vocabulary of ${header.vocabulary}, and that of ${name} is ${vocabulary}`,
+    );
+  }
+  if (model !== undefined && header.modelSha256 !== modelSha256) {
+    throw new InputError(
+      `${path}: captured from a model with the hash ${header.modelSha256}, and ${name} has ${modelSha256}; remove it, or name ` +
+        'another directory with --captures',
+    );
+  }
+}
+
 /**
  * The scores beside a capture; where there are none, from the lists alone: a label outside its list has an equal share of
  * what the list leaves over.
  */
-function checkedScores({ path, name, vocabulary, windows, tokenizerSha256 }: SequenceCapture): SequenceScores {
+function checkedScores(request: SequenceCapture): SequenceScores {
+  const { path, name, vocabulary, windows, tokenizerSha256 } = request;
+  checkHeader(request);
   const capture = openCapturedTeacher([path], { vocabulary, tokenizerSha256, dataSha256: windowsSha256(windows) });
   try {
     if (existsSync(scoresFile(path))) {
