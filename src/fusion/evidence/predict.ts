@@ -3,7 +3,7 @@ import { type ElementSets, nameAt } from './alloy-table.js';
 import { forEachDeletion } from './exchanges.js';
 import { setSize } from './focal-sets.js';
 import { combineSupports, combineTwoSided, MOST_TWO_SIDED } from './simple-support.js';
-import { likeness, noPieces, type OwnPieces, pieceMass, slotOfPair, usesLikeness } from './substitution.js';
+import { likeness, noPieces, type OwnPieces, pieceMass, slotOfPair } from './substitution.js';
 import { type SubstitutionModel, slotMasses } from './substitution-model.js';
 
 /** Analogies that are named for every candidate. */
@@ -85,34 +85,64 @@ function sameRows({ index }: SubstitutionModel, low: number, high: number): numb
   return rows;
 }
 
-/** Pieces of evidence that a candidate's own rows gave, by slot. */
-function ownPieces(
-  model: SubstitutionModel,
-  rows: readonly number[],
-  low: number,
-  high: number,
-): Map<number, OwnPieces> {
-  const { table, settings, combinations } = model;
-  const uneven = usesLikeness(settings.version) || table.weights !== undefined;
-  const own = new Map<number, OwnPieces>();
-  forEachAnalogy(model, low, high, (known, t, v, core, slot) => {
-    let pieces = own.get(slot);
-    if (pieces === undefined) {
-      pieces = noPieces();
-      own.set(slot, pieces);
-    }
-    for (const row of rows) {
-      const similar = table.labels[row] === table.labels[known];
-      if (similar) pieces.similar++;
-      else pieces.dissimilar++;
-      if (!uneven) continue;
-      const sizes = { core, t: combinations.size[t], v: combinations.size[v] };
-      const mass = pieceMass(table, settings, row, known, sizes);
-      if (mass >= 1) pieces[similar ? 'certainSimilar' : 'certainDissimilar']++;
-      else pieces[similar ? 'logSimilar' : 'logDissimilar'] += Math.log1p(-mass);
-    }
-  });
-  return own;
+/** Pieces of evidence that the rows of one candidate gave, by slot. */
+interface OwnEvidence {
+  /** Notes the pieces of a candidate's rows. */
+  note(rows: readonly number[], low: number, high: number): void;
+  /** Masses of a slot without them, at `out[0]` and `out[1]`; false where they have no piece there. */
+  masses(slot: number, out: Float64Array): boolean;
+}
+
+const KINDS = ['similar', 'dissimilar', 'logSimilar', 'logDissimilar', 'certainSimilar', 'certainDissimilar'] as const;
+
+function ownEvidence(model: SubstitutionModel): OwnEvidence {
+  const { table, settings, combinations, evidence } = model;
+  const { slots, logs } = evidence;
+  const sums = KINDS.slice(0, logs === undefined ? 2 : KINDS.length).map(() => new Float64Array(slots));
+  // A slot's sums hold for the candidate whose number stands here.
+  const stamp = new Int32Array(slots);
+  let current = 0;
+  let own: ReadonlySet<number> = new Set();
+  // One piece less on either side is what nearly every alloy leaves behind: such masses are found once.
+  const cached = [0, 1].map(() => new Float64Array(2 * slots).fill(Number.NaN));
+  return {
+    note(rows, low, high) {
+      current++;
+      own = new Set(rows);
+      forEachAnalogy(model, low, high, (known, t, v, core, slot) => {
+        if (stamp[slot] !== current) {
+          stamp[slot] = current;
+          for (const values of sums) values[slot] = 0;
+        }
+        for (const row of rows) {
+          const side = table.labels[row] === table.labels[known] ? 0 : 1;
+          sums[side][slot]++;
+          if (logs === undefined) continue;
+          const sizes = { core, t: combinations.size[t], v: combinations.size[v] };
+          const mass = pieceMass(table, settings, row, known, sizes);
+          if (mass >= 1) sums[4 + side][slot]++;
+          else sums[2 + side][slot] += Math.log1p(-mass);
+        }
+      });
+    },
+    masses(slot, out) {
+      if (stamp[slot] !== current || current === 0) return false;
+      const common = logs === undefined && model.ordered === undefined && sums[0][slot] + sums[1][slot] === 1;
+      const known = cached[sums[0][slot] === 1 ? 0 : 1];
+      if (common && !Number.isNaN(known[2 * slot])) {
+        out[0] = known[2 * slot];
+        out[1] = known[2 * slot + 1];
+        return true;
+      }
+      const pieces: OwnPieces = noPieces();
+      sums.forEach((values, kind) => {
+        pieces[KINDS[kind]] = values[slot];
+      });
+      slotMasses(model, slot, out, 0, { pieces, rows: own });
+      if (common) known.set(out, 2 * slot);
+      return true;
+    },
+  };
 }
 
 /**
@@ -166,19 +196,20 @@ function analogySummer(model: SubstitutionModel, sums: LabelSums) {
   const twoSided = model.settings.version !== 'v1';
   const scale = pieceScale(model);
   const changed = new Float64Array(2);
+  const own = ownEvidence(model);
   return (sets: ElementSets, i: number, result: Predictions): void => {
     const [low, high] = [sets.low[i], sets.high[i]];
     for (const values of [sums.single, sums.without, sums.frame]) values.fill(0);
     const same = sameRows(model, low, high);
-    const own = same.length > 0 ? ownPieces(model, same, low, high) : undefined;
-    const rows = new Set(same);
+    const leaveOut = same.length > 0;
+    if (leaveOut) own.note(same, low, high);
     let count = 0;
     forEachAnalogy(model, low, high, (row, t, v, core, slot) => {
-      let [similar, dissimilar] = [model.masses[2 * slot], model.masses[2 * slot + 1]];
-      const pieces = own?.get(slot);
-      if (pieces !== undefined) {
-        slotMasses(model, slot, changed, 0, { pieces, rows });
-        [similar, dissimilar] = [changed[0], changed[1]];
+      let similar = model.masses[2 * slot];
+      let dissimilar = model.masses[2 * slot + 1];
+      if (leaveOut && own.masses(slot, changed)) {
+        similar = changed[0];
+        dissimilar = changed[1];
       }
       if (similar === 0 && dissimilar === 0) return;
       count++;
