@@ -98,7 +98,7 @@ export async function captureSequences(
   progress: (value: unknown) => void,
 ): Promise<SequenceScores> {
   const { path, model, windows } = request;
-  if (!existsSync(path) || (model !== undefined && !existsSync(scoresFile(path)))) {
+  if (!existsSync(path)) {
     if (model === undefined) throw new InputError(`${path}: there is no capture of ${request.name}`);
     await runCapture({ ...request, model }, progress);
   }
