@@ -102,9 +102,13 @@ function directoryOf(model: string, revision: string | undefined, options: Subje
 function weightBytes(references: readonly ModelReference[], options: SubjectOptions): number {
   const directories = new Set(references.map(({ model, revision }) => directoryOf(model, revision, options)));
   let bytes = 0;
-  for (const directory of directories)
+  for (const directory of directories) {
+    // A file is no model that a merge can read; opening it says so.
+    if (!fs.statSync(directory).isDirectory()) continue;
     for (const name of fs.readdirSync(directory))
-      if (name.endsWith('.safetensors')) bytes += fs.statSync(path.join(directory, name)).size;
+      if (name.endsWith('.safetensors'))
+        bytes += fs.statSync(path.join(directory, name), { throwIfNoEntry: false })?.size ?? 0;
+  }
   return bytes;
 }
 

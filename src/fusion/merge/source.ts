@@ -41,9 +41,9 @@ export interface SourceOptions {
  * @throws InputError for a directory without config.json or safetensors
  */
 export function openDirectorySource(reference: ModelReference, path: string, options: SourceOptions): DirectorySource {
-  if (path.endsWith('.gguf'))
+  if (/\.(gguf|onnx)$/.test(path))
     throw new InputError(
-      `${reference.text}: a merge reads safetensors: convert the GGUF file to a model directory first`,
+      `${reference.text}: a merge reads safetensors: name a model directory with them in the place of ${path}`,
     );
   if (!existsSync(join(path, 'config.json')))
     throw new InputError(
