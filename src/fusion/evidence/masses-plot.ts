@@ -4,7 +4,7 @@ import { heatMap } from '../../report/plots/heat-map.js';
 import { histogramChart } from '../../report/plots/histogram.js';
 import { lineChart } from '../../report/plots/line-chart.js';
 import { FULL_WIDTH, type Panel } from '../../report/plots/panel.js';
-import { setName } from './focal-sets.js';
+import { SEPARATOR, setName } from './focal-sets.js';
 import type { CaseResult, MassesResult, RuleResult } from './masses-job.js';
 import { meanConflict } from './masses-report.js';
 
@@ -27,7 +27,11 @@ async function massPanel(shown: CaseResult, elements: readonly string[], name: s
   for (const found of masses) {
     for (const [set, mass] of found) if (mass > (largest.get(set) ?? 0)) largest.set(set, mass);
   }
-  const sets = [...largest].sort((a, b) => b[1] - a[1]).slice(0, MOST_SETS);
+  const size = (set: string): number => (set === '' ? 0 : set.split(SEPARATOR).length);
+  const sets = [...largest]
+    .sort((a, b) => b[1] - a[1])
+    .slice(0, MOST_SETS)
+    .sort(([a], [b]) => size(a) - size(b) || (a < b ? -1 : 1));
   return heatMap({
     title: `Masses${name}`,
     note: largest.size > sets.length ? `The ${sets.length} sets with most mass of ${largest.size}.` : undefined,
