@@ -1,7 +1,9 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { didYouMean, InputError } from '../../errors.js';
+import { chatTemplateOf, readTokenizerFiles } from '../../tokenizers/huggingface.js';
 import { copiedFiles, type OutputFile } from './tokenizer-files.js';
 import type { ModelTokenizer } from './tokenizer-vocabulary.js';
-import type { ModelReference } from './types.js';
 
 /** Formats of conversations that a configuration may name. */
 const NAMED_TEMPLATES: Readonly<Record<string, string>> = {
@@ -46,10 +48,9 @@ const NAMED_TEMPLATES: Readonly<Record<string, string>> = {
 export function chosenChatTemplate(
   wanted: string | undefined,
   tokenizers: readonly Pick<ModelTokenizer, 'chatTemplate'>[],
-  references: readonly ModelReference[],
 ): string | undefined {
   if (wanted === undefined || wanted === '') return undefined;
-  if (wanted === 'auto') return commonest(tokenizers.slice(0, references.length));
+  if (wanted === 'auto') return commonest(tokenizers);
   if (Object.hasOwn(NAMED_TEMPLATES, wanted)) return NAMED_TEMPLATES[wanted];
   if (wanted.includes('{')) return wanted;
   const formats = Object.keys(NAMED_TEMPLATES);
@@ -72,14 +73,12 @@ function commonest(tokenizers: readonly Pick<ModelTokenizer, 'chatTemplate'>[]):
 /**
  * Tokenizer files of a merge that leaves vocabularies alone: those of a directory, with the chat template that the
  * configuration asks for.
- * @param templates chat templates of the models, for `auto`
+ * @param directories the models', whose templates have a vote in `auto`
+ * @throws InputError for a text that is no template and no name
  */
-export function copiedTokenizer(
-  directory: string,
-  chatTemplate: string | undefined,
-  templates: readonly (string | undefined)[],
-  references: readonly ModelReference[],
-): OutputFile[] {
-  const models = templates.map((text) => ({ chatTemplate: text }));
-  return copiedFiles(directory, chosenChatTemplate(chatTemplate, models, references));
+export function copiedTokenizer(directory: string, chatTemplate: string, directories: readonly string[]): OutputFile[] {
+  const models = directories
+    .filter((model) => existsSync(join(model, 'tokenizer.json')))
+    .map((model) => ({ chatTemplate: chatTemplateOf(readTokenizerFiles(model)) }));
+  return copiedFiles(directory, chosenChatTemplate(chatTemplate, models));
 }

@@ -4,6 +4,7 @@ import type { InputDigest } from '../../formats/inputs.js';
 import { differingKey, readWorkFile } from '../../formats/work-files.js';
 import { buildReport, type Report, validateReport } from '../../report/json.js';
 import { type ReportValue, reportObject } from '../../report/values.js';
+import { copiedTokenizer } from './chat-templates.js';
 import { parseMergeDocuments } from './config-document.js';
 import { formatMergeDocument } from './config-format.js';
 import { type MergeDocument, orderDocuments } from './document.js';
@@ -238,8 +239,12 @@ function companionsOf(args: MergeArguments, document: MergeDocument, subject: Me
   const put = (file: CompanionFile): void => {
     files.set(file.name, file);
   };
-  for (const file of takenOverFiles(configDirectory, args.settings.copyTokenizer && vocabulary === undefined))
-    put(file);
+  const copies = args.settings.copyTokenizer && vocabulary === undefined;
+  const { chatTemplate } = document;
+  for (const file of takenOverFiles(configDirectory, copies && chatTemplate === undefined)) put(file);
+  if (copies && chatTemplate !== undefined)
+    for (const { name, bytes } of copiedTokenizer(configDirectory, chatTemplate, subject.directories))
+      put({ name, data: bytes });
   for (const { name, bytes } of vocabulary?.files ?? []) put({ name, data: bytes });
   put({ name: 'config.json', data: mergedConfigText(configDirectory, plan, vocabulary?.vocabularySize) });
   put({ name: 'mergekit_config.yml', data: formatMergeDocument(document) });

@@ -20,6 +20,8 @@ export interface MergeSubject {
   /** In the order of the plan's models. */
   readonly sources: readonly MergeSource[];
   readonly vocabulary: UnitedTokenizers | undefined;
+  /** Directories of the models that are merged. */
+  readonly directories: readonly string[];
   /** Directory whose config and small files the output takes over. */
   readonly configDirectory: string;
   readonly placeOf: PlaceOf;
@@ -75,6 +77,7 @@ export function openMergeSubject(document: MergeDocument, options: SubjectOption
       plan,
       sources,
       vocabulary,
+      directories: opened.slice(0, merged).map(({ directory }) => directory),
       configDirectory: opened[plan.configFrom].directory,
       placeOf: (model, tensor) => opened[model].weights.place(tensor),
       identity: opened.map(({ reference, weights, adapter }) => ({

@@ -126,7 +126,7 @@ function sourceTokenizer(
 
 /** The vocabulary of one model, with the tokens that the settings add to it. */
 function keptTokenizer(
-  { settings, chatTemplate, references }: TokenizerRequest,
+  { settings, chatTemplate }: TokenizerRequest,
   source: ModelTokenizer,
   tokenizers: readonly ModelTokenizer[],
 ): OutputTokenizer {
@@ -144,7 +144,7 @@ function keptTokenizer(
   const tokens = new Map(source.tokens);
   const added = [...source.added];
   addConfigured(settings, tokens, added);
-  const template = chosenChatTemplate(chatTemplate, tokenizers, references);
+  const template = chosenChatTemplate(chatTemplate, tokenizers);
   const unchanged = tokens.size === source.tokens.size && source.beyond.length === 0;
   const files = unchanged
     ? copiedFiles(source.directory, template)
@@ -153,7 +153,7 @@ function keptTokenizer(
 }
 
 function unionTokenizer(
-  { settings, chatTemplate, references, variant }: TokenizerRequest,
+  { settings, chatTemplate, variant }: TokenizerRequest,
   tokenizers: readonly ModelTokenizer[],
   first: number,
 ): OutputTokenizer {
@@ -165,7 +165,7 @@ function unionTokenizer(
   if (variant === 'mergekit')
     for (const { token } of ordinary) allAdded.push(plainAdded(token, tokens.get(token) ?? 0));
   addConfigured(settings, tokens, allAdded);
-  const template = chosenChatTemplate(chatTemplate, tokenizers, references);
+  const template = chosenChatTemplate(chatTemplate, tokenizers);
   const unchanged =
     tokens.size === base.tokens.size && base.beyond.length === 0 && allAdded.length === base.added.length;
   if (unchanged) return { tokens, files: copiedFiles(base.directory, template), notes };

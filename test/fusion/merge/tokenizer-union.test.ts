@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
+import { copiedTokenizer } from '../../../src/fusion/merge/chat-templates.js';
 import {
   type TokenizerRequest,
   type UnitedTokenizers,
@@ -289,6 +290,26 @@ describe('the chat template', () => {
     expect(templated(' {{ messages }} ', 'auto')).toBe('{{ messages }}');
     expect(templated('{{ messages }}', '{% for m in messages %}{{ m.content }}{% endfor %}')).toContain('m.content');
     expect(() => templated(undefined, 'chatlm')).toThrow(/neither auto, nor a format.*did you mean "chatml"/);
+  });
+
+  it('goes into files that are copied', () => {
+    const { 'chat_template.jinja': _, ...files } = fixtureFiles('byte-level');
+    const config = files['tokenizer_config.json'] as object;
+    const [bare, one, two] = [undefined, '{{ one }}', '{{ two }}'].map((text) =>
+      directoryWith({
+        ...files,
+        'tokenizer_config.json': { ...config, ...(text !== undefined && { chat_template: text }) },
+      }),
+    );
+    const templateOf = (list: readonly { name: string; bytes: Uint8Array }[]): string | undefined => {
+      const directory = directoryWith(
+        Object.fromEntries(list.map(({ name, bytes }) => [name, Buffer.from(bytes).toString()])),
+      );
+      return openTokenizer(directory).chatTemplate;
+    };
+    expect(templateOf(copiedTokenizer(bare, 'auto', [bare, one, two, two]))).toBe('{{ two }}');
+    expect(templateOf(copiedTokenizer(one, '{{ other }}', [one]))).toBe('{{ other }}');
+    expect(templateOf(copiedTokenizer(bare, 'auto', [bare]))).toBeUndefined();
   });
 
   it.each([
