@@ -94,7 +94,6 @@ interface OwnOptions extends SearchOptions {
   numThreads?: string;
   transformersCache?: string;
   trustRemoteCode?: boolean;
-  cuda?: boolean;
   device?: string;
 }
 
@@ -110,7 +109,16 @@ const ALWAYS_SO: readonly (readonly [flags: string, why: string])[] = [
   ['--clone-tensors', 'tensors never share memory'],
   ['--safe-serialization', 'the output is always safetensors'],
   ['--lora-merge-cache <folder>', 'adapters are added as tensors are read'],
+  ['--lora-merge-dtype <name>', 'adapters are added in f32 or wider'],
+  [
+    '--unsafe-truncate-embeddings',
+    'vocabularies without a tokenizer section are cut to their common rows, and it is said',
+  ],
+  ['-v, --verbose', 'what happens is in the report'],
 ];
+
+/** Switches of mergekit that ask for another processor. */
+const ACCELERATORS = ['cuda', 'gpu-rich', 'read-to-gpu', 'multi-gpu'];
 
 /** Declares `surprisal fuse merge`. */
 export function configure(command: Command): void {
@@ -140,8 +148,8 @@ export function configure(command: Command): void {
     .option('-j, --num-threads <n>', '--threads under the name of mergekit')
     .option('--transformers-cache <folder>', 'hub cache in the place of HF_HUB_CACHE')
     .option('--trust-remote-code', 'refused: no code of models is run')
-    .option('--cuda', 'refused: merges run on the processor')
     .option('--device <name>', 'cpu');
+  for (const name of ACCELERATORS) command.option(`--${name}`, 'refused: merges run on the processor');
   addSearchOptions(command);
   for (const name of MODEL_PARAMETERS) {
     const flag = name.replaceAll('_', '-');
@@ -161,7 +169,7 @@ async function run(
 ): Promise<number> {
   const asserts = await prepareAsserts(options.assert, options.baseline);
   const timings = startRunTimings(COMMAND);
-  refuse(own);
+  refuse({ ...own });
   const { text, name } = configurationOf(config, options, { ...own });
   const out = outputOf(options, outArgument);
   const documents = parseMergeDocuments(text, name);
@@ -266,12 +274,11 @@ const besideOf = (options: Shared, own: OwnOptions): [flag: string, path: string
 const MERGE_JOB = new URL('../src/fusion/merge/merge-job.js', import.meta.url).href;
 
 /** @throws InputError for what mergekit can and this program does not */
-function refuse(own: OwnOptions): void {
+function refuse(own: OwnOptions & Readonly<Record<string, unknown>>): void {
   if (own.trustRemoteCode) throw new InputError('--trust-remote-code: no code of models is run here; leave it out');
-  if (own.cuda || (own.device !== undefined && own.device !== 'cpu'))
-    throw new InputError(
-      `${own.cuda ? '--cuda' : `--device ${own.device}`}: merges run on the processor; leave it out`,
-    );
+  const accelerator = ACCELERATORS.find((name) => own[optionKey(name)] !== undefined);
+  if (accelerator !== undefined || (own.device !== undefined && own.device !== 'cpu'))
+    throw new InputError(`--${accelerator ?? `device ${own.device}`}: merges run on the processor; leave it out`);
 }
 
 const FLAGS_OF_A_MERGE = [

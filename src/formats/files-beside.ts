@@ -40,17 +40,23 @@ export function openRangeBeside(path: string, direct?: AddressModulo): RangeFile
     path,
     size,
     async read(position, target, what): Promise<void> {
+      const common: OpenFile = { fd, path, what };
       const blocks = direct && directFd !== undefined ? blocksAround(position, target, direct) : undefined;
-      const file = { fd: blocks && directFd !== undefined ? directFd : fd, path, what };
-      const [bytes, start, needed] = blocks
-        ? [blocks.bytes, blocks.position, blocks.before + target.length]
-        : [target, position, target.length];
-      const pieces: Promise<void>[] = [];
-      for (let at = 0; at < bytes.length; at += STEP) {
-        const piece = bytes.subarray(at, Math.min(bytes.length, at + STEP));
-        pieces.push(fill(file, start + at, piece, Math.min(piece.length, needed - at)));
+      if (blocks === undefined || directFd === undefined) {
+        await readPieces(common, position, target, target.length).catch((error: unknown) => {
+          throw fileError(error, path, 'read');
+        });
+        return;
       }
-      await Promise.all(pieces);
+      try {
+        await readPieces({ ...common, fd: directFd }, blocks.position, blocks.bytes, blocks.before + target.length);
+      } catch (error) {
+        // Some file systems refuse what others allow, and the end of a file that has shrunk is no whole block.
+        if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw fileError(error, path, 'read');
+        await readPieces(common, position, target, target.length).catch((again: unknown) => {
+          throw fileError(again, path, 'read');
+        });
+      }
     },
     close(): void {
       if (open) fs.closeSync(fd);
@@ -67,15 +73,19 @@ interface OpenFile {
   readonly what: string;
 }
 
+async function readPieces(file: OpenFile, position: number, bytes: Uint8Array, needed: number): Promise<void> {
+  const pieces: Promise<void>[] = [];
+  for (let at = 0; at < bytes.length; at += STEP) {
+    const piece = bytes.subarray(at, Math.min(bytes.length, at + STEP));
+    pieces.push(fill(file, position + at, piece, Math.min(piece.length, needed - at)));
+  }
+  await Promise.all(pieces);
+}
+
 /** Reads until at least `needed` bytes are there: the last block of a file may be cut. */
 async function fill({ fd, path, what }: OpenFile, position: number, target: Uint8Array, needed: number): Promise<void> {
   for (let done = 0; done < needed; ) {
-    let count: number;
-    try {
-      count = await readSome(fd, target, done, position + done);
-    } catch (error) {
-      throw fileError(error, path, 'read');
-    }
+    const count = await readSome(fd, target, done, position + done);
     if (count === 0)
       throw new RunError(
         `${path}: shrank while it was read: ${what} ends at byte ${position + done}: restore the file and run again with --resume`,

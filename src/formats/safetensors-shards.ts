@@ -1,6 +1,6 @@
 import fs from 'node:fs';
 import path from 'node:path';
-import { type AddressModulo, blocksWithin, DIRECT_BLOCK, openDirect } from './direct-transfer.js';
+import { type AddressModulo, blocksWithin, DIRECT_BLOCK, type DirectRange, openDirect } from './direct-transfer.js';
 import { fileError, quoted } from './files.js';
 import { byteLengthOf } from './ggml-blocks.js';
 import { layOutSafetensors, type PlannedShard, type PlannedTensor, planShards } from './safetensors-writer.js';
@@ -132,12 +132,11 @@ export function openShards(
       const blocks = direct && blocksWithin(position, bytes, direct);
       const directFd = blocks && directDescriptor(file);
       try {
-        if (blocks === undefined || directFd === undefined) {
+        if (blocks === undefined || directFd === undefined || !(await writeBlocks(directFd, blocks))) {
           await writeFullyBeside(fd, bytes, position);
           return;
         }
         const end = blocks.before + blocks.bytes.length;
-        await writeFullyBeside(directFd, blocks.bytes, blocks.position);
         await writeFullyBeside(fd, bytes.subarray(0, blocks.before), position);
         await writeFullyBeside(fd, bytes.subarray(end), position + end);
       } catch (error) {
@@ -161,6 +160,17 @@ interface Place {
   readonly file: number;
   readonly fd: number;
   readonly position: number;
+}
+
+/** Whether the blocks went past the page cache: some file systems refuse what others allow. */
+async function writeBlocks(fd: number, { bytes, position }: DirectRange): Promise<boolean> {
+  try {
+    await writeFullyBeside(fd, bytes, position);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EINVAL') return false;
+    throw error;
+  }
 }
 
 /** Pieces keep direct writes at multiples of their block. */
