@@ -66,6 +66,13 @@ function subsetMeasures(masses: MassFunction): Record<string, unknown> {
   };
 }
 
+/** The sets that the case lists, of all that there are. */
+function onlyAsked(values: unknown, asked: Json): unknown {
+  if (values === undefined || asked === null) return values;
+  const bySet = values as Record<string, number>;
+  return Object.fromEntries(keysOf(asked).map((set) => [set, bySet[set]]));
+}
+
 export function run(inputs: { [key: string]: Json }, wanted: Json): unknown {
   const sources = readSources(inputs);
   const all = sources.map(({ masses }) => masses);
@@ -91,8 +98,10 @@ export function run(inputs: { [key: string]: Json }, wanted: Json): unknown {
     weighted_average: plainMasses(mixture(all, credibilities(all))),
     deng_entropy_inputs_bits: all.map((masses) => uncertaintyOf(masses).dengBits),
   };
+  const asked = wanted as { [key: string]: Json };
   return Object.fromEntries(
     keysOf(wanted).map((key) => {
+      if (['belief', 'plausibility', 'commonality'].includes(key)) return [key, onlyAsked(named[key], asked[key])];
       if (!(key in RULE_OF)) return [key, named[key]];
       const result = key === 'dempster' ? dempster : combined(RULE_OF[key]);
       return [key, typeof result === 'string' ? result : plainMasses(result)];

@@ -90,7 +90,8 @@ export function evaluate(
   if (splits.length === 0) throw new InputError('no element whose alloys can be left out; use --evaluate random');
   const methods = setup.experts.length === 0 ? [DATA_SOURCE] : [FUSED, ...sourceNames(setup)];
   const collected = methods.map((): LabelledPredictions[] => []);
-  const found: { rows: number[]; evidence: number[] } = { rows: [], evidence: [] };
+  const rows: Int32Array[] = [];
+  const evidence: Int32Array[] = [];
   const results = splits.map(({ name, train, test }, s): SplitResult => {
     progress(s, splits.length);
     const fused = fuseSources(setup, train);
@@ -98,8 +99,8 @@ export function evaluate(
     const scores = models.map((model, at) => {
       const predictions = predictRows(setup, model, test);
       if (at === 0) {
-        found.rows.push(...test);
-        found.evidence.push(...predictions.evidence);
+        rows.push(test);
+        evidence.push(predictions.evidence);
       }
       const labelled = labelledPredictions(setup, test, predictions);
       collected[at].push(labelled);
@@ -113,7 +114,7 @@ export function evaluate(
     methods,
     splits: results,
     pooled: together.map(scoreLabels),
-    predictions: { ...together[0], rows: Int32Array.from(found.rows), evidence: Int32Array.from(found.evidence) },
+    predictions: { ...together[0], rows: joinedInts(rows), evidence: joinedInts(evidence) },
   };
 }
 
@@ -127,10 +128,12 @@ function labelledPredictions({ table }: FusionSetup, rows: Int32Array, predictio
   };
 }
 
+const joinedInts = (parts: readonly Int32Array[]): Int32Array => Int32Array.from(parts.flatMap((part) => [...part]));
+
 function joined(parts: readonly LabelledPredictions[]): LabelledPredictions {
   return {
-    truth: Int32Array.from(parts.flatMap(({ truth }) => [...truth])),
-    predicted: Int32Array.from(parts.flatMap(({ predicted }) => [...predicted])),
+    truth: joinedInts(parts.map(({ truth }) => truth)),
+    predicted: joinedInts(parts.map(({ predicted }) => predicted)),
     probability: Float64Array.from(parts.flatMap(({ probability }) => [...probability])),
     unknown: Float64Array.from(parts.flatMap(({ unknown }) => [...unknown])),
   };
