@@ -71,6 +71,9 @@ function relativeDelta({ inputs, record }: MergedTensor): number | null {
   return mean(measures.delta_norms.filter((_, i) => i !== base).map((norm) => norm / size));
 }
 
+/** The last part of a path. */
+const shortName = (model: string): string => model.split('/').at(-1) ?? model;
+
 /** Cosines of pairs of models, means over all tensors weighted by their elements. */
 function cosineMatrix(document: DocumentResult): Promise<Panel> | undefined {
   const models = [
@@ -97,8 +100,8 @@ function cosineMatrix(document: DocumentResult): Promise<Panel> | undefined {
   return heatMap({
     title: document.base === null ? 'Cosines of the models' : 'Cosines of the task vectors',
     note: 'Means over tensors, weighted by their elements.',
-    rows: models,
-    columns: models,
+    rows: models.map(shortName),
+    columns: models.map(shortName),
     rowLabel: 'model',
     columnLabel: 'model',
     values,
@@ -138,8 +141,10 @@ export async function mergeFigure(document: DocumentResult): Promise<Figure> {
       { title: 'Spectral entropy of the task vectors', note: 'Mean over the models.', valueLabel: 'nats' },
       ({ record }) => mean((record.spectra ?? []).flatMap((found) => (found ? [found.spectral_entropy_nats] : []))),
     ),
-    layerMap(grid, { title: 'Kept elements', note: 'Mean over the models.', valueLabel: 'share' }, ({ record }) =>
-      mean(record.kept_density ?? []),
+    layerMap(
+      grid,
+      { title: 'Kept elements', note: 'Mean over the models.', valueLabel: 'share' },
+      ({ record, inputs }) => mean((record.kept_density ?? []).filter((_, i) => !inputs[i].base)),
     ),
     layerMap(
       grid,
@@ -150,7 +155,7 @@ export async function mergeFigure(document: DocumentResult): Promise<Figure> {
   ];
   return {
     title: `Merge by ${method.name}`,
-    subtitle: document.models.join(', '),
+    subtitle: document.models.map(shortName).join(', '),
     headline: [
       { label: 'Tensors', value: document.tensors.length },
       { label: 'Elements', value: summary.elements },

@@ -28,6 +28,7 @@ function plan(method: string): MergePlan {
     tensors: Object.keys(shapes).map(tensor),
     layers: 0,
     configFrom: 0,
+    configChanges: { top: {}, nested: {} },
     warnings: [],
   };
 }
