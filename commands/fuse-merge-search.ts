@@ -174,7 +174,7 @@ export function searchTable(
       i,
       mean,
       ...point,
-      ...scores.map(({ nll_nats: nats }) => nats),
+      ...texts.map((_, t) => scores[t]?.nll_nats ?? null),
     ]),
   };
 }

@@ -139,6 +139,16 @@ async function findBest(
   return searchBox(search, document, variables, judge, progress);
 }
 
+/** The score of a candidate; infinite where its numbers have no result, as densities beyond what a method allows. */
+async function scoreOf(judge: Judge, document: MergeDocument): Promise<Pick<PartScore, 'mean' | 'texts'>> {
+  try {
+    return (await judge.candidate(document)).search;
+  } catch (error) {
+    if (error instanceof InputError) return { mean: Number.POSITIVE_INFINITY, texts: [] };
+    throw error;
+  }
+}
+
 async function searchBox(
   search: SearchSettings,
   document: MergeDocument,
@@ -151,10 +161,10 @@ async function searchBox(
   let next = points.next();
   while (!next.done) {
     const point = next.value;
-    const judged = await judge.candidate(candidateDocument(document, variables, point));
-    candidates.push({ point: [...point], nll_nats: judged.search.mean, texts: judged.search.texts });
+    const { mean, texts } = await scoreOf(judge, candidateDocument(document, variables, point));
+    candidates.push({ point: [...point], nll_nats: mean, texts });
     progress({ candidates: candidates.length, evaluations: search.evaluations });
-    next = points.next(judged.search.mean);
+    next = points.next(mean);
   }
   const [first, ...rest] = candidates;
   const best = rest.reduce((a, b) => (b.nll_nats < a.nll_nats ? b : a), first);
