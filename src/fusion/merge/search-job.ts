@@ -97,10 +97,11 @@ export async function searchMerge(args: SearchArguments, progress: (value: unkno
   if (others.length > 0) throw new InputError('--search works on a configuration of one document');
   const texts = args.texts.map((text) => judgedText(text, args));
   const variables = searchVariables(document, search);
-  const judge = createJudge(args, document, texts);
+  const first = candidateDocument(document, variables, starts(variables));
+  const judge = createJudge(args, first, texts);
   try {
     const models = await judgeModels(args, document, texts);
-    const start = await judge.candidate(candidateDocument(document, variables, starts(variables)));
+    const start = await judge.candidate(first);
     const found = await findBest(args, document, variables, models, judge, progress);
     const configuration = formatMergeDocument(candidateDocument(document, variables, found.best));
     const merged = await judge.candidate(candidateDocument(document, variables, found.best));
