@@ -132,7 +132,10 @@ async function startPeer() {
   const read = async () => JSON.parse((await lines.next()).value);
   return {
     ...(await read()),
-    ask: (entry) => (child.stdin.write(`${JSON.stringify(entry)}\n`), read()),
+    ask: (entry) => {
+      child.stdin.write(`${JSON.stringify(entry)}\n`);
+      return read();
+    },
     end: () => child.stdin.end(),
   };
 }

@@ -183,9 +183,8 @@ export function swapNearReference(a: StoredElements, b: StoredElements, t: numbe
     const count = Math.min(CHUNK, total - from);
     const [x, y] = read(from, count);
     for (let k = 0; k < count; k++) {
-      const distance = Math.abs(round(x[k] - y[k]));
-      const wanted = t / (distance > LEAST_DISTANCE ? distance : LEAST_DISTANCE);
-      const part = wanted > 0 ? (wanted < 1 ? wanted : 1) : 0;
+      const wanted = t / Math.max(Math.abs(round(x[k] - y[k])), LEAST_DISTANCE);
+      const part = wanted > 0 ? Math.min(wanted, 1) : 0;
       mixed[k] = part * y[k] + (1 - part) * x[k];
     }
     storeElements(mixed, output.dtype, from, count, output.bytes);

@@ -5,7 +5,6 @@ import { computeRounding, loadElements, storeElements } from './merge-elements-r
 // ln 2 in two parts, the first with zeros behind so that its products with small integers are exact.
 const LN2_HIGH = 0.6931471803691238;
 const LN2_LOW = 1.9082149292705877e-10;
-const LOG2E = 1.4426950408889634;
 /** Adding and taking away 1.5 * 2^52 rounds to an integer. */
 const ROUND = 6755399441055744;
 const EXP_DEGREE = 13;
@@ -31,7 +30,7 @@ const words = new Uint32Array(scratch.buffer);
 /** e^x for x <= 0, within 2 ulp; 0 below -708. The same bits as the native kernel: products and sums rounded singly. */
 function expNonPositive(x: number): number {
   if (x < EXP_LEAST) return 0;
-  const n = x * LOG2E + ROUND - ROUND;
+  const n = x * Math.LOG2E + ROUND - ROUND;
   const r = x - n * LN2_HIGH - n * LN2_LOW;
   let p = inverseFactorials[EXP_DEGREE];
   for (let k = EXP_DEGREE - 1; k >= 0; k--) p = p * r + inverseFactorials[k];

@@ -156,8 +156,8 @@ describe.each(KINDS)('task vectors: $name', (kind) => {
   it('measures', () => {
     const [keep, drop] = taskVectorCuts(vector, count, [Math.ceil(count / 2), Math.floor(count / 10)]).cuts;
     const mask = bernoulliMask(KEY, 0, count, 0.5);
-    const Reals = wide ? Float64Array : Float32Array;
-    const probabilities = Reals.from({ length: count }, (_, i) => 0.25 + (i % 7) / 16);
+    const shares = Array.from({ length: count }, (_, i) => 0.25 + (i % 7) / 16);
+    const probabilities = wide ? Float64Array.from(shares) : Float32Array.from(shares);
     const sparsities: Sparsity[] = [{}, { keep }, { keep, drop }, { mask }, { mask, keep, drop, probabilities }];
     for (const sparsity of sparsities) sameEverywhere((threads) => measureTaskVector(vector, count, sparsity, threads));
   });
