@@ -19,7 +19,7 @@ import { expandSources } from '../src/formats/inputs.js';
 import type { SummaryCell } from '../src/report/summary-table.js';
 import type { ReportValue } from '../src/report/values.js';
 import { type AnalysisContext, type AnalysisOutcome, runAnalysis } from './analysis-run.js';
-import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { parseChoice, parseInteger, parseList, parseNumber } from './edge-values.js';
 import { ANALYSIS_OPTIONS, attachShared, requireOption, type SharedOptions } from './shared-options.js';
 
 /** Shards are not among them: null laws and intervals need all rows. */
@@ -98,12 +98,6 @@ export function configure(command: Command): void {
     });
 }
 
-const list = (text: string): string[] =>
-  text
-    .split(',')
-    .map((part) => part.trim())
-    .filter((part) => part !== '');
-
 /** What the options ask for, before any data are seen. */
 interface Plan {
   readonly mode: AnalysisArguments['mode'];
@@ -121,7 +115,7 @@ function variablesOf(own: OwnOptions): string[][] | null {
   if (columns !== undefined && (x ?? y ?? z) !== undefined) {
     throw new InputError('--columns and --x, --y, --z exclude each other; name the variables in one way');
   }
-  if (columns !== undefined) return list(columns).map((name) => [name]);
+  if (columns !== undefined) return parseList(columns).map((name) => [name]);
   const roles = [
     ['--x', x],
     ['--y', y],
@@ -131,7 +125,7 @@ function variablesOf(own: OwnOptions): string[][] | null {
   if (named.some(([flag], i) => flag !== roles[i][0])) {
     throw new InputError(`${named[named.length - 1][0]} needs ${roles[named.length - 1][0]} too`);
   }
-  return named.length === 0 ? null : named.map(([, text]) => list(text ?? ''));
+  return named.length === 0 ? null : named.map(([, text]) => parseList(text ?? ''));
 }
 
 function modeOf(own: OwnOptions, variables: string[][] | null): AnalysisArguments['mode'] {
@@ -191,7 +185,7 @@ function planOf(options: Shared, own: OwnOptions): Plan {
   if (!(level > 0 && level < 1))
     throw new InputError(`--level ${own.level}: a share between 0 and 1 is needed, such as 0.95`);
   const support =
-    own.support === undefined ? null : list(own.support).map((text) => parseInteger('--support', text, 1));
+    own.support === undefined ? null : parseList(own.support).map((text) => parseInteger('--support', text, 1));
   if (support !== null && variables !== null && support.length !== variables.length) {
     throw new InputError(
       `--support names ${support.length} numbers for ${variables.length} variables; give one for each`,
@@ -205,7 +199,7 @@ function planOf(options: Shared, own: OwnOptions): Plan {
   return {
     mode,
     variables,
-    text: own.text === undefined ? [] : list(own.text),
+    text: own.text === undefined ? [] : parseList(own.text),
     counts: own.counts ?? null,
     group: own.group ?? null,
     unit: parseChoice('--units', own.units, ['nats', 'bits'] as const),

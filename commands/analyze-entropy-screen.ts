@@ -34,7 +34,7 @@ import {
 import { DEFAULT_DISCRETE_LEVELS } from '../src/screening/variables.js';
 import { type AnalysisContext, type AnalysisOutcome, type AnalysisView, runAnalysis } from './analysis-run.js';
 import { withOutcome } from './analyze-entropy-regress.js';
-import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { parseChoice, parseInteger, parseList, parseNumber } from './edge-values.js';
 import {
   addFeatureOptions,
   FEATURE_OPTIONS,
@@ -98,12 +98,6 @@ export function configure(command: Command): void {
   });
 }
 
-const list = (text: string): string[] =>
-  text
-    .split(',')
-    .map((part) => part.trim())
-    .filter((part) => part !== '');
-
 /** Everything of the run that does not depend on the input. */
 interface Plan {
   readonly settings: ScreenReportSettings;
@@ -119,7 +113,9 @@ interface Plan {
 
 function parsePlan(options: Options, own: OwnOptions): Plan {
   const estimators = [
-    ...new Set(list(own.estimators ?? 'kernel,binned').map((name) => parseChoice('--estimators', name, ESTIMATORS))),
+    ...new Set(
+      parseList(own.estimators ?? 'kernel,binned').map((name) => parseChoice('--estimators', name, ESTIMATORS)),
+    ),
   ] as EstimatorName[];
   if (estimators.length === 0) throw new InputError(`--estimators names none; choose from ${ESTIMATORS.join(', ')}`);
   const variant = own.compat ?? options.variant ?? 'silverman';
@@ -160,7 +156,7 @@ async function run(options: Options, given: OwnOptions): Promise<number> {
   const { settings } = plan;
   const parameters: Record<string, ReportValue> = {
     ...featureParameters(options, own),
-    except: own.except === undefined ? null : list(own.except),
+    except: own.except === undefined ? null : parseList(own.except),
     estimators: [...settings.estimators],
     variant: plan.rule === 'unit' ? 'unit-bw' : 'silverman',
     grid: plan.grid,
@@ -208,11 +204,11 @@ async function openInput(options: Options, own: OwnOptions, plan: Plan, context:
   }
   const streamed = streamedDelimiter(path) !== undefined;
   const except = [
-    ...(own.except === undefined ? [] : list(own.except)),
+    ...(own.except === undefined ? [] : parseList(own.except)),
     ...(own.idColumn === undefined ? [] : [own.idColumn]),
     ...(inTable && !streamed && own.labelColumn !== undefined ? [own.labelColumn] : []),
   ];
-  const columns = own.columns === undefined ? undefined : list(own.columns);
+  const columns = own.columns === undefined ? undefined : parseList(own.columns);
   const stored = isTensorFile(path);
   if (stored && (columns !== undefined || except.length > 0)) {
     throw new InputError(`${path}: has no named columns; --columns, --except and --id-column are for tables`);

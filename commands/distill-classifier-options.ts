@@ -4,7 +4,7 @@ import type { ClassModel, ClassTeacher } from '../src/distillation/class-models.
 import { InputError } from '../src/errors.js';
 import { isNetworkText, NETWORK_GRAMMAR, parseNetwork } from '../src/training/network-text.js';
 import type { StepSettings } from './distill-options.js';
-import { flagOf, parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger, parseList, parseNumber } from './edge-values.js';
 
 /** Options of rows of features with class labels, as commander gives them. */
 export interface ClassRowOptions {
@@ -76,12 +76,6 @@ export function addClassifierOptions(command: Command): Command {
     .option('--eval-teacher <file>', "classes: a teacher's logits of --eval-data, where --teacher is a file of logits");
 }
 
-const list = (text: string): string[] =>
-  text
-    .split(',')
-    .map((part) => part.trim())
-    .filter((part) => part !== '');
-
 function parseImage(text: string): number[] {
   const parts = text.split(/[x,]/);
   if (parts.length !== 2 && parts.length !== 3) {
@@ -118,7 +112,7 @@ export function classSource(
   return {
     path,
     ...(own.tensor !== undefined && { tensor: own.tensor }),
-    ...(own.columns !== undefined && { columns: list(own.columns) }),
+    ...(own.columns !== undefined && { columns: parseList(own.columns) }),
     ...(labels !== undefined && { labels }),
     ...(own.labelColumn !== undefined && { labelColumn: own.labelColumn }),
     ...(own.image !== undefined && { image: parseImage(own.image) }),

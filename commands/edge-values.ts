@@ -10,6 +10,13 @@ export const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (let
 /** `\n` and `\t` of a shell's argument as the characters that they mean. */
 export const unescaped = (text: string): string => text.replace(/\\n/g, '\n').replace(/\\t/g, '\t');
 
+/** Parts separated by commas, without the spaces around them; empty ones are left out. */
+export const parseList = (text: string): string[] =>
+  text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '');
+
 /** An integer of `min` to `max`. Throws InputError that names the option. */
 export function parseInteger(option: string, text: string, min = 0, max = Number.MAX_SAFE_INTEGER): number {
   const value = /^[+-]?\d+$/.test(text.trim()) ? Number(text) : Number.NaN;

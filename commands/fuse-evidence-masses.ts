@@ -12,7 +12,7 @@ import { RULES } from '../src/fusion/evidence/rules.js';
 import type { SummaryCell } from '../src/report/summary-table.js';
 import type { ReportValue } from '../src/report/values.js';
 import { type AnalysisContext, type AnalysisOptions, type AnalysisOutcome, runAnalysis } from './analysis-run.js';
-import { parseChoice, parseNumber } from './edge-values.js';
+import { parseChoice, parseList, parseNumber } from './edge-values.js';
 
 /** Options of the fusion of mass functions. */
 export interface MassOptions {
@@ -33,15 +33,9 @@ const DEFAULT_RULE = 'dempster';
 /** Cases that standard output shows. */
 const MOST_SHOWN = 20;
 
-const list = (text: string): string[] =>
-  text
-    .split(',')
-    .map((part) => part.trim())
-    .filter((part) => part !== '');
-
 function parseRules(given: readonly string[] | undefined): string[] {
   const names = (given ?? [DEFAULT_RULE])
-    .flatMap(list)
+    .flatMap(parseList)
     .map((name) => parseChoice('--rule', name, ['all', ...RULE_NAMES]));
   if (names.length === 0) throw new InputError(`--rule names none; choose from all, ${RULE_NAMES.join(', ')}`);
   return names.includes('all') ? RULE_NAMES : [...new Set(names)];
@@ -50,7 +44,7 @@ function parseRules(given: readonly string[] | undefined): string[] {
 /** `source=r`, also several separated by commas. @throws InputError */
 export function parseShares(option: string, given: readonly string[] | undefined): Map<string, number> {
   const shares = new Map<string, number>();
-  for (const part of (given ?? []).flatMap(list)) {
+  for (const part of (given ?? []).flatMap(parseList)) {
     const at = part.lastIndexOf('=');
     if (at < 1) throw new InputError(`${option} ${part}: source=number is needed`);
     const name = part.slice(0, at).trim();
@@ -69,7 +63,7 @@ function argumentsOf(own: MassOptions, paths: readonly string[], maxMemoryBytes:
       mass: own.massColumn ?? 'mass',
       ...(own.caseColumn !== undefined && { case: own.caseColumn }),
     },
-    frame: own.frame === undefined ? [] : list(own.frame),
+    frame: own.frame === undefined ? [] : parseList(own.frame),
     rules: parseRules(own.rule),
     reliability: parseShares('--reliability', own.reliability),
     renormalize: own.renormalize === true,

@@ -6,7 +6,12 @@ import { expandSources, type InputLedger } from '../src/formats/inputs.js';
 import { type MergeDocument, referencedModels } from '../src/fusion/merge/document.js';
 import type { MergeArguments } from '../src/fusion/merge/merge-arguments.js';
 import { referenceKey } from '../src/fusion/merge/merge-subject.js';
-import { SEARCH_METHODS, type SearchSettings, type SearchVariable } from '../src/fusion/merge/search.js';
+import {
+  SEARCH_METHODS,
+  type SearchMethod,
+  type SearchSettings,
+  type SearchVariable,
+} from '../src/fusion/merge/search.js';
 import {
   type SearchArguments,
   type SearchResult,
@@ -17,7 +22,7 @@ import { openModelTokenizer } from '../src/models/model-tokenizer.js';
 import type { Progress } from '../src/report/progress.js';
 import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
 import type { ReportValue } from '../src/report/values.js';
-import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger, parseNumber } from './edge-values.js';
 import { prefixToken } from './model-session.js';
 import { runInThread } from './run-in-thread.js';
 
@@ -54,6 +59,15 @@ export function addSearchOptions(command: Command): Command {
     .option('--search-table <file.csv>', 'every candidate with its numbers and losses');
 }
 
+/** Options that only some methods of search read. */
+const READ_BY: readonly (readonly [keyof SearchOptions, readonly SearchMethod[]])[] = [
+  ['searchParameters', ['cem', 'nelder-mead', 'cocktail']],
+  ['searchGroups', ['cem', 'nelder-mead']],
+  ['searchEvaluations', ['cem', 'nelder-mead']],
+  ['allowNegativeWeights', ['cem', 'nelder-mead']],
+  ['searchTemperature', ['cocktail']],
+];
+
 /** A search that is asked for, checked. */
 export interface SearchRequest {
   readonly settings: SearchSettings;
@@ -66,8 +80,7 @@ export interface SearchRequest {
 export async function parseSearch(own: SearchOptions, seed: number): Promise<SearchRequest | undefined> {
   if (own.search === undefined) {
     const stray = Object.keys(own).find((key) => /^(search|holdout|allowNegative)/.test(key));
-    if (stray !== undefined)
-      throw new InputError(`--${stray.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} needs --search`);
+    if (stray !== undefined) throw new InputError(`${flagOf(stray)} needs --search`);
     return undefined;
   }
   if (own.searchData === undefined) throw new InputError('--search needs --search-data: texts to judge candidates by');
@@ -75,6 +88,9 @@ export async function parseSearch(own: SearchOptions, seed: number): Promise<Sea
     text === undefined ? usual : parseInteger(flag, text, least);
   const temperature = own.searchTemperature;
   const method = parseChoice('--search', own.search, SEARCH_METHODS);
+  for (const [option, readers] of READ_BY)
+    if (own[option] !== undefined && !readers.includes(method))
+      throw new InputError(`${flagOf(option)} is for --search ${readers.join(', ')}; ${method} does not read it`);
   return {
     settings: {
       method,

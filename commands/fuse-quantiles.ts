@@ -22,12 +22,13 @@ import {
   weightRows,
 } from '../src/fusion/quantiles/quantiles-report.js';
 import { CODE_TRAINING } from '../src/fusion/quantiles/training.js';
+import { WEIGHT_FORMS } from '../src/fusion/quantiles/weight-forms.js';
 import { MARGIN_KINDS } from '../src/fusion/quantiles/weight-search.js';
 import { tableBytes } from '../src/report/csv.js';
 import type { SummaryCell } from '../src/report/summary-table.js';
 import type { ReportValue } from '../src/report/values.js';
 import { type AnalysisContext, type AnalysisOutcome, runAnalysis } from './analysis-run.js';
-import { flagOf, parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger, parseList, parseNumber } from './edge-values.js';
 import { ANALYSIS_OPTIONS, attachShared, requireOption } from './shared-options.js';
 
 const SHARED = [
@@ -114,16 +115,10 @@ export function configure(command: Command): void {
     });
 }
 
-const list = (text: string): string[] =>
-  text
-    .split(',')
-    .map((part) => part.trim())
-    .filter((part) => part !== '');
-
 /** `0.1,0.5,0.9`, or `first:last:count` for levels at equal distances. */
 function parseLevels(text: string): number[] {
   const range = text.split(':');
-  if (range.length !== 3) return list(text).map((level) => parseNumber('--levels', level, 0, 1));
+  if (range.length !== 3) return parseList(text).map((level) => parseNumber('--levels', level, 0, 1));
   const [first, last] = range.slice(0, 2).map((level) => parseNumber('--levels', level, 0, 1));
   const count = parseInteger('--levels', range[2], 2);
   // Nine digits: 0.01:0.99:99 gives 0.07, not 0.06999999999999999.
@@ -158,7 +153,7 @@ function sourceOf(paths: readonly string[], own: OwnOptions, limit: number | und
       path: paths[0],
       outcomes: requireOption(own.outcomes, '--outcomes', 'the file with one outcome a row'),
       levels: parseLevels(requireOption(own.levels, '--levels', 'the levels of the last axis')),
-      ...(own.models !== undefined && { models: list(own.models) }),
+      ...(own.models !== undefined && { models: parseList(own.models) }),
       ...(own.featureData !== undefined && { features: own.featureData }),
       ...limited,
     };
@@ -174,14 +169,14 @@ function sourceOf(paths: readonly string[], own: OwnOptions, limit: number | und
       level: own.levelColumn ?? 'tau',
       quantile: own.quantileColumn ?? 'q',
       ...(own.splitColumn !== undefined && { split: own.splitColumn }),
-      features: own.features === undefined ? [] : list(own.features),
+      features: own.features === undefined ? [] : parseList(own.features),
     },
     ...limited,
   };
 }
 
 function parseShares(text: string): [number, number, number] {
-  const shares = list(text).map((share) => parseNumber('--shares', share, 0, 1));
+  const shares = parseList(text).map((share) => parseNumber('--shares', share, 0, 1));
   const sum = shares.reduce((total, share) => total + share, 0);
   if (shares.length !== 3 || Math.abs(sum - 1) > 1e-9) {
     throw new InputError(`--shares ${text}: three numbers that make 1 are needed (training, calibration, test)`);
@@ -191,8 +186,11 @@ function parseShares(text: string): [number, number, number] {
 
 const TRAINING_ONLY = ['margins', 'crossing', 'smoothing', 'trials', 'validationShare', 'maxSteps'] as const;
 
+const GLOBAL_ONLY = ['solver', 'tolerance', 'unnormalized'] as const;
+const FEATURES_ONLY = ['features', 'featureData'] as const;
+
 function parseMethods(own: OwnOptions): string[] {
-  const names = list(own.method ?? 'all').map((name) => parseChoice('--method', name, ['all', ...METHOD_NAMES]));
+  const names = parseList(own.method ?? 'all').map((name) => parseChoice('--method', name, ['all', ...METHOD_NAMES]));
   if (names.length === 0) throw new InputError(`--method names none; choose from all, ${METHOD_NAMES.join(', ')}`);
   return [...new Set(names)];
 }
@@ -200,10 +198,22 @@ function parseMethods(own: OwnOptions): string[] {
 function argumentsOf(options: Options, own: OwnOptions, paths: readonly string[]): QuantilesArguments {
   const methods = parseMethods(own);
   const solver = parseChoice('--solver', own.solver ?? 'lp', SOLVERS);
-  const trains = solver === 'adam' || methods.some((name) => name === 'all' || name.startsWith('local-'));
+  const local = methods.some((name) => name === 'all' || name.startsWith('local-'));
+  const trains = solver === 'adam' || local;
   const strayTraining = trains ? undefined : TRAINING_ONLY.find((name) => own[name] !== undefined);
   if (strayTraining !== undefined) {
     throw new InputError(`${flagOf(strayTraining)} has no meaning without --solver adam or a local method`);
+  }
+  const fitsGlobal = methods.some((name) => name === 'all' || WEIGHT_FORMS.some((form) => form === name));
+  const strayGlobal = fitsGlobal ? undefined : GLOBAL_ONLY.find((name) => own[name] !== undefined);
+  if (strayGlobal !== undefined) {
+    throw new InputError(
+      `${flagOf(strayGlobal)} is for global weights (${WEIGHT_FORMS.join(', ')}); --method names none`,
+    );
+  }
+  const strayFeatures = local ? undefined : FEATURES_ONLY.find((name) => own[name] !== undefined);
+  if (strayFeatures !== undefined) {
+    throw new InputError(`${flagOf(strayFeatures)} is for local weights; --method names none`);
   }
   if (own.tolerance !== undefined && solver === 'adam') throw new InputError('--tolerance is for --solver lp and eg');
   if (own.splitColumn !== undefined && (own.shares !== undefined || own.splitBy !== undefined)) {

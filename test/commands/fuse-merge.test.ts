@@ -210,6 +210,9 @@ dtype: bfloat16
     expect(fuse(yaml('nan.yml', TIES.replace(MOBY, at('nan'))), at('kept'), '--allow-nonfinite').code).toBe(0);
     expect(fuse(yaml('ok.yml', TIES), at('kept')).stderr).toMatch(/exists; pass --force/);
     expect(fuse(at('ok.yml'), at('x'), '--trust-remote-code').stderr).toMatch(/no code of models/);
+    expect(fuse(at('ok.yml'), at('x'), '--search-groups', '2').stderr).toMatch(/--search-groups needs --search/);
+    const judged = ['--search', 'none', '--search-data', 'fixtures/text/heldout_text.jsonl'];
+    expect(fuse(at('ok.yml'), at('x'), ...judged, '--search-evaluations', '9').stderr).toMatch(/none does not read it/);
     expect(fuse(at('ok.yml'), at('x'), '--weight', '1').stderr).toMatch(/--weight: .*ok\.yml says/);
   });
 });

@@ -153,6 +153,8 @@ describe('fuse quantiles', () => {
     [['--levels', '0.1,0.5'], '--levels is for arrays'],
     [['--sort', 'soft-library', '--non-crossing', 'isotonic'], '--sort is for --non-crossing sort'],
     [['--solver', 'adam', '--tolerance', '0.1'], '--tolerance is for --solver lp and eg'],
+    [['--solver', 'eg', '--method', 'average'], '--solver is for global weights'],
+    [['--features', 'x', '--method', 'medium'], '--features is for local weights'],
     [['--shares', '1,0,0'], '0 rows to test on'],
     [['--unnormalized', '--solver', 'eg', '--method', 'coarse'], '--solver eg works on the simplex'],
   ])('refuses %s', (words, message) => {

@@ -100,8 +100,6 @@ export function tenths(values: Iterable<number>): Int32Array {
 export const candidateConflicts = ({ candidates }: AlloysResult): number[] =>
   candidates === undefined ? [] : Array.from(candidates.predictions.logAgreement, (log) => 0 - Math.expm1(log));
 
-export type AlloysBody = ReturnType<typeof alloysBody>;
-
 /** Body of the report. */
 export function alloysBody(result: AlloysResult) {
   const { elements, labelNames, labelCounts, substitutions, matrices, sources, candidates, evaluation } = result;

@@ -165,8 +165,3 @@ export function matchesOf(alignment: SequenceAlignment): [number, number][] {
   }
   return matches;
 }
-
-/** Distance of a source token and a pivot token as alignment sees it. */
-export function tokenCost(pair: TokenPair, source: number, pivot: number, rule: CostRule): number {
-  return levenshtein(...comparedTexts(pair, source, pivot, rule));
-}

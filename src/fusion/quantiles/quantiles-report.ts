@@ -17,8 +17,6 @@ export const WEIGHT_COLUMNS = ['method', 'output_tau', 'model', 'input_tau', 'we
 /** Weights below this share are not counted as in use. */
 const IN_USE = 1e-6;
 
-export type ScoresBody = ReturnType<typeof scoresBody>;
-
 function scoresBody(scores: QuantileScores) {
   const orNull = (value: number): number | null => (Number.isNaN(value) ? null : value);
   return {
@@ -136,8 +134,6 @@ function nesting({ methods, data }: QuantilesResult) {
     holds: losses.slice(1).every(({ bound = 0 }, at) => bound <= losses[at].objective * (1 + 1e-9)),
   };
 }
-
-export type QuantilesBody = ReturnType<typeof quantilesBody>;
 
 /** Body of the report. */
 export function quantilesBody(result: QuantilesResult) {

@@ -45,11 +45,6 @@ export function numberParameter(input: MergeInput, name: string): number {
   return Number(requiredValue(input.parameters, name, 'number', `model ${input.model}`));
 }
 
-/** A model's own switch. @throws InputError as {@link numberParameter} */
-export function booleanParameter(input: MergeInput, name: string): boolean {
-  return requiredValue(input.parameters, name, 'boolean', `model ${input.model}`) === true;
-}
-
 /** A number of the tensor. @throws InputError naming tensor and parameter when it is missing or no number */
 export function taskNumber(task: MergeTask, name: string): number {
   return Number(requiredValue(task.parameters, name, 'number', `tensor ${task.name}`));
