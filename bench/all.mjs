@@ -19,6 +19,10 @@ const FILES = [
   ['pvq-decode.mjs', true],
   ['assignment.mjs', true],
   ['optimizers.mjs', true],
+  ['merge-kernels.mjs', true],
+  ['token-maps.mjs', true],
+  ['quantile-weights.mjs', true],
+  ['evidence.mjs', true],
 ];
 
 for (const [file, hasPeer] of FILES) {

@@ -3,6 +3,7 @@
 // in closed form. Peer: the naive method in Python (every pair tested, Dempster's rule piece by piece) on a subset.
 // Usage, after `npm run build`: node bench/evidence.mjs [--python python3]
 import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { alloyTable, allRows } from '../dist/src/fusion/evidence/alloy-table.js';
 import { combinationsOf } from '../dist/src/fusion/evidence/exchanges.js';
 import { predictRows, singleSourceModel } from '../dist/src/fusion/evidence/fuse-sources.js';
@@ -80,7 +81,11 @@ for (const n of [1, 2]) {
     most: n,
     alpha: 0.01,
   });
-  const peer = spawnSync(python, ['bench/evidence.py'], { input, encoding: 'utf8', maxBuffer: 1 << 26 });
+  const peer = spawnSync(python, [fileURLToPath(new URL('evidence.py', import.meta.url))], {
+    input,
+    encoding: 'utf8',
+    maxBuffer: 1 << 26,
+  });
   if (peer.status !== 0) {
     console.log(`no peer: ${peer.error?.message ?? peer.stderr.trim().split('\n').at(-1)}`);
     break;

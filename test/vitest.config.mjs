@@ -25,6 +25,7 @@ const SHARED = [
   'entropy',
   'features',
   'formats',
+  'fusion',
   'koopman',
   'linalg',
   'models',
@@ -41,7 +42,9 @@ const SHARED = [
   'tokenizers',
   'training',
   'zeta',
-].map((folder) => `test/${folder}/**/*.test.ts`);
+]
+  .map((folder) => `test/${folder}/**/*.test.ts`)
+  .concat('test/kernels/merge-*.test.ts');
 
 export default {
   root: fileURLToPath(new URL('..', import.meta.url)),
