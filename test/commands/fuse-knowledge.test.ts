@@ -15,9 +15,9 @@ const OTHER = 'fixtures/models/mixtral-sotu-moby';
 const rows = readFileSync('fixtures/text/heldout_text.jsonl', 'utf8').trimEnd().split('\n');
 const short = (row: number, characters: number): string =>
   JSON.stringify({ text: (JSON.parse(rows[row]) as { text: string }).text.slice(0, characters) });
-writeFileSync(at('addresses.jsonl'), `${short(0, 900)}\n`);
-writeFileSync(at('novel.jsonl'), `${short(4, 900)}\n`);
-writeFileSync(at('held.jsonl'), `${short(5, 500)}\n`);
+writeFileSync(at('addresses.jsonl'), `${short(0, 500)}\n`);
+writeFileSync(at('novel.jsonl'), `${short(4, 500)}\n`);
+writeFileSync(at('held.jsonl'), `${short(5, 300)}\n`);
 const answers = ['white|The whale is white.', 'sea|The ship is at sea.', `long|${'very '.repeat(80)}long`];
 writeFileSync(
   at('answers.jsonl'),
