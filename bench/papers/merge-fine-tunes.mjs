@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { plotBytes } from '../../dist/src/report/plots/figure.js';
-import { groupedBars } from '../../dist/src/report/plots/grouped-bars.js';
+import { heatMap } from '../../dist/src/report/plots/heat-map.js';
 import { FULL_WIDTH } from '../../dist/src/report/plots/panel.js';
 
 const { values } = parseArgs({
@@ -124,18 +124,22 @@ process.stdout.write(
     `of the better parent: ${verdict}\n`,
 );
 writeFileSync('docs/papers/merge-fine-tunes.csv', `${[columns, ...lines].map((line) => line.join(',')).join('\n')}\n`);
-const panel = await groupedBars({
-  title: 'Mean loss on both texts, held-out half',
-  note: 'Parents first; methods in the order of the half that their numbers were chosen on.',
-  xLabel: 'model',
-  yLabel: 'nats per token',
+const losses = table.map(({ held_out_nll_nats: mean, held_out_texts: texts }) => [
+  ...texts.map(({ nll_nats: nats }) => nats),
+  mean,
+]);
+const panel = await heatMap({
+  title: 'Loss beside the better parent, held-out half',
+  note: 'Nats a token; below 0 is better than both parents. Methods in the order of the half that their numbers were chosen on.',
+  rows: table.map(({ label }) => label),
+  columns: ['novel', 'addresses', 'mean'],
+  rowLabel: 'model',
+  columnLabel: 'text',
+  values: losses.flatMap((row) => row.map((loss, text) => loss - Math.min(losses[0][text], losses[1][text]))),
+  valueLabel: 'nats',
+  kind: 'signed',
+  domain: [-0.3, 0.3],
   width: FULL_WIDTH,
-  height: 360,
-  places: [
-    ...PARENTS.map((name) => name.replace('fixtures/models/llama-sotu-ft-', 'parent ')),
-    ...merged.map(({ label }) => label),
-  ],
-  series: [{ name: 'held out', values: [...parentScores, ...merged].map((score) => score.held_out_nll_nats) }],
 });
 const figure = { title: 'Two fine-tunes merged', headline: [], panels: [panel], sections: [] };
 writeFileSync('docs/papers/merge-fine-tunes.svg', await plotBytes(figure, 'merge-fine-tunes.svg'));
