@@ -157,8 +157,19 @@ export function configure(command: Command): void {
   }
   for (const [flags, why] of ALWAYS_SO) command.option(flags, `accepted: ${why}`);
   command.action(async (config: string | undefined, out: string | undefined) => {
+    refuseTwice(command);
     process.exitCode = await run(await read(), command.opts<OwnOptions>(), config, out);
   });
+}
+
+/** @throws InputError for an option that is given under our name and under mergekit's */
+function refuseTwice(command: Command): void {
+  for (const [ours, theirs] of [
+    ['seed', 'random-seed'],
+    ['threads', 'num-threads'],
+  ])
+    if (command.getOptionValue(ours) !== undefined && command.getOptionValue(optionKey(theirs)) !== undefined)
+      throw new InputError(`--${ours} and --${theirs} are the same option: leave out one of them`);
 }
 
 async function run(

@@ -221,6 +221,7 @@ dtype: bfloat16
     }
     expect(fuse(yaml('nan.yml', TIES.replace(MOBY, at('nan'))), at('kept'), '--allow-nonfinite').code).toBe(0);
     expect(fuse(yaml('ok.yml', TIES), at('kept')).stderr).toMatch(/exists; pass --force/);
+    expect(fuse(at('ok.yml'), at('x'), '--seed', '1', '--random-seed', '2').stderr).toMatch(/the same option/);
     expect(fuse(at('ok.yml'), at('x'), '--trust-remote-code').stderr).toMatch(/no code of models/);
     expect(fuse(at('ok.yml'), at('x'), '--search-groups', '2').stderr).toMatch(/--search-groups needs --search/);
     const judged = ['--search', 'none', '--search-data', 'fixtures/text/heldout_text.jsonl'];
