@@ -45,6 +45,12 @@ const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./fuse.js'),
   },
   {
+    name: 'analyze-policy',
+    summary:
+      "a policy's entropy in reinforcement learning: dynamics, law, interventions, laboratory, rewards, formulas",
+    load: () => import('./analyze-policy.js'),
+  },
+  {
     name: 'merge-reports',
     summary: 'unite the partial reports and tables of a run with --shard',
     load: () => import('./merge-reports.js'),

@@ -43,7 +43,7 @@ namespace {
 using namespace surprisal;
 
 // Raised when the functions or their arguments change, so that an addon of another version is refused.
-constexpr int kInterfaceVersion = 8;
+constexpr int kInterfaceVersion = 9;
 
 // The first seven arguments of both functions over a block: bytes, format, rows, columns, rowStride, columnOffset,
 // rowOffset.

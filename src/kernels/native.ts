@@ -17,7 +17,7 @@ export interface KernelStatus {
 }
 
 /** Must equal kInterfaceVersion of native/src/addon.cpp. */
-const INTERFACE_VERSION = 8;
+const INTERFACE_VERSION = 9;
 
 interface Loaded {
   readonly kernels: NativeKernels | undefined;

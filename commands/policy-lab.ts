@@ -1,0 +1,9 @@
+import type { Command } from 'commander';
+import { RunError } from '../src/errors.js';
+
+/** Declares `surprisal analyze-policy lab`. */
+export function configure(command: Command): void {
+  command.action(() => {
+    throw new RunError('analyze-policy lab is being built');
+  });
+}

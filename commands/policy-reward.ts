@@ -1,0 +1,9 @@
+import type { Command } from 'commander';
+import { RunError } from '../src/errors.js';
+
+/** Declares `surprisal analyze-policy reward`. */
+export function configure(command: Command): void {
+  command.action(() => {
+    throw new RunError('analyze-policy reward is being built');
+  });
+}
