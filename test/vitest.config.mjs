@@ -31,6 +31,7 @@ const SHARED = [
   'models',
   'moe',
   'optimization',
+  'policy',
   'pretraining',
   'probes',
   'quantization',
