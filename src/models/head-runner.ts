@@ -28,6 +28,10 @@ export interface HeadSettings {
 export interface StatisticsRequest {
   readonly topK: number;
   readonly renyiOrders: readonly number[];
+  /** Which sums are kept; `full` when absent. */
+  readonly measures?: 'entropy' | 'full';
+  /** Logits are divided by it: the distribution that was sampled from. 1 when absent. */
+  readonly temperature?: number;
 }
 
 /** Logits of one vocabulary block and some rows. The buffers are valid only while the visitor runs. */
@@ -94,12 +98,13 @@ export function createHeadRunner(settings: HeadSettings): HeadRunner {
       return g.encode();
     });
 
-  const headSession = (rows: number, columns: number) => {
+  const headSession = (rows: number, columns: number, temperature: number) => {
     const most = equalBitThreads([{ columns, depth: hidden }], rows, threads);
-    return sessions.get(`head|${precision}`, composeHead, most);
+    const key = temperature === 1 ? `head|${precision}` : `head|${precision}|${temperature}`;
+    return sessions.get(key, () => composeHead(temperature), most);
   };
 
-  const composeHead = (): Uint8Array => {
+  const composeHead = (temperature: number): Uint8Array => {
     const g = composeGraph('head', precision);
     const rows = g.input('rows', g.float, ['n', hidden]);
     const matrix = g.input('matrix', g.float, ['columns', hidden]);
@@ -108,16 +113,17 @@ export function createHeadRunner(settings: HeadSettings): HeadRunner {
       const cap = g.scalar(model.logitSoftcap);
       logits = g.node('Mul', [g.node('Tanh', [g.node('Div', [logits, cap])]), cap]);
     }
+    if (temperature !== 1) logits = g.node('Div', [logits, g.scalar(temperature)]);
     g.publish(logits, 'logits', ['n', 'columns']);
     return g.encode();
   };
 
   /** rows [n, hidden] times matrix [columns, hidden] transposed, into `out` [n, columns]. */
-  const multiply = async (rows: Floats, matrix: Floats, out: Floats): Promise<void> => {
+  const multiply = async (rows: Floats, matrix: Floats, out: Floats, temperature = 1): Promise<void> => {
     const columns = matrix.length / hidden;
     const n = rows.length / hidden;
     await runSession(
-      await headSession(n, columns),
+      await headSession(n, columns, temperature),
       { rows: tensorOf(rows, [n, hidden]), matrix: tensorOf(matrix, [columns, hidden]) },
       { logits: tensorOf(out, [n, columns]) },
     );
@@ -137,7 +143,7 @@ export function createHeadRunner(settings: HeadSettings): HeadRunner {
   };
 
   /** Logits of at most TARGET_ROWS rows' targets, by the same product as the blocks. */
-  const targetLogits = async (rows: Floats, targets: Int32Array): Promise<Float64Array> => {
+  const targetLogits = async (rows: Floats, targets: Int32Array, temperature: number): Promise<Float64Array> => {
     const ids = [...new Set(targets)].filter((id) => id >= 0).sort((a, b) => a - b);
     const place = new Map(ids.map((id, i) => [id, i]));
     const columns = LEAST_COLUMNS;
@@ -150,7 +156,7 @@ export function createHeadRunner(settings: HeadSettings): HeadRunner {
       else reader.read(weight, target, id, 1);
     });
     const out = logitsBuffer((rows.length / hidden) * columns);
-    await multiply(rows, matrix, out);
+    await multiply(rows, matrix, out, temperature);
     return Float64Array.from(targets, (id, r) => {
       const column = place.get(id);
       return column === undefined ? Number.NaN : out[r * columns + column];
@@ -171,13 +177,14 @@ export function createHeadRunner(settings: HeadSettings): HeadRunner {
 
     async statistics(rows, targets, request) {
       const n = targets.length;
-      const accumulator = createRowAccumulator(n, { ...request });
+      const { temperature = 1, ...sums } = request;
+      const accumulator = createRowAccumulator(n, sums);
       const known = new Float64Array(n);
       if (blocks > 1) {
         for (let at = 0; at < n; at += TARGET_ROWS) {
           const end = Math.min(n, at + TARGET_ROWS);
           const part = padded(rows.subarray(at * hidden, end * hidden));
-          known.set(await targetLogits(part, targets.subarray(at, end)), at);
+          known.set(await targetLogits(part, targets.subarray(at, end), temperature), at);
         }
       }
       for (let index = 0; index < blocks; index++) {
@@ -187,7 +194,7 @@ export function createHeadRunner(settings: HeadSettings): HeadRunner {
           const end = Math.min(n, at + rowsPerRun);
           const part = padded(rows.subarray(at * hidden, end * hidden));
           const out = logitsBuffer((part.length / hidden) * columns);
-          await multiply(part, matrix, out);
+          await multiply(part, matrix, out, temperature);
           accumulateRows(
             accumulator,
             { data: out, dtype: precision === 'f32' ? 'F32' : 'F64', rows: end - at, columns },

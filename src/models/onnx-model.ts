@@ -104,8 +104,10 @@ export async function openOnnxModel(path: string, options: EngineOptions): Promi
       peakBytes: null,
     },
     async statistics(windows, wanted, targets, request) {
-      const accumulator = createRowAccumulator(targets.length, { ...request });
+      const { temperature = 1, ...sums } = request;
+      const accumulator = createRowAccumulator(targets.length, sums);
       await eachWindow(windows, wanted, (rows, at) => {
+        if (temperature !== 1) for (let i = 0; i < rows.length; i++) rows[i] /= temperature;
         accumulateRows(
           accumulator,
           {
