@@ -1,8 +1,8 @@
+import { gaussianInformation } from '../linalg/correlation.js';
 import type { Figure } from '../report/plots/figure.js';
 import { lineChart } from '../report/plots/line-chart.js';
 import { FULL_WIDTH } from '../report/plots/panel.js';
 import { type ScatterSeries, scatterChart } from '../report/plots/scatter-chart.js';
-import { gaussianInformation } from './correlation.js';
 import type { ScreenBody, ScreenStatistics } from './screen-report.js';
 
 /** Columns below the listed ones that are drawn, evenly spaced in rank: more would only make the file large. */

@@ -1,9 +1,9 @@
+import { gaussianInformation, linfoot, pearsonError } from '../linalg/correlation.js';
 import { benjaminiHochberg } from '../linalg/multiple-tests.js';
 import type { Cell } from '../report/csv.js';
 import type { PartialReport, ReportBody } from '../report/merge.js';
 import { numberOfReport, reportObject } from '../report/values.js';
 import type { ClumpDecision } from './clumping.js';
-import { gaussianInformation, linfoot, pearsonError } from './correlation.js';
 import { ESTIMATORS, type EstimatorName } from './estimators.js';
 import { nullMoments, permutationP } from './permutation.js';
 import { rankColumns } from './ranking.js';

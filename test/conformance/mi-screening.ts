@@ -1,5 +1,5 @@
 import { regularBins } from '../../src/kernels/column-information.js';
-import { gaussianInformation, linfoot, pearson } from '../../src/screening/correlation.js';
+import { gaussianInformation, linfoot, pearson } from '../../src/linalg/correlation.js';
 import { type EstimatorName, type EstimatorSettings, measureBlock } from '../../src/screening/estimators.js';
 import { rankColumns } from '../../src/screening/ranking.js';
 import { type Outcome, outcomeOfValues, splitBlock } from '../../src/screening/variables.js';

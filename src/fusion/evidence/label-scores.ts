@@ -1,3 +1,5 @@
+import { midRanks } from '../../linalg/correlation.js';
+
 /** What predictions are worth. Every mean stands with its standard error; NaN where there is nothing to average. */
 export interface LabelScores {
   readonly rows: number;
@@ -71,19 +73,6 @@ export function macroF1(truth: Int32Array, predicted: Int32Array): number {
     sum += (2 * hits) / (named + there);
   }
   return labels.length > 0 ? sum / labels.length : Number.NaN;
-}
-
-/** Ranks with ties at their mean, from 1. */
-function midRanks(values: Float64Array): Float64Array {
-  const order = Int32Array.from(values, (_, i) => i).sort((a, b) => values[a] - values[b]);
-  const ranks = new Float64Array(values.length);
-  for (let i = 0; i < order.length; ) {
-    let j = i;
-    while (j < order.length && values[order[j]] === values[order[i]]) j++;
-    for (let p = i; p < j; p++) ranks[order[p]] = (i + j + 1) / 2;
-    i = j;
-  }
-  return ranks;
 }
 
 /**

@@ -37,3 +37,21 @@ export function linfoot(informationNats: number): number {
 export function pearsonError(r: number, n: number): number {
   return (1 - r * r) / Math.sqrt(n - 1);
 }
+
+/** Ranks with ties at their mean, from 1. */
+export function midRanks(values: Float64Array): Float64Array {
+  const order = Int32Array.from(values, (_, i) => i).sort((a, b) => values[a] - values[b]);
+  const ranks = new Float64Array(values.length);
+  for (let i = 0; i < order.length; ) {
+    let j = i;
+    while (j < order.length && values[order[j]] === values[order[i]]) j++;
+    for (let p = i; p < j; p++) ranks[order[p]] = (i + j + 1) / 2;
+    i = j;
+  }
+  return ranks;
+}
+
+/** Spearman's correlation: Pearson's of the ranks, ties at their mean; NaN where one variable is constant. */
+export function spearman(x: Float64Array, y: Float64Array): number {
+  return pearson(midRanks(x), midRanks(y));
+}
