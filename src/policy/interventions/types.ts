@@ -83,6 +83,8 @@ export interface InterventionContext {
   readonly textOf?: Rollouts['textOf'];
   /** Seed of random choices, which are keyed by step and token so that they do not depend on blocks. */
   readonly seed: number;
+  /** Clip of plain GRPO, against which `touched` is told; `PLAIN_SURROGATE` when absent. */
+  readonly plain?: Surrogate;
 }
 
 /**
@@ -97,5 +99,8 @@ export interface Intervention {
   readonly reference: string;
   readonly needs: readonly Need[];
   readonly parameters: Readonly<Record<string, InterventionParameter>>;
+  /** Other words for a parameter, with what their value is multiplied by: `percent` for 100 times a fraction. */
+  readonly aliases?: Readonly<Record<string, { readonly parameter: string; readonly factor: number }>>;
+  /** `settings` are complete: see `completeSettings`. */
   prepare(step: RolloutStep, settings: InterventionSettings, context: InterventionContext): PreparedIntervention;
 }
