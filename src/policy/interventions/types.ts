@@ -101,6 +101,11 @@ export interface Intervention {
   readonly parameters: Readonly<Record<string, InterventionParameter>>;
   /** Other words for a parameter, with what their value is multiplied by: `percent` for 100 times a fraction. */
   readonly aliases?: Readonly<Record<string, { readonly parameter: string; readonly factor: number }>>;
+  /**
+   * Whose entropies a trainer puts into the column `entropy`: those of the policy that sampled (when absent), or of the policy
+   * that is being updated, for a term whose gradient goes through them.
+   */
+  readonly entropyOf?: 'sampling' | 'update';
   /** `settings` are complete: see `completeSettings`. */
   prepare(step: RolloutStep, settings: InterventionSettings, context: InterventionContext): PreparedIntervention;
 }
