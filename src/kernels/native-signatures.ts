@@ -3,6 +3,7 @@ import type { LinalgKernels } from './signatures/linalg.js';
 import type { MergeDenseKernels } from './signatures/merge-dense.js';
 import type { MergeSparseKernels } from './signatures/merge-sparse.js';
 import type { ModelKernels } from './signatures/models.js';
+import type { PolicyKernels } from './signatures/policy.js';
 import type { PyramidKernels } from './signatures/pyramid.js';
 import type { StatisticsKernels } from './signatures/statistics.js';
 import type { TrainingKernels } from './signatures/training.js';
@@ -17,6 +18,7 @@ export interface NativeKernels
     LinalgKernels,
     MergeSparseKernels,
     ModelKernels,
+    PolicyKernels,
     PyramidKernels,
     StatisticsKernels,
     TrainingKernels {
