@@ -1,4 +1,5 @@
 import type { RolloutIndex, RolloutStep, Rollouts, TokenBlock } from '../rollouts/types.js';
+import type { CarriedState } from './carried-state.js';
 
 /** How the policy-gradient loss of a token is clipped (spec 0.4). */
 export interface Surrogate {
@@ -85,6 +86,12 @@ export interface InterventionContext {
   readonly seed: number;
   /** Clip of plain GRPO, against which `touched` is told; `PLAIN_SURROGATE` when absent. */
   readonly plain?: Surrogate;
+  /** What the method keeps between the steps of one run, in ascending order; without it every step is the first. */
+  readonly carried?: CarriedState;
+  /** Trigger words in the place of the built-in list, normalised. */
+  readonly triggerWords?: readonly string[];
+  /** Ids of tokens that are no text: end of text, padding. */
+  readonly specialTokens?: readonly number[];
 }
 
 /**
