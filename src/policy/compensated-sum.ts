@@ -1,27 +1,25 @@
-/** A running sum of doubles with the rounding errors beside it (Neumaier 1974). */
-export interface CompensatedSum {
-  sum: number;
-  correction: number;
+/** A running sum of doubles, [sum, rounding errors] (Neumaier 1974). */
+export type CompensatedSum = Float64Array;
+
+export function createCompensatedSum(): CompensatedSum {
+  return new Float64Array(2);
 }
 
-export function createSum(): CompensatedSum {
-  return { sum: 0, correction: 0 };
-}
-
-/** Adds a finite value in place. */
+/** Adds a value in place. */
 export function addTo(total: CompensatedSum, value: number): void {
-  const next = total.sum + value;
-  total.correction += Math.abs(total.sum) >= Math.abs(value) ? total.sum - next + value : value - next + total.sum;
-  total.sum = next;
+  const before = total[0];
+  const sum = before + value;
+  total[1] += Math.abs(before) >= Math.abs(value) ? before - sum + value : value - sum + before;
+  total[0] = sum;
 }
 
-export function sumOf({ sum, correction }: CompensatedSum): number {
-  return sum + correction;
+export function totalOf(total: CompensatedSum): number {
+  return total[0] + total[1];
 }
 
 /** Mean of all values; NaN when there are none. */
 export function meanOf(values: ArrayLike<number>): number {
-  const total = createSum();
+  const total = createCompensatedSum();
   for (let i = 0; i < values.length; i++) addTo(total, values[i]);
-  return sumOf(total) / values.length;
+  return totalOf(total) / values.length;
 }

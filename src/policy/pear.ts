@@ -1,4 +1,4 @@
-import { addTo, createSum, sumOf } from './compensated-sum.js';
+import { addTo, createCompensatedSum, totalOf } from './compensated-sum.js';
 
 /** Parameters of PEAR (spec 3). */
 export interface PearSettings {
@@ -40,14 +40,14 @@ export function phaseMeans(entropy: Float64Array, mask: Uint8Array | undefined, 
   const first = marked ? from + (markerStart >= 0 ? markerStart : markerEnd) : to;
   const behind = marked ? from + markerEnd + 1 : to;
   const mean = (start: number, end: number): { mean: number; tokens: number } => {
-    const total = createSum();
+    const total = createCompensatedSum();
     let tokens = 0;
     for (let i = start; i < end; i++) {
       if (mask !== undefined && mask[i] === 0) continue;
       addTo(total, entropy[i]);
       tokens++;
     }
-    return { mean: tokens === 0 ? 0 : sumOf(total) / tokens, tokens };
+    return { mean: tokens === 0 ? 0 : totalOf(total) / tokens, tokens };
   };
   const think = mean(from, Math.min(first, to));
   const answer = mean(behind, to);
@@ -106,11 +106,11 @@ export function filterThinking(ascending: Float64Array, shares: readonly number[
   return shares.map((share) => {
     // Products such as 0.29 * 100 fall short of their whole number by rounding.
     const kept = Math.floor(share * ascending.length + 1e-9);
-    const total = createSum();
+    const total = createCompensatedSum();
     for (let i = 0; i < kept; i++) addTo(total, ascending[i]);
     return {
       kept,
-      meanEntropy: kept === 0 ? 0 : sumOf(total) / kept,
+      meanEntropy: kept === 0 ? 0 : totalOf(total) / kept,
       threshold: kept === 0 ? Number.NaN : ascending[kept - 1],
     };
   });

@@ -1,5 +1,5 @@
 import { InputError } from '../errors.js';
-import { addTo, createSum, sumOf } from './compensated-sum.js';
+import { addTo, createCompensatedSum, totalOf } from './compensated-sum.js';
 
 /** Entropy that is held near a target (spec 7.1). */
 export interface TargetedEntropy {
@@ -34,7 +34,7 @@ export function targetedEntropy(
   mask: Uint8Array,
   settings: TargetedEntropy = {},
 ): TargetedEntropyTerm {
-  const total = createSum();
+  const total = createCompensatedSum();
   let tokens = 0;
   for (let i = 0; i < mask.length; i++) {
     if (mask[i] === 0) continue;
@@ -42,5 +42,5 @@ export function targetedEntropy(
     tokens++;
   }
   if (tokens === 0) throw new InputError('targeted entropy: no valid tokens (the mask is all zero)');
-  return targetedTerm(sumOf(total) / tokens, tokens, settings);
+  return targetedTerm(totalOf(total) / tokens, tokens, settings);
 }
