@@ -356,3 +356,16 @@ export function betaQuantile(p: number, a: number, b: number): number {
   }
   return x;
 }
+
+/**
+ * The quantile of Student's t with df > 0 degrees of freedom, by the beta law of df / (df + t^2) (Abramowitz & Stegun 26.7.1).
+ */
+export function studentQuantile(p: number, df: number): number {
+  if (!(p >= 0 && p <= 1 && df > 0)) return Number.NaN;
+  const tail = Math.min(p, 1 - p);
+  if (tail === 0.5) return 0;
+  // t^2 / (df + t^2) keeps its digits near the median, df / (df + t^2) in the tails.
+  const share = tail > 0.25 ? betaQuantile(1 - 2 * tail, 0.5, 0.5 * df) : 1 - betaQuantile(2 * tail, 0.5 * df, 0.5);
+  const rest = tail > 0.25 ? 1 - share : betaQuantile(2 * tail, 0.5 * df, 0.5);
+  return Math.sign(p - 0.5) * Math.sqrt((df * share) / rest);
+}
