@@ -1,6 +1,6 @@
 import { InputError } from '../errors.js';
 import { type BatchSize, MASKED_MEAN_EPSILON, tokenWeight } from './aggregation.js';
-import { addTo, createCompensatedSum, totalOf } from './compensated-sum.js';
+import { addTo, type CompensatedSum, createSum, sumOf } from './compensated-sum.js';
 import type { PolicyEffect } from './interventions/types.js';
 import type { TokenBlock } from './rollouts/types.js';
 import { createSurrogateTerm, evaluateSurrogate } from './surrogate.js';
@@ -8,9 +8,9 @@ import { createSurrogateTerm, evaluateSurrogate } from './surrogate.js';
 /** Sums of an objective over the blocks of a batch; they do not depend on how the batch is cut into blocks. */
 export interface ObjectiveSums {
   readonly batch: BatchSize;
-  readonly loss: Float64Array;
-  readonly negativeLogRatio: Float64Array;
-  readonly absoluteLogRatio: Float64Array;
+  readonly loss: CompensatedSum;
+  readonly negativeLogRatio: CompensatedSum;
+  readonly absoluteLogRatio: CompensatedSum;
   clippedHigh: number;
   clippedLow: number;
   dualClipped: number;
@@ -19,9 +19,9 @@ export interface ObjectiveSums {
 export function createObjectiveSums(batch: BatchSize): ObjectiveSums {
   return {
     batch,
-    loss: createCompensatedSum(),
-    negativeLogRatio: createCompensatedSum(),
-    absoluteLogRatio: createCompensatedSum(),
+    loss: createSum(),
+    negativeLogRatio: createSum(),
+    absoluteLogRatio: createSum(),
     clippedHigh: 0,
     clippedLow: 0,
     dualClipped: 0,
@@ -113,13 +113,13 @@ export function addObjective(
 export function objectiveFigures(sums: ObjectiveSums): ObjectiveFigures {
   const tokens = sums.batch.counted + MASKED_MEAN_EPSILON;
   return {
-    loss: totalOf(sums.loss),
+    loss: sumOf(sums.loss),
     clipFraction: (sums.clippedHigh + sums.clippedLow) / tokens,
     clipFractionHigh: sums.clippedHigh / tokens,
     clipFractionLow: sums.clippedLow / tokens,
     dualClipFraction: sums.dualClipped / tokens,
-    ppoKl: totalOf(sums.negativeLogRatio) / tokens,
-    absoluteKl: totalOf(sums.absoluteLogRatio) / tokens,
+    ppoKl: sumOf(sums.negativeLogRatio) / tokens,
+    absoluteKl: sumOf(sums.absoluteLogRatio) / tokens,
   };
 }
 

@@ -88,40 +88,29 @@ function checkedSetting(
 
 /**
  * All settings of a method: what is given, checked, and the initial values of the rest.
- * @throws InputError for a name that the method does not declare, or a value that it cannot have
+ * @throws InputError for a name that the method does not declare, a value that it cannot have, or two that exclude each other
  */
 export function completeSettings(
-  intervention: Pick<Intervention, 'name' | 'parameters' | 'aliases'>,
+  { name: owner, parameters, exclusive = [] }: Pick<Intervention, 'name' | 'parameters' | 'exclusive'>,
   given: InterventionSettings = {},
 ): InterventionSettings {
-  const { name: owner, parameters, aliases = {} } = intervention;
   const settings: Record<string, number | string> = {};
   for (const [name, parameter] of Object.entries(parameters)) settings[name] = parameter.initial;
-  const seen = new Map<string, string>();
-  for (const [written, value] of Object.entries(given)) {
-    const alias = Object.hasOwn(aliases, written) ? aliases[written] : undefined;
-    const name = alias?.parameter ?? written;
+  for (const [name, value] of Object.entries(given)) {
     if (!Object.hasOwn(parameters, name)) {
-      const known = [...Object.keys(parameters), ...Object.keys(aliases)];
+      const known = Object.keys(parameters);
       throw new InputError(
-        `${owner} has no setting "${written}"${didYouMean(written, known)}; it has ${known.join(', ') || 'none'}`,
+        `${owner} has no setting "${name}"${didYouMean(name, known)}; it has ${known.join(', ') || 'none'}`,
       );
     }
-    const before = seen.get(name);
-    if (before !== undefined)
-      throw new InputError(`${owner}: ${before} and ${written} say the same thing; give one of them`);
-    seen.set(name, written);
-    const scaled = alias === undefined ? value : scaledBy(owner, written, value, alias.factor);
-    settings[name] = checkedSetting(owner, written, parameters[name], scaled);
+    settings[name] = checkedSetting(owner, name, parameters[name], value);
+  }
+  for (const [one, other] of exclusive) {
+    if (Object.hasOwn(given, one) && Object.hasOwn(given, other)) {
+      throw new InputError(`${owner}: ${one} and ${other} say the same thing; give one of them`);
+    }
   }
   return settings;
-}
-
-function scaledBy(owner: string, name: string, value: number | string, factor: number): number {
-  const number = Number(value);
-  if (!Number.isFinite(number) || value === '')
-    throw new InputError(`${owner}: ${name} is "${value}", which is not a number`);
-  return number * factor;
 }
 
 /**

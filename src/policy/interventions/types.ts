@@ -86,6 +86,11 @@ export interface InterventionContext {
   readonly seed: number;
   /** Clip of plain GRPO, against which `touched` is told; `PLAIN_SURROGATE` when absent. */
   readonly plain?: Surrogate;
+  /**
+   * What a method remembers of the steps before (controllers, running means), by names of its own: one map a method and run,
+   * with which `prepare` is called once a step, in order. Without it every step stands alone.
+   */
+  readonly memory?: Map<string, number>;
   /** What the method keeps between the steps of one run, in ascending order; without it every step is the first. */
   readonly carried?: CarriedState;
   /** Trigger words in the place of the built-in list, normalised. */
@@ -106,8 +111,8 @@ export interface Intervention {
   readonly reference: string;
   readonly needs: readonly Need[];
   readonly parameters: Readonly<Record<string, InterventionParameter>>;
-  /** Other words for a parameter, with what their value is multiplied by: `percent` for 100 times a fraction. */
-  readonly aliases?: Readonly<Record<string, { readonly parameter: string; readonly factor: number }>>;
+  /** Parameters of which at most one may be given. */
+  readonly exclusive?: readonly (readonly [string, string])[];
   /**
    * Whose entropies a trainer puts into the column `entropy`: those of the policy that sampled (when absent), or of the policy
    * that is being updated, for a term whose gradient goes through them.
