@@ -122,6 +122,10 @@ export interface Rollouts {
   textOf?(textId: number): string;
   /** Text of the prompt of a group, where the dump has it. */
   promptOf?(group: number): string | undefined;
+  /** Where every column and figure of the index came from: a field of the dump, another column, a computation. */
+  readonly provenance: Readonly<Record<string, string>>;
+  /** Columns of the dump that were read, in the order of their first appearance. */
+  readonly fields: readonly string[];
   /** `file:line` of a record. */
   place(record: number): string;
   close(): void;
@@ -129,14 +133,22 @@ export interface Rollouts {
 
 /** What a job needs to open a dump: plain data. */
 export interface RolloutRequest {
+  /** Paths, patterns, or `-`. */
   readonly paths: readonly string[];
+  /** File that holds what `-` gave. */
+  readonly standardInput?: string;
+  /** Only the index is needed: records need no lists of tokens. */
+  readonly recordsOnly?: boolean;
   /** Column of the dump by field, of `--map field=column`. */
   readonly map: Readonly<Record<string, string>>;
   readonly limit?: number;
   readonly vocabularySize?: number;
   /** Token values that may be held in memory (2e7); more go to a work file. */
   readonly exactLimit: number;
-  /** Divide group advantages by the standard deviation of the group (GRPO), or do not (`no-std`). */
+  /**
+   * From the rewards, divided by the standard deviation of the group (GRPO) or not (`no-std`); `dump`: those of the dump,
+   * GRPO's where it has none.
+   */
   readonly advantage: 'grpo' | 'no-std' | 'dump';
   /** Text, or ids separated by commas, of the end-of-thinking marker; `first` or `last` where it appears often. */
   readonly marker?: string;

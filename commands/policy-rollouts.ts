@@ -1,0 +1,113 @@
+import { tmpdir } from 'node:os';
+import { type Command, Option } from 'commander';
+import { InputError } from '../src/errors.js';
+import type { RolloutRequest } from '../src/policy/rollouts/types.js';
+import type { ReportValue } from '../src/report/values.js';
+import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import type { SharedOptions } from './shared-options.js';
+
+/** Shared options that a view of rollout dumps has beside `ANALYSIS_OPTIONS`. */
+export const ROLLOUT_OPTIONS = ['model', 'data', 'limit'] as const;
+
+export type RolloutSharedOptions = Pick<SharedOptions, (typeof ROLLOUT_OPTIONS)[number] | 'threads' | 'maxMemory'>;
+
+/** Options of every view that reads a dump, as commander gives them. */
+export interface RolloutOwnOptions {
+  map?: string[];
+  advantage?: string;
+  thinkMarker?: string;
+  marker?: string;
+  exactLimit?: string;
+  vocab?: string;
+  oldModel?: string;
+  temperature?: string;
+  workDir?: string;
+}
+
+const ADVANTAGES = ['dump', 'grpo', 'no-std'] as const;
+const MARKER_CHOICES = ['last', 'first'] as const;
+export const DEFAULT_EXACT_LIMIT = 2e7;
+export const DEFAULT_MARKER = '</think>';
+
+/** Declares how a dump is read. */
+export function attachRollouts(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--map <field=column>', 'column of the dump that holds a field; repeatable').argParser(
+        (value: string, before: string[] | undefined) => [...(before ?? []), value],
+      ),
+    )
+    .option(
+      '--advantage <how>',
+      `${ADVANTAGES.join(', ')}: those of the dump (GRPO's where it has none), or from the rewards (default dump)`,
+    )
+    .option(
+      '--think-marker <text>',
+      `end of thinking: a text, or token ids separated by commas (default ${DEFAULT_MARKER})`,
+    )
+    .option('--marker <which>', 'first or last marker of a response (default last)')
+    .option('--exact-limit <tokens>', `tokens that may be held in memory (default ${DEFAULT_EXACT_LIMIT})`)
+    .option('--vocab <size>', 'size of the vocabulary (default that of --model)')
+    .option('--old-model <model>', 'policy that sampled, for old log-probabilities')
+    .option('--temperature <t>', 'temperature of the sampling, for re-scoring (default 1)')
+    .option('--work-dir <directory>', 'where a work file may lie (default the temporary directory)');
+}
+
+/** `--map` as columns by field. @throws InputError */
+function parseMap(entries: readonly string[]): Record<string, string> {
+  const map: Record<string, string> = {};
+  for (const entry of entries) {
+    const at = entry.indexOf('=');
+    const [field, column] = [entry.slice(0, at).trim(), entry.slice(at + 1).trim()];
+    if (at < 1 || field === '' || column === '')
+      throw new InputError(`--map ${entry}: write field=column, for example --map logprob=log_probs`);
+    if (Object.hasOwn(map, field)) throw new InputError(`--map names ${field} twice`);
+    map[field] = column;
+  }
+  return map;
+}
+
+/** What the job needs to open the dump. @throws InputError for values that are not allowed */
+export function rolloutRequest(shared: RolloutSharedOptions, own: RolloutOwnOptions): RolloutRequest {
+  if (shared.data.length === 0) throw new InputError('no dump; name one with --data, or - for standard input');
+  if (own.oldModel !== undefined && shared.model === undefined)
+    throw new InputError('--old-model is the policy that sampled; give the policy that is updated with --model');
+  const temperature = own.temperature === undefined ? 1 : parseNumber('--temperature', own.temperature);
+  if (!(temperature > 0)) throw new InputError(`--temperature ${own.temperature}: log-probabilities need one above 0`);
+  return {
+    paths: shared.data,
+    map: parseMap(own.map ?? []),
+    ...(shared.limit !== undefined && { limit: shared.limit }),
+    ...(own.vocab !== undefined && { vocabularySize: parseInteger('--vocab', own.vocab, 2) }),
+    exactLimit:
+      own.exactLimit === undefined
+        ? DEFAULT_EXACT_LIMIT
+        : parseInteger('--exact-limit', String(Number(own.exactLimit)), 0),
+    advantage: parseChoice('--advantage', own.advantage ?? 'dump', ADVANTAGES),
+    marker: own.thinkMarker ?? DEFAULT_MARKER,
+    markerChoice: parseChoice('--marker', own.marker ?? 'last', MARKER_CHOICES),
+    ...(shared.model !== undefined && { model: shared.model }),
+    ...(own.oldModel !== undefined && { oldModel: own.oldModel }),
+    temperature,
+    threads: shared.threads,
+    maxMemory: shared.maxMemory,
+    workDirectory: own.workDir ?? tmpdir(),
+  };
+}
+
+/** What decides how a dump is read, for a report's parameters. */
+export function rolloutParameters(request: RolloutRequest): Record<string, ReportValue> {
+  return {
+    data: [...request.paths],
+    map: { ...request.map },
+    limit: request.limit ?? null,
+    advantage: request.advantage,
+    think_marker: request.marker ?? null,
+    marker: request.markerChoice,
+    exact_limit: request.exactLimit,
+    vocab: request.vocabularySize ?? null,
+    model: request.model ?? null,
+    old_model: request.oldModel ?? null,
+    temperature: request.temperature,
+  };
+}
