@@ -1,6 +1,6 @@
 import { InputError } from '../errors.js';
 import { type BatchSize, MASKED_MEAN_EPSILON, tokenWeight } from './aggregation.js';
-import { addTo, type CompensatedSum, createSum, sumOf } from './compensated-sum.js';
+import { addTo, type CompensatedSum, createCompensatedSum, totalOf } from './compensated-sum.js';
 import type { PolicyEffect } from './interventions/types.js';
 import type { TokenBlock } from './rollouts/types.js';
 import { createSurrogateTerm, evaluateSurrogate } from './surrogate.js';
@@ -19,9 +19,9 @@ export interface ObjectiveSums {
 export function createObjectiveSums(batch: BatchSize): ObjectiveSums {
   return {
     batch,
-    loss: createSum(),
-    negativeLogRatio: createSum(),
-    absoluteLogRatio: createSum(),
+    loss: createCompensatedSum(),
+    negativeLogRatio: createCompensatedSum(),
+    absoluteLogRatio: createCompensatedSum(),
     clippedHigh: 0,
     clippedLow: 0,
     dualClipped: 0,
@@ -113,13 +113,13 @@ export function addObjective(
 export function objectiveFigures(sums: ObjectiveSums): ObjectiveFigures {
   const tokens = sums.batch.counted + MASKED_MEAN_EPSILON;
   return {
-    loss: sumOf(sums.loss),
+    loss: totalOf(sums.loss),
     clipFraction: (sums.clippedHigh + sums.clippedLow) / tokens,
     clipFractionHigh: sums.clippedHigh / tokens,
     clipFractionLow: sums.clippedLow / tokens,
     dualClipFraction: sums.dualClipped / tokens,
-    ppoKl: sumOf(sums.negativeLogRatio) / tokens,
-    absoluteKl: sumOf(sums.absoluteLogRatio) / tokens,
+    ppoKl: totalOf(sums.negativeLogRatio) / tokens,
+    absoluteKl: totalOf(sums.absoluteLogRatio) / tokens,
   };
 }
 

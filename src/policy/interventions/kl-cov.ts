@@ -1,5 +1,5 @@
 import { batchSizeOf } from '../aggregation.js';
-import { addTo, createSum, sumOf } from '../compensated-sum.js';
+import { addTo, createCompensatedSum, totalOf } from '../compensated-sum.js';
 import type { RolloutStep, TokenBlock } from '../rollouts/types.js';
 import { touchedBySurrogate } from './effects.js';
 import { SCOPE_PARAMETER, SCOPES, type Scope, scopeUnits, selectInScopes } from './scoped-selection.js';
@@ -149,7 +149,7 @@ export function prepareKlCov(
 
 /** Mean and largest |log pi - log pi_old| of a step. */
 function logRatios(step: RolloutStep): { readonly mean: number; readonly largest: number } {
-  const sum = createSum();
+  const sum = createCompensatedSum();
   let largest = 0;
   for (const { records, offsets, mask, logProb, oldLogProb } of step.blocks()) {
     if (logProb === undefined || oldLogProb === undefined) continue;
@@ -164,7 +164,7 @@ function logRatios(step: RolloutStep): { readonly mean: number; readonly largest
       addTo(sum, absolute);
     }
   }
-  return { mean: sumOf(sum) / step.counted, largest };
+  return { mean: totalOf(sum) / step.counted, largest };
 }
 
 /** KL-Cov: a penalty on the log-ratio of the tokens whose covariance is largest, and no PPO clip. */

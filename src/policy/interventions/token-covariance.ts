@@ -1,5 +1,5 @@
 import { InputError } from '../../errors.js';
-import { addTo, type CompensatedSum, createSum, sumOf } from '../compensated-sum.js';
+import { addTo, type CompensatedSum, createCompensatedSum, totalOf } from '../compensated-sum.js';
 import type { RolloutStep, TokenBlock } from '../rollouts/types.js';
 import type { ScopeUnits } from './scoped-selection.js';
 
@@ -24,8 +24,8 @@ export function covarianceColumns(block: TokenBlock): { logProb: Float64Array; a
  * @param epsilon added to the number of tokens: 0, or the 1e-8 of the published masked mean
  */
 export function unitMeans(step: RolloutStep, units: ScopeUnits, epsilon: number): UnitMeans {
-  const advantages = Array.from({ length: units.count }, createSum);
-  const logProbs = Array.from({ length: units.count }, createSum);
+  const advantages = Array.from({ length: units.count }, createCompensatedSum);
+  const logProbs = Array.from({ length: units.count }, createCompensatedSum);
   for (const block of step.blocks()) {
     const { logProb, advantage } = covarianceColumns(block);
     for (let r = 0; r < block.records.length; r++) {
@@ -42,7 +42,7 @@ export function unitMeans(step: RolloutStep, units: ScopeUnits, epsilon: number)
     }
   }
   const mean = (sums: readonly CompensatedSum[]): Float64Array =>
-    Float64Array.from(sums, (sum, u) => (units.counted[u] === 0 ? 0 : sumOf(sum) / (units.counted[u] + epsilon)));
+    Float64Array.from(sums, (sum, u) => (units.counted[u] === 0 ? 0 : totalOf(sum) / (units.counted[u] + epsilon)));
   return { advantage: mean(advantages), logProb: mean(logProbs) };
 }
 
