@@ -46,7 +46,8 @@ interface Reading {
   readonly incomplete: Map<string, { lacking: number; place: string }>;
   readonly fields: Set<string>;
   readonly places: { source: number[]; line: number[] };
-  readonly provenance: Record<string, string>;
+  /** Column of the dump that a column of the first records was read from. */
+  readonly from: Record<string, string>;
   tokens: number;
   counted: number;
 }
@@ -110,7 +111,7 @@ function withScores(
   checkScored(added, { row, picker: reading.picker, place, record, vocabularySize: reading.vocabularySize });
   if (length === 0) throw new InputError(`${place}: record ${record} has no tokens; leave empty responses out`);
   return {
-    ...(lists ?? { length, counted: length }),
+    ...(lists ?? { length, counted: length, from: {} }),
     columns: new Map([...(lists?.columns ?? []), ...added]),
     tokens: lists?.tokens ?? scored.tokens,
   };
@@ -183,6 +184,7 @@ function ingest(row: DumpRow, lists: TokenLists | undefined, reading: Reading, p
     noteColumns(present, reading, place);
     for (const column of columns.keys()) if (!reading.columns.has(column)) columns.delete(column);
     const keptTop = reading.columns.has('topTokens') ? lists.topTokens : undefined;
+    for (const [name, column] of Object.entries(lists.from)) reading.from[name] ??= column;
     const marker = findMarker(lists, reading);
     const { length, counted, rewardSum, mask } = lists;
     const step = index.add(
@@ -267,9 +269,10 @@ async function readAll(reading: Reading, progress: ((value: OpenProgress) => voi
 }
 
 /** Where the columns of tokens came from, by the first record's fields. */
-function columnProvenance(reading: Reading): Record<string, string> {
-  const { columns, provenance } = reading;
-  const found: Record<string, string> = { ...provenance };
+function columnProvenance({ columns, from, scorer }: Reading): Record<string, string> {
+  const found: Record<string, string> = {};
+  const scored = new Set((scorer?.rescored() ?? []).flatMap((one) => one.columns));
+  for (const column of columns) found[column] = from[column] ?? (scored.has(column) ? 're-scored' : column);
   if (columns.has('logProb') && !columns.has('oldLogProb')) found.oldLogProb = 'equal to logProb';
   if (columns.has('entropyLower')) found.entropyLower = 'top-k log-probabilities and one tail';
   if (columns.has('entropyUpper')) found.entropyUpper = 'top-k log-probabilities, tail spread over the vocabulary';
@@ -346,7 +349,7 @@ export async function openRollouts(
     incomplete: new Map(),
     fields: new Set(),
     places: { source: [], line: [] },
-    provenance: {},
+    from: {},
     tokens: 0,
     counted: 0,
   };

@@ -19,6 +19,8 @@ export interface TokenLists {
   readonly tokens?: Int32Array;
   readonly texts?: readonly string[];
   readonly topTokens?: TopTokens;
+  /** Column of the dump by what was taken from it. */
+  readonly from: Readonly<Record<string, string>>;
   /** Sum of a list of rewards, one a token, over those that count. */
   readonly rewardSum?: number;
 }
@@ -161,6 +163,7 @@ function readLogProbs(
   context: Context,
   lengths: Lengths,
   mask: Uint8Array | undefined,
+  from: Record<string, string>,
 ): Map<TokenColumn, Float64Array> {
   const { row, picker, place } = context;
   const columns = new Map<TokenColumn, Float64Array>();
@@ -173,6 +176,7 @@ function readLogProbs(
     if (name === 'entropy') checkEntropies(values, picked.column, context);
     else checkLogProbs(values, picked.column, context);
     columns.set(name, values);
+    from[name] = picked.column;
   }
   return columns;
 }
@@ -197,7 +201,8 @@ function listOf(context: Context, field: Field): { column: string; values: Float
 export function readTokenLists(context: Context): TokenLists | undefined {
   const lengths = createLengths(context);
   const mask = readMask(context, lengths);
-  const columns = readLogProbs(context, lengths, mask);
+  const from: Record<string, string> = {};
+  const columns = readLogProbs(context, lengths, mask, from);
   const tokens = readTokens(context, lengths, mask);
   const texts = readTexts(context, lengths);
   const top = readTopTokens(context, mask, (column, length) => lengths.check(column, length));
@@ -207,6 +212,7 @@ export function readTokenLists(context: Context): TokenLists | undefined {
     clearMasked(advantage.values, mask);
     checkFinite(advantage.values, advantage.column, context);
     columns.set('advantage', advantage.values);
+    from.advantage = advantage.column;
   }
   const reward = listOf(context, 'reward');
   let rewardSum: number | undefined;
@@ -229,6 +235,7 @@ export function readTokenLists(context: Context): TokenLists | undefined {
     length,
     counted,
     columns,
+    from,
     ...(counted < length && { mask }),
     ...(tokens && { tokens }),
     ...(texts && { texts }),
