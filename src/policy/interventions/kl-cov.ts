@@ -2,7 +2,8 @@ import { batchSizeOf } from '../aggregation.js';
 import { addTo, createCompensatedSum, totalOf } from '../compensated-sum.js';
 import type { RolloutStep, TokenBlock } from '../rollouts/types.js';
 import { touchedBySurrogate } from './effects.js';
-import { SCOPE_PARAMETER, SCOPES, type Scope, scopeUnits, selectInScopes } from './scoped-selection.js';
+import { SCOPE_PARAMETER, scopeUnits, selectInScopes } from './scoped-selection.js';
+import { effectiveFractionWarning, scopeOf } from './selection-settings.js';
 import { AGGREGATION_PARAMETER, aggregationOf, choiceSetting, numberSetting } from './settings.js';
 import { tokenCovariance, unitMeans } from './token-covariance.js';
 import type {
@@ -40,13 +41,6 @@ export function klCovCount(tokens: number, fraction: number, percent: number): n
   return Math.min(tokens, Math.max(1, Math.floor(count)));
 }
 
-export function scopeOf(settings: InterventionSettings): Scope {
-  const word = choiceSetting(settings, 'scope');
-  const found = SCOPES.find((scope) => scope === word);
-  if (found === undefined) throw new TypeError(`no scope ${word}`);
-  return found;
-}
-
 /** What KL-Cov knows of the tokens of a block. */
 export interface KlCovTokens {
   /** [tokens], NaN under a mask of 0. */
@@ -57,23 +51,6 @@ export interface KlCovTokens {
 
 export interface PreparedKlCov extends PreparedIntervention {
   inspect(block: TokenBlock): KlCovTokens;
-}
-
-/** Warns where the least count of one token makes the effective fraction much larger than the one asked for. */
-export function effectiveFractionWarning(counted: Float64Array, fraction: number): string | undefined {
-  let units = 0;
-  let fewest = Number.POSITIVE_INFINITY;
-  for (const tokens of counted) {
-    if (tokens === 0 || 1 / tokens <= 5 * fraction) continue;
-    units++;
-    fewest = Math.min(fewest, tokens);
-  }
-  if (units === 0) return undefined;
-  const where = counted.length === 1 ? '' : ` in ${units} of ${counted.length} units`;
-  return (
-    `at least one token is taken${where}, so with ${fewest} tokens the effective fraction is ${(1 / fewest).toPrecision(3)}, ` +
-    `more than five times ${fraction}`
-  );
 }
 
 /** Prepares KL-Cov for a step (spec 1.4). */

@@ -1,10 +1,11 @@
 import { didYouMean, InputError } from '../../errors.js';
+import { clipCov } from './clip-cov.js';
 import { grpo } from './grpo.js';
 import { klCov } from './kl-cov.js';
 import type { Intervention } from './types.js';
 
 /** Every intervention, in the order of tables and figures; plain GRPO first. */
-export const INTERVENTIONS: readonly Intervention[] = [grpo, klCov];
+export const INTERVENTIONS: readonly Intervention[] = [grpo, klCov, clipCov];
 
 export const INTERVENTION_NAMES = INTERVENTIONS.map(({ name }) => name);
 
