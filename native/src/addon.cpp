@@ -37,6 +37,7 @@ void register_onnx_runtime(napi_env env, napi_value exports);
 void register_merge_sparse(napi_env env, napi_value exports);
 void register_merge_dense(napi_env env, napi_value exports);
 void register_rank_selection(napi_env env, napi_value exports);
+void register_policy_tokens(napi_env env, napi_value exports);
 }  // namespace surprisal
 
 namespace {
@@ -285,6 +286,7 @@ NAPI_MODULE_INIT() {
   register_merge_sparse(env, exports);
   register_merge_dense(env, exports);
   register_rank_selection(env, exports);
+  register_policy_tokens(env, exports);
   set_function(env, exports, "accumulateRows", AccumulateRows);
   set_function(env, exports, "accumulateSecond", AccumulateSecond);
   set_function(env, exports, "widenToF32", WidenToF32);

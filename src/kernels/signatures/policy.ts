@@ -19,4 +19,50 @@ export interface PolicyKernels {
   ): number;
   /** `found` [ranks, 3]: value, values below, values equal. */
   selectRanks(values: Float64Array, ranks: Float64Array, found: Float64Array, threads: number): void;
+  /** Columns may be null; `figures` [records, RESPONSE_FIELDS]. */
+  responseFigures(
+    logProb: Float64Array | null,
+    oldLogProb: Float64Array | null,
+    referenceLogProb: Float64Array | null,
+    entropy: Float64Array | null,
+    advantage: Float64Array | null,
+    mask: Uint8Array,
+    offsets: Int32Array,
+    clipLow: number,
+    clipHigh: number,
+    figures: Float64Array,
+    threads: number,
+  ): void;
+  /** Returns how many summands are positive. */
+  covarianceSummands(
+    logProb: Float64Array,
+    oldLogProb: null,
+    referenceLogProb: null,
+    entropy: null,
+    advantage: Float64Array,
+    mask: Uint8Array,
+    meanLogProb: number,
+    meanAdvantage: number,
+    summands: Float64Array,
+    threads: number,
+  ): number;
+  entropyChangeSummands(
+    logProb: Float64Array,
+    oldLogProb: Float64Array,
+    referenceLogProb: null,
+    entropy: Float64Array,
+    advantage: Float64Array,
+    mask: Uint8Array,
+    omegas: Float64Array,
+    threads: number,
+  ): void;
+  /** `sums` [records, thresholds]. */
+  sumsAbove(
+    values: Float64Array,
+    mask: Uint8Array,
+    offsets: Int32Array,
+    thresholds: Float64Array,
+    sums: Float64Array,
+    threads: number,
+  ): void;
 }

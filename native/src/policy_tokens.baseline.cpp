@@ -1,0 +1,7 @@
+#include "policy_tokens_loops.hpp"
+
+namespace surprisal {
+
+const PolicyTokenLoops kPolicyTokensBaseline = kPolicyTokenLoops;
+
+}  // namespace surprisal
