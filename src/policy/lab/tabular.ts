@@ -34,6 +34,9 @@ const KNOWN: readonly Need[] = [
 /** Clip of the plain rule in the published table. */
 const PLAIN: Surrogate = { clip: { low: 0.2, high: 0.2 } };
 
+/** Curves beside those of every engine. */
+const MEASURES = ['clip_fraction'] as const;
+
 /** What stays the same during a run. */
 interface Run {
   readonly lock: SharedLock;
@@ -157,7 +160,7 @@ function runTabular({ method, seed, steps, task }: LabRunRequest, sink?: LabSink
     before: createPolicyRows(policy),
     current: createPolicyRows(policy),
     rule: { intervention, settings, seed, plain: PLAIN },
-    curves: createCurves(steps, ['clip_fraction']),
+    curves: createCurves(steps, MEASURES),
     warnings: new Set(),
   };
   const source = createBatchSource<TabularGroup>(intervention.name, settings);
@@ -186,6 +189,7 @@ export const tabularEngine: LabEngine = {
   title: 'Shared lock: a table of softmaxes, keys that mostly agree',
   task: SHARED_LOCK,
   steps: 500,
+  measures: MEASURES,
   get rules() {
     return INTERVENTIONS.filter(({ needs }) => needs.every((need) => KNOWN.includes(need))).map(({ name }) => name);
   },

@@ -112,6 +112,8 @@ export interface LabEngine {
   readonly task: Readonly<Record<string, InterventionParameter & { readonly kind: 'number' }>>;
   /** Steps when `--steps` is absent. */
   readonly steps: number;
+  /** Names of the extra curves that a run may have. */
+  readonly measures: readonly string[];
   /** Interventions that it can train under. */
   readonly rules: readonly string[];
   /**
