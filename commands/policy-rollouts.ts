@@ -1,13 +1,13 @@
 import { tmpdir } from 'node:os';
 import { type Command, Option } from 'commander';
 import { InputError } from '../src/errors.js';
-import type { RolloutRequest } from '../src/policy/rollouts/types.js';
+import { PROMPT_FORMATS, type RolloutRequest } from '../src/policy/rollouts/types.js';
 import type { ReportValue } from '../src/report/values.js';
 import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
 import type { SharedOptions } from './shared-options.js';
 
 /** Shared options that a view of rollout dumps has beside `ANALYSIS_OPTIONS`. */
-export const ROLLOUT_OPTIONS = ['model', 'data', 'limit'] as const;
+export const ROLLOUT_OPTIONS = ['model', 'data', 'limit', 'context'] as const;
 
 export type RolloutSharedOptions = Pick<SharedOptions, (typeof ROLLOUT_OPTIONS)[number] | 'threads' | 'maxMemory'>;
 
@@ -21,12 +21,15 @@ export interface RolloutOwnOptions {
   vocab?: string;
   oldModel?: string;
   temperature?: string;
+  promptFormat?: string;
   workDir?: string;
 }
 
 const ADVANTAGES = ['dump', 'grpo', 'no-std'] as const;
 const MARKER_CHOICES = ['last', 'first'] as const;
 export const DEFAULT_EXACT_LIMIT = 2e7;
+/** Longest sequence for re-scoring: responses of reinforcement learning are longer than the 2,048 tokens of other commands. */
+const DEFAULT_CONTEXT = 8192;
 export const DEFAULT_MARKER = '</think>';
 
 /** Declares how a dump is read. */
@@ -50,6 +53,7 @@ export function attachRollouts(command: Command): Command {
     .option('--vocab <size>', 'size of the vocabulary (default that of --model)')
     .option('--old-model <model>', 'policy that sampled, for old log-probabilities')
     .option('--temperature <t>', 'temperature of the sampling, for re-scoring (default 1)')
+    .option('--prompt-format <how>', `re-scoring: prompts are ${PROMPT_FORMATS.join(', ')} (default auto)`)
     .option('--work-dir <directory>', 'where a work file may lie (default the temporary directory)');
 }
 
@@ -89,6 +93,8 @@ export function rolloutRequest(shared: RolloutSharedOptions, own: RolloutOwnOpti
     ...(shared.model !== undefined && { model: shared.model }),
     ...(own.oldModel !== undefined && { oldModel: own.oldModel }),
     temperature,
+    promptFormat: parseChoice('--prompt-format', own.promptFormat ?? 'auto', PROMPT_FORMATS),
+    context: shared.context ?? DEFAULT_CONTEXT,
     threads: shared.threads,
     maxMemory: shared.maxMemory,
     workDirectory: own.workDir ?? tmpdir(),
@@ -109,5 +115,7 @@ export function rolloutParameters(request: RolloutRequest): Record<string, Repor
     model: request.model ?? null,
     old_model: request.oldModel ?? null,
     temperature: request.temperature,
+    prompt_format: request.promptFormat,
+    context: request.context,
   };
 }

@@ -1,12 +1,13 @@
 import { InputError } from '../../errors.js';
 import { type LanguageModel, openLanguageModel } from '../../models/language-model.js';
+import { openModelFiles } from '../../models/model-files.js';
 import { openModelTokenizer } from '../../models/model-tokenizer.js';
 import type { Tokenizer } from '../../tokenizers/tokenizer.js';
 import { firstDifference } from '../../tokenizers/tokenizer-digest.js';
-import { createPromptEncoder, type PromptFormat, type PromptKind } from './prompt-tokens.js';
+import { createPromptEncoder, type PromptKind } from './prompt-tokens.js';
 import { type ForcedScores, type PromptedResponse, scoreResponses } from './teacher-forcing.js';
 import type { ChatMessages, ScoredColumn, ScoredRecord, TextRecord, TextScorer } from './text-records.js';
-import type { Rescored } from './types.js';
+import type { PromptFormat, Rescored } from './types.js';
 
 export interface ModelScorerOptions {
   /** The policy that is updated. */
@@ -73,6 +74,16 @@ function checkSameTokens(tokenizer: Tokenizer, oldModel: string, model: string):
   }
 }
 
+type Sizes = Pick<LanguageModel['info'], 'vocabularySize' | 'maxPositions'>;
+
+/** Rows of the vocabulary and positions of a model, from its headers where it has some. */
+async function sizesOf(path: string, open: () => Promise<LanguageModel>): Promise<Sizes> {
+  if (path.toLowerCase().endsWith('.onnx')) return (await open()).info;
+  const { description, store } = openModelFiles(path, 1);
+  store.close();
+  return { vocabularySize: description.vocabularySize, maxPositions: description.maxPositions };
+}
+
 const KIND_TEXT: Readonly<Record<PromptKind, string>> = {
   conversation: 'the chat template was applied to messages',
   restored: 'special tokens that the dump had left out were put back by the chat template',
@@ -98,10 +109,16 @@ export async function createModelScorer(options: ModelScorerOptions): Promise<Te
       precision: 'f32',
       context: options.context,
     });
-  const model = await open(path);
-  const oldModel = oldPath === undefined ? undefined : await open(oldPath);
+  const opened = new Map<string, Promise<LanguageModel>>();
+  /** A dump that has all columns needs the tokenizer alone: a model is opened for the first record that it scores. */
+  const modelOf = (file: string): Promise<LanguageModel> => {
+    const found = opened.get(file) ?? open(file);
+    opened.set(file, found);
+    return found;
+  };
+  const { vocabularySize, maxPositions } = await sizesOf(path, () => modelOf(path));
   const encodePrompt = createPromptEncoder(tokenizer, options.promptFormat);
-  const context = Math.min(options.context, model.info.maxPositions ?? options.context);
+  const context = Math.min(options.context, maxPositions ?? options.context);
   const tallies = new Map<string, Tally>();
   const tallyOf = (file: string): Tally => {
     const found = tallies.get(file) ?? { columns: new Set(), kinds: new Set(), cutRecords: 0, cutTokens: 0 };
@@ -122,10 +139,10 @@ export async function createModelScorer(options: ModelScorerOptions): Promise<Te
         parseSpecialTokens: true,
       });
     if (ids.length === 0) throw new InputError(`${place}: the response has no tokens; leave the record out`);
-    const stray = ids.find((id) => id < 0 || id >= model.info.vocabularySize);
+    const stray = ids.find((id) => id < 0 || id >= vocabularySize);
     if (stray !== undefined) {
       throw new InputError(
-        `${place}: token ${stray} is not of ${path} (${model.info.vocabularySize} tokens); give the model that wrote the dump`,
+        `${place}: token ${stray} is not of ${path} (${vocabularySize} tokens); give the model that wrote the dump`,
       );
     }
     const given = prompt === undefined || prompt.length === 0 ? undefined : encodePrompt(asMessages(prompt), place);
@@ -139,20 +156,23 @@ export async function createModelScorer(options: ModelScorerOptions): Promise<Te
     return { prompt: before, response: ids, place };
   };
 
-  const force = (of: LanguageModel, prepared: readonly Prepared[]): Promise<ForcedScores[]> =>
-    scoreResponses(of, prepared, { temperature, context, ...(options.onRows && { onRows: options.onRows }) });
+  const force = async (file: string, prepared: readonly Prepared[]): Promise<ForcedScores[]> =>
+    scoreResponses(await modelOf(file), prepared, {
+      temperature,
+      context,
+      ...(options.onRows && { onRows: options.onRows }),
+    });
 
   return {
-    gives: new Set<ScoredColumn>(oldModel ? ['logProb', 'oldLogProb', 'entropy'] : ['logProb', 'entropy']),
-    vocabularySize: model.info.vocabularySize,
+    gives: new Set<ScoredColumn>(oldPath !== undefined ? ['logProb', 'oldLogProb', 'entropy'] : ['logProb', 'entropy']),
+    vocabularySize,
     textOf: (token) => (token < tokenizer.vocabularySize ? tokenizer.decode([token]) : ''),
     async score(records, wanted) {
       const prepared = records.map(prepare);
-      const samples = oldModel ?? model;
-      const needsNew = wanted.has('logProb') || (!oldModel && wanted.has('entropy'));
-      const needsOld = oldModel !== undefined && (wanted.has('oldLogProb') || wanted.has('entropy'));
-      const now = needsNew ? await force(model, prepared) : undefined;
-      const before = needsOld ? await force(samples, prepared) : undefined;
+      const needsNew = wanted.has('logProb') || (oldPath === undefined && wanted.has('entropy'));
+      const needsOld = wanted.has('oldLogProb') || wanted.has('entropy');
+      const now = needsNew ? await force(path, prepared) : undefined;
+      const before = oldPath !== undefined && needsOld ? await force(oldPath, prepared) : undefined;
       const entropies = before ?? now;
       const note = (file: string, column: ScoredColumn): boolean =>
         wanted.has(column) && Boolean(tallyOf(file).columns.add(column));
@@ -199,8 +219,8 @@ export async function createModelScorer(options: ModelScorerOptions): Promise<Te
       return lines;
     },
     async close() {
-      await model.close();
-      await oldModel?.close();
+      for (const one of opened.values()) await (await one).close();
+      opened.clear();
     },
   };
 }

@@ -318,7 +318,7 @@ function finish(reading: Reading): Rollouts {
  * Reads and checks a rollout dump (spec 0.1) in the thread of a job: JSON Lines (also gzipped), Parquet or .npz, one record a
  * response. Tokens are kept by step, in memory up to `exactLimit` of them, else in a work file that goes with the process.
  * Close it at the end.
- * @param scorer fills log-probabilities and entropies that the dump lacks
+ * @param scorer fills log-probabilities and entropies that the dump lacks; one of `request.model` when absent
  * @throws InputError naming file, row, field and lengths (rules 1 to 6), for an unknown field of `map`, for a dump of text without
  *   a scorer
  */
@@ -326,6 +326,22 @@ export async function openRollouts(
   request: RolloutRequest,
   progress?: (value: OpenProgress) => void,
   scorer?: TextScorer,
+): Promise<Rollouts> {
+  if (scorer !== undefined || request.model === undefined || request.recordsOnly)
+    return read(request, progress, scorer);
+  const { createModelScorer } = await import('./model-scorer.js');
+  const own = await createModelScorer({ ...request, model: request.model });
+  try {
+    return await read(request, progress, own);
+  } finally {
+    await own.close();
+  }
+}
+
+async function read(
+  request: RolloutRequest,
+  progress: ((value: OpenProgress) => void) | undefined,
+  scorer: TextScorer | undefined,
 ): Promise<Rollouts> {
   const picker = createFieldPicker(request.map);
   const sources = await dumpSources(request);

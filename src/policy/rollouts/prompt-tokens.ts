@@ -1,10 +1,7 @@
 import { InputError } from '../../errors.js';
 import { type ChatMessage, renderChat } from '../../tokenizers/chat-template.js';
 import type { Tokenizer } from '../../tokenizers/tokenizer.js';
-
-/** How prompts of a dump become the tokens that the policy saw. */
-export const PROMPT_FORMATS = ['auto', 'text', 'chat'] as const;
-export type PromptFormat = (typeof PROMPT_FORMATS)[number];
+import type { PromptFormat } from './types.js';
 
 /**
  * What a prompt was: a conversation; text of which the conversation could be told, because its special tokens had been left

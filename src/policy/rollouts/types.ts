@@ -1,3 +1,7 @@
+/** How prompts of a dump become the tokens that the policy saw (`createPromptEncoder`). */
+export const PROMPT_FORMATS = ['auto', 'text', 'chat'] as const;
+export type PromptFormat = (typeof PROMPT_FORMATS)[number];
+
 /** What a dump says of one token, one number each; entropies and log-probabilities in nats. */
 export const TOKEN_COLUMNS = [
   'logProb',
@@ -157,6 +161,9 @@ export interface RolloutRequest {
   readonly model?: string;
   readonly oldModel?: string;
   readonly temperature: number;
+  /** How prompts that are text become tokens, and the longest sequence that a model is given. */
+  readonly promptFormat: PromptFormat;
+  readonly context: number;
   readonly threads: number;
   readonly maxMemory: number;
   readonly workDirectory: string;

@@ -27,6 +27,8 @@ function request(path: string | readonly string[], more: Partial<RolloutRequest>
     advantage: 'dump',
     markerChoice: 'last',
     temperature: 1,
+    promptFormat: 'auto',
+    context: 256,
     threads: 1,
     maxMemory: 1e9,
     workDirectory: folder,
