@@ -89,36 +89,68 @@ void moments(const TokenRun& run, double* figures) {
   }
 }
 
+// Tokens whose intermediate values stand in the nearest cache: the compiler makes vectors of loops over arrays, not of a sum
+// whose every term is an exponential.
+constexpr int64_t kStretch = 256;
+static_assert(kStretch % kLanes == 0, "a lane goes on from stretch to stretch");
+
+struct LaneSum {
+  double lanes[kLanes] = {};
+  void add(const double* values, int64_t count) {
+    double* sums = lanes;
+    in_lanes(count, [&](int64_t i, int lane) { sums[lane] += values[i]; });
+  }
+  double total() const { return reduce_lanes(lanes); }
+};
+
 void ratios(const TokenRun& run, double low, double high, double* figures) {
-  double sum[kLanes] = {}, absolute[kLanes] = {}, divergence[kLanes] = {}, above[kLanes] = {}, below[kLanes] = {};
-  const double* advantage = run.advantage == nullptr ? run.log_prob : run.advantage;
-  const double known = run.advantage == nullptr ? 0.0 : 1.0;
-  in_lanes(run.tokens, [&](int64_t i, int lane) {
-    const double d = run.log_prob[i] - run.old_log_prob[i];
-    const double rho = exp_held(d);
-    const double a = advantage[i] * known;
-    sum[lane] += d;
-    absolute[lane] += std::fabs(d);
-    divergence[lane] += rho - d - 1.0;
-    above[lane] += (a > 0) & (rho > high) ? 1.0 : 0.0;
-    below[lane] += (a < 0) & (rho < low) ? 1.0 : 0.0;
-  });
-  figures[kLogRatio] = reduce_lanes(sum);
-  figures[kAbsoluteLogRatio] = reduce_lanes(absolute);
-  figures[kOldDivergence] = reduce_lanes(divergence);
-  figures[kClippedHigh] = reduce_lanes(above);
-  figures[kClippedLow] = reduce_lanes(below);
+  LaneSum sum, absolute, divergence, above, below;
+  double d[kStretch], size[kStretch], excess[kStretch], over[kStretch], under[kStretch];
+  for (int64_t begin = 0; begin < run.tokens; begin += kStretch) {
+    const int64_t count = run.tokens - begin < kStretch ? run.tokens - begin : kStretch;
+    const double* now = run.log_prob + begin;
+    const double* old = run.old_log_prob + begin;
+    const double* advantage = run.advantage == nullptr ? nullptr : run.advantage + begin;
+    for (int64_t i = 0; i < count; i++) {
+      d[i] = now[i] - old[i];
+      size[i] = std::fabs(d[i]);
+      excess[i] = exp_held(d[i]);
+    }
+    if (advantage != nullptr) {
+      for (int64_t i = 0; i < count; i++) over[i] = (advantage[i] > 0) & (excess[i] > high) ? 1.0 : 0.0;
+      for (int64_t i = 0; i < count; i++) under[i] = (advantage[i] < 0) & (excess[i] < low) ? 1.0 : 0.0;
+      above.add(over, count);
+      below.add(under, count);
+    }
+    for (int64_t i = 0; i < count; i++) excess[i] = excess[i] - d[i] - 1.0;
+    sum.add(d, count);
+    absolute.add(size, count);
+    divergence.add(excess, count);
+  }
+  figures[kLogRatio] = sum.total();
+  figures[kAbsoluteLogRatio] = absolute.total();
+  figures[kOldDivergence] = divergence.total();
+  figures[kClippedHigh] = above.total();
+  figures[kClippedLow] = below.total();
 }
 
 void divergence_from_reference(const TokenRun& run, double* figures) {
-  double sum[kLanes] = {}, divergence[kLanes] = {};
-  in_lanes(run.tokens, [&](int64_t i, int lane) {
-    const double d = run.reference_log_prob[i] - run.log_prob[i];
-    sum[lane] -= d;
-    divergence[lane] += exp_held(d) - d - 1.0;
-  });
-  figures[kReferenceLogRatio] = reduce_lanes(sum);
-  figures[kReferenceDivergence] = reduce_lanes(divergence);
+  LaneSum sum, divergence;
+  double d[kStretch], excess[kStretch];
+  for (int64_t begin = 0; begin < run.tokens; begin += kStretch) {
+    const int64_t count = run.tokens - begin < kStretch ? run.tokens - begin : kStretch;
+    const double* reference = run.reference_log_prob + begin;
+    const double* now = run.log_prob + begin;
+    for (int64_t i = 0; i < count; i++) {
+      const double ratio = reference[i] - now[i];
+      d[i] = -ratio;
+      excess[i] = exp_held(ratio) - ratio - 1.0;
+    }
+    sum.add(d, count);
+    divergence.add(excess, count);
+  }
+  figures[kReferenceLogRatio] = sum.total();
+  figures[kReferenceDivergence] = divergence.total();
 }
 
 // (A / q) x (1 - x)(ln x + H) of one token.
@@ -135,24 +167,40 @@ inline __attribute__((always_inline)) TokenChange token_change(double log_prob, 
   return {omega, tendency, (log_x != log_prob) | (log_q != old_log_prob) ? 1.0 : 0.0};
 }
 
+// 1 where the advantage has the sign `side` and the tendency the sign `direction`.
+inline double in_quadrant(double advantage, double tendency, double side, double direction) {
+  return (advantage * side > 0) & (tendency * direction > 0) ? 1.0 : 0.0;
+}
+
 void quadrants(const TokenRun& run, double* figures) {
-  double counts[4][kLanes] = {}, omegas[4][kLanes] = {}, limits[kLanes] = {};
-  in_lanes(run.tokens, [&](int64_t i, int lane) {
-    const double a = run.advantage[i];
-    const TokenChange change = token_change(run.log_prob[i], run.old_log_prob[i], run.entropy[i], a);
-    limits[lane] += change.held_probability;
-    const bool in[4] = {(a > 0) & (change.tendency > 0), (a > 0) & (change.tendency < 0),
-                        (a < 0) & (change.tendency > 0), (a < 0) & (change.tendency < 0)};
-    for (int q = 0; q < 4; q++) {
-      counts[q][lane] += in[q] ? 1.0 : 0.0;
-      omegas[q][lane] += in[q] ? change.omega : 0.0;
+  LaneSum counts[4], omegas[4], limits;
+  double omega[kStretch], tendency[kStretch], limit[kStretch], inside[kStretch];
+  for (int64_t begin = 0; begin < run.tokens; begin += kStretch) {
+    const int64_t count = run.tokens - begin < kStretch ? run.tokens - begin : kStretch;
+    const double* now = run.log_prob + begin;
+    const double* old = run.old_log_prob + begin;
+    const double* entropy = run.entropy + begin;
+    const double* advantage = run.advantage + begin;
+    for (int64_t i = 0; i < count; i++) {
+      const TokenChange change = token_change(now[i], old[i], entropy[i], advantage[i]);
+      omega[i] = change.omega;
+      tendency[i] = change.tendency;
+      limit[i] = change.held_probability;
     }
-  });
-  for (int q = 0; q < 4; q++) {
-    figures[kQuadrantCounts + q] = reduce_lanes(counts[q]);
-    figures[kQuadrantOmegas + q] = reduce_lanes(omegas[q]);
+    limits.add(limit, count);
+    for (int q = 0; q < 4; q++) {
+      const double side = q < 2 ? 1.0 : -1.0, direction = q % 2 == 0 ? 1.0 : -1.0;
+      for (int64_t i = 0; i < count; i++) inside[i] = in_quadrant(advantage[i], tendency[i], side, direction);
+      counts[q].add(inside, count);
+      for (int64_t i = 0; i < count; i++) inside[i] *= omega[i];
+      omegas[q].add(inside, count);
+    }
   }
-  figures[kHeldProbabilities] = reduce_lanes(limits);
+  for (int q = 0; q < 4; q++) {
+    figures[kQuadrantCounts + q] = counts[q].total();
+    figures[kQuadrantOmegas + q] = omegas[q].total();
+  }
+  figures[kHeldProbabilities] = limits.total();
 }
 
 void run_figures(const TokenRun& run, double clip_low, double clip_high, double* figures) {
@@ -188,13 +236,18 @@ void run_omegas(const TokenRun& run, const uint8_t* mask, double* omegas) {
 
 void run_above(const double* values, const uint8_t* mask, int64_t tokens, const double* thresholds,
                int64_t threshold_count, double* sums) {
+  double chosen[kStretch];
   for (int64_t t = 0; t < threshold_count; t++) {
-    const double threshold = thresholds[t];
-    double lanes[kLanes] = {};
-    in_lanes(tokens, [&](int64_t i, int lane) {
-      lanes[lane] += (mask[i] != 0) & (values[i] > threshold) ? values[i] : 0.0;
-    });
-    sums[t] = reduce_lanes(lanes);
+    LaneSum sum;
+    for (int64_t begin = 0; begin < tokens; begin += kStretch) {
+      const int64_t count = tokens - begin < kStretch ? tokens - begin : kStretch;
+      for (int64_t i = 0; i < count; i++) {
+        const double value = values[begin + i];
+        chosen[i] = (mask[begin + i] != 0) & (value > thresholds[t]) ? value : 0.0;
+      }
+      sum.add(chosen, count);
+    }
+    sums[t] = sum.total();
   }
 }
 
