@@ -18,6 +18,9 @@ import {
 import { aggregationOf, choiceSetting, LOSS_PARAMETERS, numberSetting, surrogateOf } from './settings.js';
 import type { Intervention, InterventionSettings } from './types.js';
 
+/** Below every penalty: entropies are at most the logarithm of a vocabulary. */
+const NO_FLOOR = -1e9;
+
 /** PEAR on a whole step: everything in the order of its records. */
 export interface PearStep {
   readonly records: readonly PearRecord[];
@@ -33,13 +36,11 @@ export interface PearStep {
 }
 
 export function pearSettingsOf(settings: InterventionSettings): PearSettings {
-  const floor = choiceSetting(settings, 'floor');
-  const value = floor === 'off' ? undefined : Number(floor);
   return {
     alpha: numberSetting(settings, 'alpha'),
     baseScore: numberSetting(settings, 'base-score'),
     formatScore: numberSetting(settings, 'format-score'),
-    ...(value !== undefined && { floor: value }),
+    floor: numberSetting(settings, 'floor'),
   };
 }
 
@@ -82,7 +83,9 @@ export function pearStep(
   const groups = stepGroups(step, index);
   const variant = advantageVariantOf(settings);
   const reward = Float64Array.from(records, (one) => one.reward);
-  const plain = Float64Array.from(correct, (one) => (one === 1 ? (options.baseScore ?? 1) : (options.formatScore ?? 0)));
+  const plain = Float64Array.from(correct, (one) =>
+    one === 1 ? (options.baseScore ?? 1) : (options.formatScore ?? 0),
+  );
   const advantage = stepAdvantages(reward, groups, variant);
   const before = stepAdvantages(plain, groups, variant);
   let flips = 0;
@@ -100,9 +103,15 @@ export const pear: Intervention = {
   needs: ['correct', 'thinkEnd'],
   parameters: {
     alpha: { kind: 'number', initial: 1, help: "weight of the answer's entropy in the penalty" },
-    'base-score': { kind: 'number', initial: 1, least: 0, most: 1, help: 'score of a correct answer before the penalty' },
+    'base-score': {
+      kind: 'number',
+      initial: 1,
+      least: 0,
+      most: 1,
+      help: 'score of a correct answer before the penalty',
+    },
     'format-score': { kind: 'number', initial: 0, least: 0, most: 1, help: 'reward of a wrong answer' },
-    floor: { kind: 'number', initial: Number.NEGATIVE_INFINITY, help: 'least reward of a correct answer' },
+    floor: { kind: 'number', initial: NO_FLOOR, help: `least reward of a correct answer (${NO_FLOOR}: none)` },
     entropy: ENTROPY_PARAMETER,
     advantage: ADVANTAGE_PARAMETER,
     ...LOSS_PARAMETERS,

@@ -2,8 +2,8 @@ import { InputError } from '../../errors.js';
 import { type AdvantageVariant, groupAdvantages } from '../advantages.js';
 import type { RolloutIndex, RolloutStep, TokenBlock } from '../rollouts/types.js';
 import { touchedBySurrogate } from './effects.js';
-import type { Aggregation, InterventionParameter, InterventionSettings, PolicyEffect, Surrogate } from './types.js';
 import { choiceSetting } from './settings.js';
+import type { Aggregation, InterventionParameter, InterventionSettings, PolicyEffect, Surrogate } from './types.js';
 
 /** Place of every record of a step in the order of the step. */
 export function placesOf(step: RolloutStep): ReadonlyMap<number, number> {
@@ -85,8 +85,7 @@ export const ENTROPY_PARAMETER: InterventionParameter = {
  * @throws InputError where the dump has none of that kind; a truncated sum without its tail is never taken in their place
  */
 export function entropiesOf(block: TokenBlock, which: string, method: string): Float64Array {
-  const column =
-    which === 'lower' ? block.entropyLower : which === 'upper' ? block.entropyUpper : block.entropy;
+  const column = which === 'lower' ? block.entropyLower : which === 'upper' ? block.entropyUpper : block.entropy;
   if (column !== undefined) return column;
   const bounds = block.entropyLower !== undefined;
   if (which === 'upper' && bounds)

@@ -1,11 +1,14 @@
 import { didYouMean, InputError } from '../../errors.js';
 import { clipCov } from './clip-cov.js';
+import { clipHigher } from './clip-higher.js';
+import { entropyBonus } from './entropy-bonus.js';
 import { grpo } from './grpo.js';
 import { klCov } from './kl-cov.js';
+import { steer } from './steer.js';
 import type { Intervention } from './types.js';
 
 /** Every intervention, in the order of tables and figures; plain GRPO first. */
-export const INTERVENTIONS: readonly Intervention[] = [grpo, klCov, clipCov];
+export const INTERVENTIONS: readonly Intervention[] = [grpo, clipHigher, clipCov, klCov, steer, entropyBonus];
 
 export const INTERVENTION_NAMES = INTERVENTIONS.map(({ name }) => name);
 
