@@ -110,6 +110,7 @@ export const entropyBonus: Intervention = {
   title: 'Entropy bonus',
   reference: 'Mnih et al. 2016 (arXiv 1602.01783); adaptive: TRL (2026) as in spec 13',
   needs: ['logProb', 'advantage', 'entropy'],
+  entropyOf: 'update',
   parameters: {
     coefficient: {
       kind: 'number',

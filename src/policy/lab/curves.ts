@@ -11,10 +11,3 @@ export function createCurves(steps: number, extra: readonly string[] = []): LabC
     extra: Object.fromEntries(extra.map((name) => [name, empty()])),
   };
 }
-
-/** Buffers of a run's curves, to be moved between threads. */
-export function curveBuffers(curves: LabCurves): ArrayBuffer[] {
-  return [...CURVE_NAMES.map((name) => curves[name]), ...Object.values(curves.extra)].map(
-    ({ buffer }) => buffer as ArrayBuffer,
-  );
-}

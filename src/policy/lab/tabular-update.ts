@@ -1,5 +1,6 @@
 import { groupAdvantages } from '../advantages.js';
 import { batchSize } from '../aggregation.js';
+import type { CarriedState } from '../interventions/carried-state.js';
 import type { Intervention, InterventionSettings, PolicyEffect, Surrogate } from '../interventions/types.js';
 import { blockObjective } from '../objective.js';
 import { stepOfArrays } from '../rollouts/array-step.js';
@@ -41,6 +42,9 @@ export interface TabularRule {
   readonly seed: number;
   /** Clip of the plain rule, against which touched tokens are told. */
   readonly plain: Surrogate;
+  /** What the intervention keeps between the updates of the run. */
+  readonly carried: CarriedState;
+  readonly memory: Map<string, number>;
 }
 
 /** What an update met. */
@@ -152,6 +156,8 @@ export function updatePolicy(
     index: indexOf(batch, number, positions),
     seed: rule.seed,
     plain: rule.plain,
+    carried: rule.carried,
+    memory: rule.memory,
   });
   const effect = withAdvantages(prepared.effect(block), batch, positions);
   const objective = blockObjective(block, effect, batchSize(offsets, block.mask));

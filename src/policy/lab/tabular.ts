@@ -48,7 +48,8 @@ interface Run {
   readonly current: PolicyRows;
   readonly rule: TabularRule;
   readonly curves: LabCurves;
-  readonly warnings: Set<string>;
+  /** Updates in which each was given. */
+  readonly warnings: Map<string, number>;
 }
 
 /** The groups of a minibatch as one batch, with what the policy before the step says of their tokens. */
@@ -129,7 +130,7 @@ function train(run: Run, groups: readonly TabularGroup[], importance: boolean, s
     sums.covariance += update.meanCovariance * tokens;
     sums.clipped += update.clipFraction * tokens;
     for (const { correct } of members) if (correct === 0 || correct === responses) sums.idle++;
-    for (const warning of update.warnings) run.warnings.add(warning);
+    for (const warning of update.warnings) run.warnings.set(warning, (run.warnings.get(warning) ?? 0) + 1);
     if (sink?.rollouts) records.push(...rolloutsOf(run, members, batch, update.logProb, step, from));
   }
   curves.length[step] = positions;
@@ -149,7 +150,7 @@ function runTabular({ method, seed, steps, task }: LabRunRequest, sink?: LabSink
       `--method ${method.intervention}: the tabular engine has no ${missing}; use --engine transformer, or one of ${tabularEngine.rules.join(', ')}`,
     );
   }
-  const settings = completeSettings(intervention, method.settings);
+  const source = createBatchSource<TabularGroup>(intervention, completeSettings(intervention, method.settings));
   const random = createRandom(seed);
   const keys = drawKeys(lock, random.fork(0));
   const policy = initialPolicy(lock, keys.base);
@@ -159,13 +160,11 @@ function runTabular({ method, seed, steps, task }: LabRunRequest, sink?: LabSink
     policy,
     before: createPolicyRows(policy),
     current: createPolicyRows(policy),
-    rule: { intervention, settings, seed, plain: PLAIN },
+    rule: { ...source.loss, seed, plain: PLAIN, carried: {}, memory: new Map() },
     curves: createCurves(steps, MEASURES),
-    warnings: new Set(),
+    warnings: new Map(),
   };
-  const source = createBatchSource<TabularGroup>(intervention.name, settings);
   const everyContext = Array.from({ length: lock.prompts }, (_, c) => c);
-  const importance = settings.importance === 'yes';
   const { curves } = run;
   for (let step = 0; step < steps; step++) {
     evaluateRows(policy, everyContext, run.before);
@@ -177,10 +176,12 @@ function runTabular({ method, seed, steps, task }: LabRunRequest, sink?: LabSink
     curves.reward[step] = right / (generated.length * lock.responses);
     curves.generatedGroups[step] = generated.length;
     curves.usedGroups[step] = used.length;
-    if (used.length > 0) train(run, used, importance, step, sink);
+    if (used.length > 0) train(run, used, source.importance, step, sink);
     sink?.progress?.(step);
   }
-  return { method, seed, curves, warnings: [...run.warnings] };
+  const updates = steps * lock.minibatches;
+  const warnings = [...run.warnings].map(([text, count]) => `${text} (${count} of ${updates} updates)`);
+  return { method, seed, curves, warnings };
 }
 
 /** The shared lock of spec 12: how the entropy of a table of softmaxes collapses, and what keeps it up. */
