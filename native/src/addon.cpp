@@ -38,6 +38,7 @@ void register_merge_sparse(napi_env env, napi_value exports);
 void register_merge_dense(napi_env env, napi_value exports);
 void register_rank_selection(napi_env env, napi_value exports);
 void register_policy_tokens(napi_env env, napi_value exports);
+void register_json_columns(napi_env env, napi_value exports);
 }  // namespace surprisal
 
 namespace {
@@ -287,6 +288,7 @@ NAPI_MODULE_INIT() {
   register_merge_dense(env, exports);
   register_rank_selection(env, exports);
   register_policy_tokens(env, exports);
+  register_json_columns(env, exports);
   set_function(env, exports, "accumulateRows", AccumulateRows);
   set_function(env, exports, "accumulateSecond", AccumulateSecond);
   set_function(env, exports, "widenToF32", WidenToF32);

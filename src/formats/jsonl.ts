@@ -3,7 +3,7 @@ import { readLineBatches } from './lines.js';
 import type { Row, RowSelection } from './rows.js';
 
 /** Why a line is not a JSON object: the parser's words without its quotation of the line, which can be megabytes. */
-function jsonFault(line: string): string {
+export function jsonFault(line: string): string {
   try {
     const value: unknown = JSON.parse(line);
     const kind = value === null ? 'null' : Array.isArray(value) ? 'an array' : `a ${typeof value}`;

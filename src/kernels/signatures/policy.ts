@@ -65,4 +65,13 @@ export interface PolicyKernels {
     sums: Float64Array,
     threads: number,
   ): void;
+  /**
+   * Lines of JSON objects. `lines` [lines, 4]: start, end, first field, status (0 read, 1 blank, 2 refused); `fields` [fields, 9]: start and
+   * end of the key, kind, start and end of the value, first number, three extents (-1 beyond the depth).
+   */
+  scanJsonLines(
+    bytes: Uint8Array,
+    length: number,
+    threads: number,
+  ): { readonly lines: Int32Array; readonly fields: Int32Array; readonly numbers: Float64Array };
 }

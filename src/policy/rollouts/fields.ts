@@ -78,8 +78,8 @@ export interface Picked {
 export interface FieldPicker {
   /** The field of a record; undefined where the record has no such column, or null in it. */
   pick(fields: ReadonlyMap<string, unknown>, field: Field): Picked | undefined;
-  /** Whether a column belongs to some field. */
-  known(column: string): boolean;
+  /** The field that a column may hold. */
+  fieldOf(column: string): Field | undefined;
   /**
    * Checks the mapped columns against those of the first record.
    * @throws InputError naming the nearest column
@@ -103,13 +103,13 @@ export function createFieldPicker(map: Readonly<Record<string, string>>): FieldP
     mapped.set(column, field);
   }
   const candidates = new Map<Field, readonly string[]>();
-  const columns = new Set<string>();
+  const columns = new Map<string, Field>();
   for (const field of FIELDS) {
     const own = map[field];
     // A column that was given to one field is no alias of another.
     const list = own === undefined ? FIELD_COLUMNS[field].filter((column) => !mapped.has(column)) : [own];
     candidates.set(field, list);
-    for (const column of list) columns.add(column);
+    for (const column of list) columns.set(column, field);
   }
   return {
     pick(fields, field) {
@@ -119,7 +119,7 @@ export function createFieldPicker(map: Readonly<Record<string, string>>): FieldP
       }
       return undefined;
     },
-    known: (column) => columns.has(column),
+    fieldOf: (column) => columns.get(column),
     check(present, place) {
       const names = new Set(present);
       for (const [column, field] of mapped) {

@@ -2,7 +2,7 @@ import { InputError } from '../../errors.js';
 import { topKEntropyBounds } from '../topk-bounds.js';
 import type { DumpRow } from './dump-rows.js';
 import { createFieldPicker, type FieldPicker } from './fields.js';
-import { type DumpSource, dumpSources, readDump } from './read-dump.js';
+import { type DumpSource, dumpSources, type ReadOptions, readDump } from './read-dump.js';
 import { createIndexBuilder, type IndexBuilder } from './record-index.js';
 import { createRecordStore, type RecordStore, type StoredColumn } from './record-store.js';
 import { rolloutSteps } from './rollout-steps.js';
@@ -169,8 +169,8 @@ function ingest(row: DumpRow, lists: TokenLists | undefined, reading: Reading, p
   const { index, store, request, texts } = reading;
   const record = index.records;
   if (lists === undefined && !request.recordsOnly) {
-    const response = reading.picker.pick(row.fields, 'response');
-    const kind = response ? `a dump of text (${response.column})` : 'a record without lists of tokens';
+    const text = [...row.fields.keys()].find((column) => reading.picker.fieldOf(column) === 'response');
+    const kind = text === undefined ? 'a record without lists of tokens' : `a dump of text ("${text}")`;
     throw textOnlyError(place, kind, reading.picker.pick(row.fields, 'reward') !== undefined);
   }
   if (lists) {
@@ -245,15 +245,25 @@ async function ingestBatch(rows: readonly DumpRow[], reading: Reading): Promise<
 }
 
 async function readAll(reading: Reading, progress: ((value: OpenProgress) => void) | undefined): Promise<void> {
-  const { sources, request, index, picker, fields } = reading;
+  const { sources, request, index, picker, fields, scorer } = reading;
   const totalBytes = sources.reduce((sum, { bytes }) => sum + bytes, 0);
   let bytes = 0;
   const limit = request.limit ?? Number.POSITIVE_INFINITY;
+  const options: ReadOptions = {
+    isWanted(column) {
+      const field = picker.fieldOf(column);
+      return field !== undefined && (field !== 'response' || scorer !== undefined);
+    },
+    threads: request.threads,
+    passed: (read) => {
+      bytes += read;
+    },
+  };
   for (const [number, source] of sources.entries()) {
     if (index.records >= limit) break;
     const before = index.records;
     let checked = false;
-    for await (const batch of readDump(source, number, (read) => (bytes += read))) {
+    for await (const batch of readDump(source, number, options)) {
       const rows = batch.slice(0, limit - index.records);
       if (!checked && rows.length > 0) {
         picker.check(rows[0].fields.keys(), placeOf(sources, number, rows[0].line));

@@ -48,15 +48,23 @@ async function* fileChunks(path: string, passed: (bytes: number) => void): Async
 
 const MAGIC = { parquet: 'PAR1', zip: 'PK' } as const;
 
+/** What a reader is told. */
+export interface ReadOptions {
+  /** Columns of texts, lists and objects that are decoded. */
+  readonly isWanted: (column: string) => boolean;
+  readonly threads: number;
+  /** Is told how many bytes of the file were read. */
+  readonly passed: (bytes: number) => void;
+}
+
 /**
  * Records of one file, in batches: JSON Lines (also gzipped), Parquet, or .npz, recognised by the first bytes.
- * @param passed is told how many bytes of the file were read
  * @throws InputError naming file and line or row
  */
 export async function* readDump(
   source: DumpSource,
   number: number,
-  passed: (bytes: number) => void,
+  { isWanted, threads, passed }: ReadOptions,
 ): AsyncGenerator<readonly DumpRow[], void, undefined> {
   let input = await peekBytes(fileChunks(source.path, passed));
   try {
@@ -66,7 +74,7 @@ export async function* readDump(
       throw new InputError(`${source.name}: not read yet`);
     }
     if (isGzip(input.head)) input = await peekBytes(gunzipChunks(input.chunks, source.name));
-    yield* readJsonRows(input.chunks, source.name, number);
+    yield* readJsonRows(input.chunks, source.name, number, isWanted, threads);
   } finally {
     await input.chunks.return();
   }

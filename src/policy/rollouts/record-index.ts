@@ -81,7 +81,7 @@ function componentsOf(row: DumpRow, picker: FieldPicker, reward: unknown): Map<s
     return found;
   }
   for (const [name, value] of row.fields) {
-    if (picker.known(name)) continue;
+    if (picker.fieldOf(name) !== undefined) continue;
     if (typeof value === 'number' || (value === null && /reward/i.test(name))) found.set(name, value ?? Number.NaN);
   }
   return found.size > 0 ? found : undefined;
