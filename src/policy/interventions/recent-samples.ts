@@ -1,8 +1,16 @@
 import { emptySamples, type RecentRound, type RecentSamples, recentRound } from '../recent-samples.js';
 import type { RolloutIndex, RolloutStep, TokenBlock } from '../rollouts/types.js';
 import { touchedBySurrogate } from './effects.js';
-import { eachRecord, placeOf, placesOf, type StepGroups, stepCorrect, stepGroups } from './record-effects.js';
-import { aggregationOf, choiceSetting, LOSS_PARAMETERS, numberSetting, surrogateOf } from './settings.js';
+import {
+  eachRecord,
+  placeOf,
+  placesOf,
+  type StepGroups,
+  stepCorrect,
+  stepGroups,
+  wholeSetting,
+} from './record-effects.js';
+import { aggregationOf, choiceSetting, LOSS_PARAMETERS, surrogateOf } from './settings.js';
 import type { Intervention, InterventionSettings } from './types.js';
 
 export interface RecentStep {
@@ -28,7 +36,7 @@ export function recentStep(
     size[groups.group[r]]++;
   }
   const generated = groups.numbers.map((id, g) => ({ id, correct: right[g], size: size[g] }));
-  const full = recentRound(state, generated, numberSetting(settings, 'batch'));
+  const full = recentRound(state, generated, wholeSetting(settings, 'batch', 'recent-samples'));
   const keep = choiceSetting(settings, 'recovery') === 'yes';
   const round = keep ? full : { ...full, recovered: 0, next: { ...full.next, carried: [] } };
   const used = new Set((round.used ?? []).map(({ id }) => id));

@@ -2,7 +2,7 @@ import { InputError } from '../../errors.js';
 import { type AdvantageVariant, groupAdvantages } from '../advantages.js';
 import type { RolloutIndex, RolloutStep, TokenBlock } from '../rollouts/types.js';
 import { touchedBySurrogate } from './effects.js';
-import { choiceSetting } from './settings.js';
+import { choiceSetting, numberSetting } from './settings.js';
 import type { Aggregation, InterventionParameter, InterventionSettings, PolicyEffect, Surrogate } from './types.js';
 
 /** Place of every record of a step in the order of the step. */
@@ -174,4 +174,11 @@ export function countedPositions(mask: Uint8Array, from: number, to: number): In
 /** Values at the positions of a record that count. */
 export function countedValues(values: Float64Array, from: number, positions: Int32Array): Float64Array {
   return Float64Array.from(positions, (t) => values[from + t]);
+}
+
+/** A number of things. @throws InputError for a fraction */
+export function wholeSetting(settings: InterventionSettings, name: string, method: string): number {
+  const value = numberSetting(settings, name);
+  if (Number.isInteger(value)) return value;
+  throw new InputError(`${method}: ${name} is ${value}; give a whole number`);
 }
