@@ -4,6 +4,8 @@ import type { LabEngine } from './types.js';
 /** Engines by name; each is loaded when it is asked for. */
 const ENGINES: Readonly<Record<string, () => Promise<LabEngine>>> = {
   tabular: async () => (await import('./tabular.js')).tabularEngine,
+  transformer: async () => (await import('./transformer/transformer-engine.js')).additionEngine,
+  'transformer-chain': async () => (await import('./transformer/transformer-engine.js')).chainEngine,
 };
 
 export const ENGINE_NAMES = Object.keys(ENGINES);

@@ -93,6 +93,18 @@ export interface LabSink {
   rollouts?(records: readonly LabRollout[]): void;
   /** After every step. */
   progress?(step: number): void;
+  /** Behind the last step, of engines whose policies have hidden states. */
+  probe?(probe: LabProbe): void;
+}
+
+/** Prompts asked with the finished policy, for a probe of their difficulty. */
+export interface LabProbe {
+  /** Responses to every prompt; their step is the number of steps. */
+  readonly records: readonly LabRollout[];
+  readonly promptIds: readonly string[];
+  readonly width: number;
+  /** [prompts, width]: what the head reads at the last token of the prompt. */
+  readonly states: Float32Array;
 }
 
 /** A finished run. */
