@@ -1,5 +1,6 @@
 import type { Cell } from '../../report/csv.js';
-import type { InterventionSettings } from '../interventions/types.js';
+import { findIntervention } from '../interventions/registry.js';
+import { completeSettings } from '../interventions/settings.js';
 import { type Direction, directionsOf } from './directions.js';
 import type { LabResult } from './lab-job.js';
 import type { FittedLaw, RunLaws } from './laws.js';
@@ -170,7 +171,7 @@ function groupsBody(runs: readonly LabResult[]) {
 
 function methodBody(method: MethodRuns<LabResult>, { plain, setting }: LabOutcome) {
   const [{ method: rule }] = method.runs;
-  const settings: InterventionSettings = rule.settings;
+  const settings = completeSettings(findIntervention(rule.intervention), rule.settings);
   return {
     label: method.label,
     intervention: rule.intervention,
@@ -212,6 +213,7 @@ export function labBody(outcome: LabOutcome) {
       held,
     })),
     directions_held: directions.filter(({ held }) => held).length,
+    dump: null,
     notes: [EARLY_CAUTION, FITTED_CAUTION],
   };
 }
