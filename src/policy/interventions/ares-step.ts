@@ -288,7 +288,7 @@ export function aresStep(
   settings: InterventionSettings,
   context: InterventionContext,
   state: AresState,
-  use?: (record: number, windows: AresWindows, block: TokenBlock, from: number) => void,
+  use?: (record: number, windows: AresWindows, block: TokenBlock, from: number, threshold: number) => void,
 ): AresStep {
   const { index } = context;
   const options = aresOptions(settings);
@@ -317,7 +317,7 @@ export function aresStep(
       valid[place] = windows.valid;
       invalid[place] = windows.invalid;
       softCost[place] = windows.softCost;
-      use?.(record, windows, block, from);
+      use?.(record, windows, block, from, threshold);
     });
   }
   const groupAccuracy = groupMeans(correct, groups);

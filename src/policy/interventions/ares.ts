@@ -15,7 +15,7 @@ import {
   wholeSetting,
 } from './record-effects.js';
 import { aggregationOf, choiceSetting, LOSS_PARAMETERS, numberSetting, surrogateOf } from './settings.js';
-import type { Intervention, InterventionSettings, PolicyEffect } from './types.js';
+import type { Intervention, InterventionContext, InterventionSettings, PolicyEffect } from './types.js';
 
 function klControlOf(settings: InterventionSettings): KlControl {
   return { target: numberSetting(settings, 'kl-target'), interval: wholeSetting(settings, 'kl-interval', 'ares') };
@@ -37,6 +37,19 @@ function bucketKl(step: RolloutStep, { groups, groupBucket }: AresStep, places: 
     });
   }
   return perBucket((bucket) => totalOf(sums[bucket].total) / sums[bucket].tokens);
+}
+
+/** A step with the state behind it: tracked threshold, targets, weights, controllers of the KL. */
+export function aresRound(
+  step: RolloutStep,
+  settings: InterventionSettings,
+  context: InterventionContext,
+  state: AresState,
+  use?: Parameters<typeof aresStep>[4],
+) {
+  const result = aresStep(step, settings, context, state, use);
+  const kl = bucketKl(step, result, placesOf(step));
+  return { result, kl, next: controlled(result.state, kl, klControlOf(settings)) };
 }
 
 /** State of the controllers after a step: one call a bucket that has tokens, in the order of the buckets. */
@@ -163,15 +176,21 @@ export const ares: Intervention = {
       most: 1,
       help: 'KL weight inside validated windows (paper)',
     },
+    'fork-budget': { kind: 'number', initial: 8, least: 0, help: 'fork points of a response that the details list' },
+    'cold-start': {
+      kind: 'number',
+      initial: 8,
+      least: 0,
+      help: 'responses that the length targets of the details keep in every eighth of the pass rate',
+    },
     advantage: ADVANTAGE_PARAMETER,
     ...LOSS_PARAMETERS,
   },
   prepare(step, settings, context) {
     const { carried, plain } = context;
     const places = placesOf(step);
-    const result = aresStep(step, settings, context, carried?.ares ?? initialAres());
-    const kl = bucketKl(step, result, places);
-    if (carried !== undefined) carried.ares = controlled(result.state, kl, klControlOf(settings));
+    const { result, kl, next } = aresRound(step, settings, context, carried?.ares ?? initialAres());
+    if (carried !== undefined) carried.ares = next;
     const advantage = stepAdvantages(result.reward, result.groups, advantageVariantOf(settings));
     const loss = { surrogate: surrogateOf(settings), aggregation: aggregationOf(settings), plain };
     const withKl = kl === undefined ? 0 : 1;

@@ -83,7 +83,7 @@ export interface InterventionContext {
   readonly index: RolloutIndex;
   readonly textOf?: Rollouts['textOf'];
   /** Text of a token id, where a tokenizer is at hand. */
-  readonly textOfToken?: (id: number) => string | undefined;
+  readonly textOfToken?: Rollouts['textOfToken'];
   /** Seed of random choices, which are keyed by step and token so that they do not depend on blocks. */
   readonly seed: number;
   /** Clip of plain GRPO, against which `touched` is told; `PLAIN_SURROGATE` when absent. */

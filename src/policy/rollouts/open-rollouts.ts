@@ -316,6 +316,7 @@ function finish(reading: Reading): Rollouts {
     warnings: [...warningsOf(reading), ...warnings, ...(scorer?.warnings() ?? [])],
     held: store.held,
     ...(textOf && { textOf }),
+    ...(texts.ofToken && { textOfToken: texts.ofToken }),
     ...(promptOf && { promptOf }),
     provenance: { ...columnProvenance(reading), ...provenance },
     fields: [...reading.fields],

@@ -124,6 +124,8 @@ export interface Rollouts {
   readonly held: 'memory' | 'file';
   /** Text of a token as it stands in the response (with its space marks turned to spaces). */
   textOf?(textId: number): string;
+  /** Text of a token id, where a tokenizer is at hand. */
+  textOfToken?(id: number): string;
   /** Text of the prompt of a group, where the dump has it. */
   promptOf?(group: number): string | undefined;
   /** Where every column and figure of the index came from: a field of the dump, another column, a computation. */

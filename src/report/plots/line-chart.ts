@@ -50,6 +50,8 @@ export interface LineChart {
   readonly ceiling?: { readonly label: string; readonly at: (x: number) => number };
   /** Vertical line, for instance at a chosen threshold. */
   readonly markedX?: ReferenceLine;
+  /** Stretches of x that are shaded: windows, phases. */
+  readonly shaded?: { readonly label: string; readonly ranges: readonly (readonly [from: number, to: number])[] };
   /** Whether points get a dot and a hover text; where there are not too many when absent. */
   readonly dots?: boolean;
   readonly width?: number;
@@ -143,6 +145,15 @@ export async function lineChart(chart: LineChart): Promise<Panel> {
   const all = chart.series.map((series) => pointsOf(series, floor));
   const withDots = chart.dots ?? all.reduce((sum, points) => sum + points.length, 0) <= MOST_DOTS;
   const marks: Markish[] = [Plot.ruleX([xAxis.low], { stroke: 'currentColor', strokeOpacity: 0.35 })];
+  if (chart.shaded !== undefined && chart.shaded.ranges.length > 0) {
+    marks.push(
+      Plot.rectX(
+        chart.shaded.ranges.map(([from, to]) => ({ from: Math.max(from, xAxis.low), to: Math.min(to, xAxis.high) })),
+        { x1: 'from', x2: 'to', fill: REFERENCE_COLOUR, fillOpacity: 0.18 },
+      ),
+    );
+    swatches.push({ label: chart.shaded.label, colour: REFERENCE_COLOUR, shape: 'area' });
+  }
   for (const { value, label } of references) {
     marks.push(Plot.ruleY([value], { stroke: REFERENCE_COLOUR, strokeDasharray: '5 4', strokeWidth: 1.4 }));
     swatches.push({ label: `${label}: ${formatNumber(value)}`, colour: REFERENCE_COLOUR, shape: 'dashed' });

@@ -5,8 +5,8 @@ import type { ScatterChart } from '../../../report/plots/scatter-chart.js';
 import type { Rollouts } from '../../rollouts/types.js';
 import type { InterventionContext, InterventionSettings } from '../types.js';
 
-/** A cell; `undefined` is an empty cell. */
-export type DetailValue = number | string | undefined;
+/** A cell; `undefined` and NaN are empty. Truth values and lists stand in lines of JSON alone. */
+export type DetailValue = number | string | boolean | readonly number[] | undefined;
 
 /** A table or a file of JSON lines that `--details` writes beside the report: `<output>.<name>.csv` or `.jsonl`. */
 export interface DetailTable {
