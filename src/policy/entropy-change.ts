@@ -1,3 +1,5 @@
+import { pearson } from '../linalg/correlation.js';
+
 /**
  * Change of the entropy of a tabular softmax policy under one update of its logits (Cui et al. 2025, arXiv 2505.22617, Lemma 1
  * and Theorems 1 and 2; spec 1.3). States are rows, actions columns.
@@ -68,19 +70,6 @@ export function firstOrderEntropyChange(logits: Float64Array, change: Float64Arr
   return -covarianceUnder(logP.map(Math.exp), logP, change);
 }
 
-function correlationOf(x: Float64Array, y: Float64Array): number {
-  const n = x.length;
-  const mean = (values: Float64Array): number => values.reduce((sum, value) => sum + value, 0) / n;
-  const [meanX, meanY] = [mean(x), mean(y)];
-  let [xx, xy, yy] = [0, 0, 0];
-  for (let i = 0; i < n; i++) {
-    xx += (x[i] - meanX) ** 2;
-    yy += (y[i] - meanY) ** 2;
-    xy += (x[i] - meanX) * (y[i] - meanY);
-  }
-  return xx > 0 && yy > 0 ? xy / Math.sqrt(xx * yy) : Number.NaN;
-}
-
 /**
  * Predicted and exact change of the entropy of every state under one update of step size `eta`. Advantages are centred under
  * the policy first.
@@ -110,5 +99,5 @@ export function entropyChange(policy: TabularPolicy, eta: number, rule: UpdateRu
     predicted[s] = -eta * covariance[s];
     exact[s] = softmaxEntropy(row.map((z, a) => z + eta * direction[a])) - entropy[s];
   }
-  return { entropy, centredAdvantages, covariance, predicted, exact, correlation: correlationOf(predicted, exact) };
+  return { entropy, centredAdvantages, covariance, predicted, exact, correlation: pearson(predicted, exact) };
 }
