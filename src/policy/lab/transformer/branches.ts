@@ -14,23 +14,33 @@ export interface Branch {
   readonly count: number;
 }
 
+/** A response and what the policy had read before it. */
+export interface ContextSample extends Sample {
+  readonly context: Int32Array;
+}
+
 /** Decides from finished responses where further ones begin. */
-export type Branching = (responses: readonly Sample[], random: Random) => Branch[];
+export type Branching = (responses: readonly ContextSample[], random: Random) => Branch[];
 
 export interface CriticalBranching {
   /** Tokens of highest entropy of which one is drawn. */
   readonly topK: number;
   /** Continuations of every response. */
   readonly branches: number;
+  /** Tokens that prompt and prefix may have; a longer prefix loses its end, and with it the critical point. */
+  readonly promptBudget: number;
   /** Ablation: a position at random in place of one of high entropy. */
   readonly randomOrder: boolean;
 }
 
 /** CURE, stage 1 (spec 6): every response is cut at one of its critical tokens, which is drawn anew. */
-export function criticalBranching(task: PolicyTask, { topK, branches, randomOrder }: CriticalBranching): Branching {
+export function criticalBranching(
+  task: PolicyTask,
+  { topK, branches, promptBudget, randomOrder }: CriticalBranching,
+): Branching {
   const special = new Set(task.specialTokens);
   return (responses, random) =>
-    responses.map(({ tokens, mask, entropy }, response) => {
+    responses.map(({ context, tokens, mask, entropy }, response) => {
       const span = {
         from: 0,
         to: tokens.length,
@@ -40,7 +50,8 @@ export function criticalBranching(task: PolicyTask, { topK, branches, randomOrde
       };
       const own = random.fork(response);
       const critical = randomOrder ? randomTokens(span, topK, own) : criticalTokens(span, topK);
-      return { response, position: drawPosition(critical, own), count: branches };
+      const { prefix } = branchPrefix(context, tokens, drawPosition(critical, own), promptBudget);
+      return { response, position: Math.max(0, prefix.length - context.length), count: branches };
     });
 }
 
@@ -73,9 +84,4 @@ export function windowBranching({ width, budget }: WindowBranching): Branching {
         .map(({ position }) => ({ response, position, count: 1 })),
     );
   };
-}
-
-/** The context of a branch: prompt and what of the response stays. */
-export function branchContext(context: Int32Array, { tokens }: Sample, position: number): Int32Array {
-  return branchPrefix(context, tokens, position, context.length + tokens.length).prefix;
 }

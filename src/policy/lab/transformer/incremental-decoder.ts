@@ -1,3 +1,4 @@
+import { cachedAttention } from '../../../kernels/cached-attention.js';
 import { multiply } from '../../../kernels/gemm.js';
 import type { LayerDescription, ModelDescription } from '../../../models/description.js';
 import type { MemoryTensor } from '../../../models/memory-model.js';
@@ -11,13 +12,14 @@ export interface DecodedRows {
   readonly features: Float32Array;
 }
 
-/** Reads sequences token by token, keys and values of earlier positions kept. */
+/** Reads sequences token by token, all at the same position, keys and values of earlier positions kept. */
 export interface IncrementalDecoder {
-  /**
-   * Feeds one token to each of `rows`, all at the same position; earlier positions of these rows must have been fed.
-   * The results are valid until the next call.
-   */
-  feed(rows: Int32Array, tokens: Int32Array, position: number): DecodedRows;
+  /** Forgets what was read; `rows` sequences begin. @throws RangeError for more than the decoder has room for */
+  begin(rows: number): void;
+  /** Goes on with these rows alone (ascending), which become rows 0, 1, ... */
+  keep(rows: Int32Array): void;
+  /** Feeds the next token of every row. The results are valid until the next call. */
+  feed(tokens: Int32Array): DecodedRows;
 }
 
 interface LayerWeights {
@@ -88,45 +90,6 @@ function rotate(x: Float32Array, rows: number, heads: number, cos: Float32Array,
   }
 }
 
-interface HeadCache {
-  readonly keys: Float32Array;
-  readonly values: Float32Array;
-  /** First element of the row in the cache, and elements between positions. */
-  readonly from: number;
-  readonly stride: number;
-  readonly positions: number;
-}
-
-/** softmax(scale q K) V of one head of one row; `from` of the cache points at the head. */
-function attendHead(
-  query: Float32Array,
-  at: number,
-  width: number,
-  scale: number,
-  { keys, values, from, stride, positions }: HeadCache,
-  scores: Float64Array,
-  out: Float32Array,
-): void {
-  let most = Number.NEGATIVE_INFINITY;
-  for (let p = 0; p < positions; p++) {
-    const key = from + p * stride;
-    let score = 0;
-    for (let i = 0; i < width; i++) score += query[at + i] * keys[key + i];
-    scores[p] = score * scale;
-    if (scores[p] > most) most = scores[p];
-  }
-  let total = 0;
-  for (let p = 0; p < positions; p++) {
-    scores[p] = Math.exp(scores[p] - most);
-    total += scores[p];
-  }
-  for (let i = 0; i < width; i++) {
-    let sum = 0;
-    for (let p = 0; p < positions; p++) sum += scores[p] * values[from + p * stride + i];
-    out[at + i] = sum / total;
-  }
-}
-
 /** gate <- silu(gate) * up. */
 function gateBy(gate: Float32Array, up: Float32Array, length: number): void {
   for (let i = 0; i < length; i++) gate[i] = (gate[i] / (1 + Math.exp(-gate[i]))) * up[i];
@@ -136,17 +99,20 @@ function addTo(x: Float32Array, y: Float32Array, length: number): void {
   for (let i = 0; i < length; i++) x[i] += y[i];
 }
 
+/** Least number that head sizes are multiples of: what the attention kernel takes. */
+export const HEAD_STEP = 8;
+
 /**
  * A decoder for sampling from a policy while it is trained: weights are read where they lie, so a step of the optimiser is
- * seen at once. Products are the native kernel's, sums over a head in double.
+ * seen at once. Products and attention are native kernels, on one thread.
  * @param tensors of a student, by the names of Llama checkpoints
- * @param rows sequences that can be read at once
+ * @param room sequences that can be read at once
  * @throws RangeError for anything but a plain Llama
  */
 export function createIncrementalDecoder(
   model: ModelDescription,
   tensors: ReadonlyMap<string, MemoryTensor>,
-  rows: number,
+  room: number,
   positions: number,
 ): IncrementalDecoder {
   const weight = (name: string): Float32Array => {
@@ -170,70 +136,83 @@ export function createIncrementalDecoder(
   const finalNorm = weight('model.norm.weight');
   const ropes = model.ropes.map((rope) => ropeTables(ropeFrequencies(rope, positions), 0, positions, 'f32'));
   const inner = Math.max(...layers.map(({ gate }) => gate.length / hidden));
-  const cache = layers.map(() => ({
-    keys: new Float32Array(rows * positions * hidden),
-    values: new Float32Array(rows * positions * hidden),
-  }));
-  const buffer = (width: number): Float32Array => new Float32Array(rows * width);
+  const perRow = positions * hidden;
+  const caches = layers.map(() => [new Float32Array(room * perRow), new Float32Array(room * perRow)] as const);
+  const buffer = (width: number): Float32Array => new Float32Array(room * width);
   const [stream, normed, queries, keys, values, heads, branch] = Array.from({ length: 7 }, () => buffer(hidden));
   const [gates, ups, logits] = [buffer(inner), buffer(inner), buffer(vocabulary)];
-  const scores = new Float64Array(positions);
-  const linear = (x: Float32Array, w: Float32Array, y: Float32Array, m: number): void => {
+  const starts = new Int32Array(room);
+  let rows = 0;
+  let position = 0;
+  const linear = (x: Float32Array, w: Float32Array, y: Float32Array): void => {
     const k = x === gates ? inner : hidden;
-    multiply(x, w, y, { m, n: w.length / k, k }, { transposeB: true, threads: 1 });
+    multiply(x, w, y, { m: rows, n: w.length / k, k }, { transposeB: true, threads: 1 });
   };
 
-  const attention = (l: number, active: Int32Array, position: number): void => {
+  const attention = (l: number): void => {
     const { q, k, v, o } = layers[l];
     const { heads: count, headDim, scale, rope = 0 } = model.layers[l].attention;
-    const m = active.length;
-    linear(normed, q, queries, m);
-    linear(normed, k, keys, m);
-    linear(normed, v, values, m);
+    linear(normed, q, queries);
+    linear(normed, k, keys);
+    linear(normed, v, values);
     const half = headDim / 2;
     const angles = (table: Float32Array | Float64Array): Float32Array =>
       Float32Array.from(table.subarray(position * half, (position + 1) * half));
     const [cos, sin] = [angles(ropes[rope].cos), angles(ropes[rope].sin)];
-    rotate(queries, m, count, cos, sin);
-    rotate(keys, m, count, cos, sin);
-    const kept = cache[l];
-    for (let r = 0; r < m; r++) {
-      const row = active[r] * positions * hidden;
-      kept.keys.set(keys.subarray(r * hidden, (r + 1) * hidden), row + position * hidden);
-      kept.values.set(values.subarray(r * hidden, (r + 1) * hidden), row + position * hidden);
-      for (let h = 0; h < count; h++) {
-        const own = { ...kept, from: row + h * headDim, stride: hidden, positions: position + 1 };
-        attendHead(queries, r * hidden + h * headDim, headDim, scale, own, scores, heads);
-      }
-    }
-    linear(heads, o, branch, m);
+    rotate(queries, rows, count, cos, sin);
+    rotate(keys, rows, count, cos, sin);
+    const used = (array: Float32Array): Float32Array => array.subarray(0, rows * hidden);
+    const [keyCache, valueCache] = caches[l].map((cache) => cache.subarray(0, rows * perRow));
+    cachedAttention(
+      {
+        ...{ queries: used(queries), keys: used(keys), values: used(values), out: used(heads), keyCache, valueCache },
+        ...{ starts: starts.subarray(0, rows), count: 1, heads: count, kvHeads: count, headDim, scale },
+        capacity: positions,
+      },
+      1,
+    );
+    linear(heads, o, branch);
   };
 
   return {
-    feed(active, tokens, position) {
-      const m = active.length;
-      if (m > rows || position >= positions)
-        throw new RangeError(
-          `${m} rows at position ${position} of a decoder of ${rows} rows and ${positions} positions`,
-        );
-      for (let r = 0; r < m; r++) {
+    begin(count) {
+      if (count > room) throw new RangeError(`${count} sequences for a decoder of ${room}`);
+      rows = count;
+      position = 0;
+    },
+
+    keep(kept) {
+      for (const cache of caches.flat()) {
+        kept.forEach((row, to) => {
+          if (row !== to) cache.copyWithin(to * perRow, row * perRow, (row + 1) * perRow);
+        });
+      }
+      rows = kept.length;
+    },
+
+    feed(tokens) {
+      if (tokens.length !== rows || position >= positions)
+        throw new RangeError(`${tokens.length} tokens for ${rows} rows at position ${position} of ${positions}`);
+      starts.fill(position, 0, rows);
+      for (let r = 0; r < rows; r++) {
         stream.set(embedding.subarray(tokens[r] * hidden, (tokens[r] + 1) * hidden), r * hidden);
       }
       for (let l = 0; l < layers.length; l++) {
         const { inputNorm, mlpNorm, gate, up, down } = layers[l];
-        rmsNorm(stream, inputNorm, normed, m, epsilon);
-        attention(l, active, position);
-        addTo(stream, branch, m * hidden);
-        rmsNorm(stream, mlpNorm, normed, m, epsilon);
-        linear(normed, gate, gates, m);
-        linear(normed, up, ups, m);
-        gateBy(gates, ups, m * inner);
-        linear(gates, down, branch, m);
-        addTo(stream, branch, m * hidden);
+        rmsNorm(stream, inputNorm, normed, rows, epsilon);
+        attention(l);
+        addTo(stream, branch, rows * hidden);
+        rmsNorm(stream, mlpNorm, normed, rows, epsilon);
+        linear(normed, gate, gates);
+        linear(normed, up, ups);
+        gateBy(gates, ups, rows * inner);
+        linear(gates, down, branch);
+        addTo(stream, branch, rows * hidden);
       }
-      rmsNorm(stream, finalNorm, normed, m, epsilon);
-      linear(normed, head, logits, m);
-      return { logits: logits.subarray(0, m * vocabulary), features: normed.subarray(0, m * hidden) };
+      rmsNorm(stream, finalNorm, normed, rows, epsilon);
+      linear(normed, head, logits);
+      position++;
+      return { logits: logits.subarray(0, rows * vocabulary), features: normed.subarray(0, rows * hidden) };
     },
   };
 }

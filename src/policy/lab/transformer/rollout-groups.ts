@@ -1,6 +1,6 @@
 import type { Random } from '../../../random.js';
 import { branchId } from '../../cure.js';
-import { type Branching, branchContext } from './branches.js';
+import type { Branching } from './branches.js';
 import type { IncrementalDecoder } from './incremental-decoder.js';
 import type { PolicyRecord } from './policy-batch.js';
 import { type Sample, type SampleRequest, sampleResponses } from './sampling.js';
@@ -106,11 +106,12 @@ export function generateRound(speaker: Speaker, request: RoundRequest): RolloutG
     ),
   );
   if (branching) {
-    const forks = branching(originals, random.fork(FORKS)).flatMap(({ response, position, count }) =>
+    const promptOf = (response: number): Prompt => prompts[Math.floor(response / responses)];
+    const read = originals.map((sample, i) => ({ ...sample, context: promptOf(i).tokens }));
+    const forks = branching(read, random.fork(FORKS)).flatMap(({ response, position, count }) =>
       Array.from({ length: count }, (_, number) => ({ response, position, number })),
     );
     const continued = random.fork(CONTINUED);
-    const promptOf = (response: number): Prompt => prompts[Math.floor(response / responses)];
     const samples = writeResponses(
       speaker,
       forks.map(({ response, position }, i) => {
@@ -119,7 +120,7 @@ export function generateRound(speaker: Speaker, request: RoundRequest): RolloutG
         const episode = task.begin(prompt);
         for (let t = 0; t < position; t++) if (mask[t] === 1) episode.take(tokens[t]);
         return {
-          context: branchContext(prompt.tokens, originals[response], position),
+          context: join(prompt.tokens, originals[response].tokens.subarray(0, position)),
           episode,
           random: continued.fork(i),
           limit: task.responseLimit - position,
@@ -136,7 +137,7 @@ export function generateRound(speaker: Speaker, request: RoundRequest): RolloutG
       const { tokens, mask } = samples[i];
       const whole = join(originals[response].tokens.subarray(0, position), tokens);
       rollouts[Math.floor(response / responses)].push({
-        context: branchContext(prompt.tokens, originals[response], position),
+        context: join(prompt.tokens, originals[response].tokens.subarray(0, position)),
         tokens,
         mask,
         id: branchId(parent, number),

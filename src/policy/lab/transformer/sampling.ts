@@ -1,6 +1,6 @@
 import type { Random } from '../../../random.js';
 import type { IncrementalDecoder } from './incremental-decoder.js';
-import type { Episode } from './task.js';
+import { type Episode, PADDING } from './task.js';
 
 /** A response to be written. */
 export interface SampleRequest {
@@ -73,6 +73,9 @@ function likeliest(probabilities: Float64Array): number {
   return best;
 }
 
+/** Rows that have ended are taken out when so small a part still goes on. */
+const WORTH_KEEPING = 0.75;
+
 export interface SamplingOptions {
   /** Takes the likeliest token in place of a drawn one. */
   readonly greedy?: boolean;
@@ -121,14 +124,20 @@ export function sampleResponses(
       over: request.limit <= 0,
     }),
   );
-  let active = Int32Array.from(rows.keys()).filter((r) => !rows[r].over);
-  for (let position = 0; active.length > 0; position++) {
-    const fed = Int32Array.from(active, (r) => rows[r].waiting.shift() ?? 0);
-    const { logits } = decoder.feed(active, fed, position);
-    active.forEach((r, i) => {
-      if (rows[r].waiting.length === 0) grow(rows[r], logits, i * vocabulary, probabilities, greedy);
+  // Sequences in the decoder, those that have ended since it was last told included.
+  let held = rows.filter(({ over }) => !over);
+  decoder.begin(held.length);
+  for (let left = held.length; left > 0; ) {
+    const fed = Int32Array.from(held, ({ over, waiting }) => (over ? PADDING : (waiting.shift() ?? PADDING)));
+    const { logits } = decoder.feed(fed);
+    held.forEach((row, i) => {
+      if (!row.over && row.waiting.length === 0) grow(row, logits, i * vocabulary, probabilities, greedy);
     });
-    active = active.filter((r) => !rows[r].over);
+    left = held.reduce((count, { over }) => count + (over ? 0 : 1), 0);
+    if (left <= WORTH_KEEPING * held.length) {
+      decoder.keep(Int32Array.from(held.keys()).filter((i) => !held[i].over));
+      held = held.filter(({ over }) => !over);
+    }
   }
   return rows.map(({ tokens, mask, logProb, entropy }) => ({
     tokens: Int32Array.from(tokens),

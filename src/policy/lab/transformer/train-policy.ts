@@ -54,6 +54,19 @@ export const EXTRA_CURVES = [
   'solved_prompts',
 ] as const;
 
+/** Warnings of updates by their text without its numbers: the first one, and how often it came. */
+type Warnings = Map<string, { readonly first: string; count: number }>;
+
+function note(warnings: Warnings, text: string): void {
+  const key = text.replace(/\d+(\.\d+)?/g, '#');
+  const known = warnings.get(key);
+  if (known) known.count++;
+  else warnings.set(key, { first: text, count: 1 });
+}
+
+const notesOf = (warnings: Warnings): string[] =>
+  [...warnings.values()].map(({ first, count }) => (count === 1 ? first : `${first} (first of ${count} updates)`));
+
 interface Run extends TrainedPolicy {
   readonly training: PolicyTraining;
   readonly rule: TrainingRule;
@@ -62,7 +75,7 @@ interface Run extends TrainedPolicy {
   readonly prompts: readonly Prompt[];
   readonly evaluation: readonly Prompt[];
   readonly curves: LabCurves;
-  readonly warnings: Set<string>;
+  readonly warnings: Warnings;
   readonly sink: LabSink;
   generatedTokens: number;
   updates: number;
@@ -188,7 +201,7 @@ async function train(run: Run, groups: readonly RolloutGroup[], step: number): P
   for (const minibatch of scored) {
     const options = { learningRate, maxNorm, number: run.updates++ };
     const update = await updatePolicy(student, optimizer, minibatch, rule, speaker.task, options);
-    for (const warning of update.warnings) run.warnings.add(warning);
+    for (const warning of update.warnings) note(run.warnings, warning);
     updates.push(update);
   }
   const tokens = updates.reduce((sum, { counted }) => sum + counted, 0);
@@ -224,10 +237,8 @@ async function probe(run: Run): Promise<void> {
   const width = student.description.hiddenSize;
   const states = new Float32Array(prompts.length * width);
   prompts.forEach(({ tokens }, p) => {
-    tokens.forEach((token, position) => {
-      const { features } = speaker.decoder.feed(Int32Array.of(0), Int32Array.of(token), position);
-      states.set(features, p * width);
-    });
+    speaker.decoder.begin(1);
+    for (const token of tokens) states.set(speaker.decoder.feed(Int32Array.of(token)).features, p * width);
   });
   sink.probe({ records, promptIds: prompts.map(({ id }) => id), width, states });
 }
@@ -261,7 +272,7 @@ export async function trainPolicy(
     prompts: drawPrompts(speaker, training.prompts, random.fork(STREAM.prompts)),
     evaluation: drawPrompts(speaker, training.evaluationPrompts, random.fork(STREAM.evaluationPrompts)),
     curves: createCurves(training.steps, EXTRA_CURVES),
-    warnings: new Set(),
+    warnings: new Map(),
     sink,
     generatedTokens: 0,
     updates: 0,
@@ -291,5 +302,5 @@ export async function trainPolicy(
     sink.progress?.(step);
   }
   await probe(run);
-  return { curves, warnings: [...run.warnings] };
+  return { curves, warnings: notesOf(run.warnings) };
 }

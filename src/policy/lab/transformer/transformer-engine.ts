@@ -7,7 +7,7 @@ import type { LabEngine, LabRun, LabRunRequest, LabSink, LabTask } from '../type
 import { additionTask } from './addition-task.js';
 import { type Branching, criticalBranching, windowBranching } from './branches.js';
 import { chainTask } from './chain-task.js';
-import { createIncrementalDecoder } from './incremental-decoder.js';
+import { createIncrementalDecoder, HEAD_STEP } from './incremental-decoder.js';
 import { openPolicy, randomPolicy } from './policy-network.js';
 import type { PolicyTask } from './task.js';
 import { EXTRA_CURVES, type PolicyTraining, trainPolicy } from './train-policy.js';
@@ -39,6 +39,7 @@ const COMMON: TaskSettings = {
     least: 0,
     help: 'steps in which responses branch (CURE: stage 1; then plain GRPO)',
   },
+  originals: { kind: 'number', initial: 4, least: 1, help: 'responses of a prompt before the branches of CURE (n1)' },
   forks: { kind: 'number', initial: 0, least: 0, help: 'most forks of a response at windows of high entropy (ARES)' },
   'fork-window': { kind: 'number', initial: 4, least: 1, help: 'tokens of such a window' },
   'evaluate-every': { kind: 'number', initial: 10, least: 1, help: 'steps between evaluations' },
@@ -107,10 +108,11 @@ function branchingOf(
   settings: InterventionSettings,
 ): { branching?: Branching; originals?: number } {
   if (intervention === 'cure') {
-    const [topK, originals, branches] = ['top-k', 'originals', 'branches'].map((name) => Number(settings[name]));
+    const [topK, branches, promptBudget] = ['top-k', 'branches', 'prompt-budget'].map((name) => Number(settings[name]));
+    const randomOrder = settings.order === 'random';
     return {
-      branching: criticalBranching(task, { topK, branches, randomOrder: settings.order === 'random' }),
-      originals,
+      branching: criticalBranching(task, { topK, branches, promptBudget, randomOrder }),
+      originals: counted(sizes, 'originals'),
     };
   }
   const budget = counted(sizes, 'forks');
@@ -187,6 +189,10 @@ function describeEngine(engine: {
       vocabulary: task.vocabulary.length,
       positions,
     };
+    if (network.hidden % (HEAD_STEP * network.heads) !== 0)
+      throw new InputError(
+        `--task hidden=${network.hidden}: must be a multiple of ${HEAD_STEP} for each of ${network.heads} heads`,
+      );
     const perPrompt = Math.max(training.responses, 1);
     const windows = Math.max(WARM_BATCH, Math.ceil(training.batchPrompts / training.minibatches) * perPrompt);
     const student = await openPolicy(randomPolicy(network, base.fork(WEIGHTS)), { windows, length: positions });
