@@ -26,6 +26,7 @@ void register_error_feedback(napi_env env, napi_value exports);
 void register_pyramid_index(napi_env env, napi_value exports);
 void register_pulse_search(napi_env env, napi_value exports);
 void register_linear_assignment(napi_env env, napi_value exports);
+void register_panel_operators(napi_env env, napi_value exports);
 void register_permuted_sums(napi_env env, napi_value exports);
 void register_inner_activation(napi_env env, napi_value exports);
 void register_token_filter(napi_env env, napi_value exports);
@@ -276,6 +277,7 @@ NAPI_MODULE_INIT() {
   register_pyramid_index(env, exports);
   register_pulse_search(env, exports);
   register_linear_assignment(env, exports);
+  register_panel_operators(env, exports);
   register_permuted_sums(env, exports);
   register_inner_activation(env, exports);
   register_token_filter(env, exports);

@@ -3,6 +3,7 @@ import type { LinalgKernels } from './signatures/linalg.js';
 import type { MergeDenseKernels } from './signatures/merge-dense.js';
 import type { MergeSparseKernels } from './signatures/merge-sparse.js';
 import type { ModelKernels } from './signatures/models.js';
+import type { PanelKernels } from './signatures/panel.js';
 import type { PolicyKernels } from './signatures/policy.js';
 import type { PyramidKernels } from './signatures/pyramid.js';
 import type { StatisticsKernels } from './signatures/statistics.js';
@@ -18,6 +19,7 @@ export interface NativeKernels
     LinalgKernels,
     MergeSparseKernels,
     ModelKernels,
+    PanelKernels,
     PolicyKernels,
     PyramidKernels,
     StatisticsKernels,
