@@ -19,8 +19,8 @@ export interface GaussianProcess {
   readonly offset: number;
   readonly spread: number;
   mean(x: ArrayLike<number>): number;
-  /** [rows]: what the process says of each row without it. */
-  readonly leftOut: Float64Array;
+  /** [rows]: what the process says of each row without it, its settings kept. */
+  leftOut(): Float64Array;
 }
 
 export interface GaussianProcessOptions {
@@ -42,10 +42,11 @@ const STARTS = [
 interface Fitted {
   readonly logLikelihood: number;
   readonly weights: Float64Array;
-  /** L^-1 of the covariance's Cholesky factor. */
-  readonly lowerInverse: Float64Array;
+  /** The covariance's Cholesky factor L. */
+  readonly lower: Float64Array;
 }
 
+const threadsOf = (threads: number | undefined): { threads?: number } => (threads === undefined ? {} : { threads });
 const meanOf = (values: ArrayLike<number>): number => {
   let sum = 0;
   for (let i = 0; i < values.length; i++) sum += values[i];
@@ -84,19 +85,21 @@ export function fitGaussianProcess(
   const covariance = covarianceOf(scaled, rows, d, settings.signalVariance, lengths);
   const fitted = factor(covariance, target, settings.noiseVariance, options.threads);
   if (fitted === undefined) throw new RangeError('the covariance of the rows is not positive definite');
-  const { weights, lowerInverse } = fitted;
-  const leftOut = y.map((value, r) => {
-    let precision = 0;
-    for (let k = r; k < rows; k++) precision += lowerInverse[k * rows + r] ** 2;
-    return value - (spread * weights[r]) / precision;
-  });
-  const inverse = lengths.map((length, j) => 1 / (length * scale[j]));
+  const { weights, lower } = fitted;
+  const inverse = settings.lengths.map((length) => 1 / length);
   return {
     settings,
     logLikelihood: fitted.logLikelihood,
     offset,
     spread,
-    leftOut,
+    leftOut() {
+      const lowerInverse = invertLower(lower, rows, threadsOf(options.threads));
+      return y.map((value, r) => {
+        let precision = 0;
+        for (let k = r; k < rows; k++) precision += lowerInverse[k * rows + r] ** 2;
+        return value - (spread * weights[r]) / precision;
+      });
+    },
     mean(at) {
       let sum = 0;
       for (let r = 0; r < rows; r++) {
@@ -125,13 +128,12 @@ function covarianceOf(x: Float64Array, rows: number, d: number, variance: number
 function factor(covariance: Float64Array, y: Float64Array, noise: number, threads?: number): Fitted | undefined {
   const n = y.length;
   const lower = covariance.slice();
-  const options = threads === undefined ? {} : { threads };
   for (let i = 0; i < n; i++) lower[i * n + i] += noise;
-  if (!choleskyInPlace(lower, n, options)) return undefined;
+  if (!choleskyInPlace(lower, n, threadsOf(threads))) return undefined;
   const weights = choleskySolve(lower, n, y);
   let value = -0.5 * n * Math.log(2 * Math.PI);
   for (let i = 0; i < n; i++) value -= 0.5 * y[i] * weights[i] + Math.log(lower[i * n + i]);
-  return { logLikelihood: value, weights, lowerInverse: invertLower(lower, n, options) };
+  return { logLikelihood: value, weights, lower };
 }
 
 /** Settings of the highest marginal likelihood; the search is over their logarithms, of standardised coordinates. */
@@ -151,9 +153,10 @@ function likeliestSettings(
     const covariance = covarianceOf(x, n, d, variance, lengths);
     const fitted = factor(covariance, y, noise, threads);
     if (fitted === undefined) return Number.POSITIVE_INFINITY;
-    const { weights, lowerInverse } = fitted;
+    const { weights, lower } = fitted;
+    const lowerInverse = invertLower(lower, n, threadsOf(threads));
     // K^-1 = L^-T L^-1.
-    const product = { transposeA: true, ...(threads !== undefined && { threads }) };
+    const product = { transposeA: true, ...threadsOf(threads) };
     const precision = multiply(lowerInverse, lowerInverse, new Float64Array(n * n), { m: n, n, k: n }, product);
     gradient.fill(0);
     for (let a = 0; a < n; a++) {

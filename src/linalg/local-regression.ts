@@ -35,40 +35,51 @@ export function localRegression(
   // The fraction of one row guards the product of a decimal span.
   const q = Math.max(1, Math.min(count, Math.floor(span * count + 1e-5)));
   const squares = new Float64Array(count);
+  const near = new Int32Array(count);
+  const roots = new Float64Array(count);
+  const design = new Float64Array(count * (((d + 1) * (d + 2)) / 2));
+  const target = new Float64Array(count);
+  const offset = new Float64Array(d);
+  /** Fills `near` and the roots of the weights; gives their number. */
+  const choose = (place: ArrayLike<number>, without: number | undefined): number => {
+    for (let r = 0; r < count; r++) {
+      let sum = 0;
+      for (let j = 0; j < d; j++) sum += ((points[r * d + j] - place[j]) / scale[j]) ** 2;
+      squares[r] = r === without ? Number.POSITIVE_INFINITY : sum;
+    }
+    const sorted = squares.slice().sort();
+    const reach = Math.sqrt(sorted[Math.min(q, without === undefined ? count : count - 1) - 1]);
+    let found = 0;
+    for (let r = 0; r < count; r++) {
+      // Rows on the place itself count in full, also where all neighbours are there.
+      const share = reach > 0 ? Math.sqrt(squares[r]) / reach : squares[r] === 0 ? 0 : 1;
+      if (share >= 1) continue;
+      near[found] = r;
+      roots[found++] = (1 - share ** 3) ** 1.5;
+    }
+    return found;
+  };
   return {
     neighbours: q,
     at(place, without) {
-      for (let r = 0; r < count; r++) {
-        let sum = 0;
-        for (let j = 0; j < d; j++) sum += ((points[r * d + j] - place[j]) / scale[j]) ** 2;
-        squares[r] = r === without ? Number.POSITIVE_INFINITY : sum;
-      }
-      const sorted = squares.slice().sort();
-      const reach = Math.sqrt(sorted[Math.min(q, without === undefined ? count : count - 1) - 1]);
-      const near: number[] = [];
-      const roots: number[] = [];
-      for (let r = 0; r < count; r++) {
-        // Rows on the place itself count in full, also where all neighbours are there.
-        const share = reach > 0 ? Math.sqrt(squares[r]) / reach : squares[r] === 0 ? 0 : 1;
-        if (share >= 1) continue;
-        near.push(r);
-        roots.push((1 - share ** 3) ** 1.5);
-      }
-      const offsets = near.map((r) => Float64Array.from(place, (value, j) => (points[r * d + j] - value) / scale[j]));
+      const found = choose(place, without);
       for (const degree of [2, 1] as const) {
         const terms = degree === 2 ? ((d + 1) * (d + 2)) / 2 : d + 1;
-        if (near.length < terms) continue;
-        const design = new Float64Array(near.length * terms);
-        const target = new Float64Array(near.length);
-        near.forEach((r, i) => {
-          weightedFeatures(offsets[i], degree, roots[i], design, i * terms);
-          target[i] = roots[i] * values[r];
-        });
-        const solved = leastSquaresSolution(design, target, near.length, terms);
+        if (found < terms) continue;
+        for (let i = 0; i < found; i++) {
+          for (let j = 0; j < d; j++) offset[j] = (points[near[i] * d + j] - place[j]) / scale[j];
+          weightedFeatures(offset, degree, roots[i], design, i * terms);
+          target[i] = roots[i] * values[near[i]];
+        }
+        const solved = leastSquaresSolution(design, target, found, terms);
         if (solved !== undefined) return solved[0];
       }
-      const total = roots.reduce((sum, root) => sum + root * root, 0);
-      return near.reduce((sum, r, i) => sum + roots[i] ** 2 * values[r], 0) / total;
+      let [sum, total] = [0, 0];
+      for (let i = 0; i < found; i++) {
+        sum += roots[i] ** 2 * values[near[i]];
+        total += roots[i] ** 2;
+      }
+      return sum / total;
     },
   };
 }
@@ -84,7 +95,7 @@ function columnDeviation(points: Float64Array, d: number, j: number): number {
 function weightedFeatures(u: Float64Array, degree: 1 | 2, root: number, into: Float64Array, at: number): void {
   let next = at;
   into[next++] = root;
-  for (const value of u) into[next++] = root * value;
+  for (let i = 0; i < u.length; i++) into[next++] = root * u[i];
   if (degree === 1) return;
   for (let i = 0; i < u.length; i++) for (let j = i; j < u.length; j++) into[next++] = root * u[i] * u[j];
 }

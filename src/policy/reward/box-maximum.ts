@@ -26,11 +26,13 @@ export function curveMaximum(surface: Surface, low: number, high: number): numbe
 /**
  * Highest point of a smooth surface on a box: Nelder and Mead's search from each start, held to the box, then again from where it
  * ended; the best of all. Local from each start.
+ * @param tolerance of the point, in sides of the box
  */
 export function surfaceMaximum(
   surface: Surface,
   { low, high }: DataBox,
   starts: readonly Float64Array[],
+  tolerance: number,
 ): Float64Array {
   const n = low.length;
   const size = low.map((value, i) => high[i] - value || 1);
@@ -48,7 +50,7 @@ export function surfaceMaximum(
     let u: Float64Array = start.map((value, i) => (value - low[i]) / size[i]);
     for (const edge of [0.15, 0.03]) {
       const step = u.map((value) => (value > 0.5 ? -edge : edge));
-      u = nelderMead(f, u, { step, valueTolerance: 1e-10, pointTolerance: 1e-6 }).point;
+      u = nelderMead(f, u, { step, valueTolerance: 1e-4 * tolerance, pointTolerance: tolerance }).point;
     }
     const x = inside(u);
     const value = -surface.predict(x);

@@ -180,7 +180,7 @@ function intervalsOf(draws: readonly Float64Array[], level: number): Interval[] 
  */
 export function proxyPoints(runs: ScoredRuns, options: ProxyOptions, progress?: (draws: number) => void): ProxyPoints {
   checkRuns(runs);
-  const { names, rewards, score, rows } = runs;
+  const { names, rewards, score } = runs;
   const n = names.length;
   const columns = names.map((_, i) => columnOf(rewards, n, i));
   const all = problemOf(rewards, score, n);
@@ -257,7 +257,7 @@ function drawPoints(
     const highest = refits.map((refit, p) => {
       const { box, starts } = problems[p];
       // The search of a draw begins at the point of all rows, and at the best row.
-      const point = boxMaximum(refit, box, [points[p].point, starts[0]]);
+      const point = boxMaximum(refit, box, [points[p].point, starts[0]], 1e-3);
       point.forEach((value, i) => {
         result.points[p][i][draw] = value;
       });

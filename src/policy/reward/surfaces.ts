@@ -53,8 +53,8 @@ export function fitSurface(
       );
     }
     const process = fitGaussianProcess(x, score, n, threads === undefined ? {} : { threads });
-    const { settings, logLikelihood, leftOut } = process;
-    return { surface: { predict: process.mean }, process: { settings, logLikelihood }, leftOut };
+    const { settings, logLikelihood } = process;
+    return { surface: { predict: process.mean }, process: { settings, logLikelihood }, leftOut: process.leftOut() };
   }
   if (smoother === 'loess') {
     const local = localRegression(x, score, n, span);
@@ -101,15 +101,19 @@ export function refitSurface(
   return { surface: { predict: fitGaussianProcess(drawn, target, n, options).mean }, leftOut: nothing };
 }
 
-/** The highest point of a surface on the box of the data. `starts` are for surfaces without a closed form. */
+/**
+ * The highest point of a surface on the box of the data. `starts` are for surfaces without a closed form, `tolerance` too, in
+ * sides of the box.
+ */
 export function boxMaximum(
   { surface, quadratic }: FittedSurface,
   box: DataBox,
   starts: readonly Float64Array[],
+  tolerance = 1e-6,
 ): Float64Array {
   const n = box.low.length;
   if (quadratic && n <= MOST_FACE_REWARDS) return quadraticMaximumOnBox(quadratic, box);
   return n === 1
     ? Float64Array.of(curveMaximum(surface, box.low[0], box.high[0]))
-    : surfaceMaximum(surface, box, starts);
+    : surfaceMaximum(surface, box, starts, tolerance);
 }
