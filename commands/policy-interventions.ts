@@ -1,9 +1,193 @@
 import type { Command } from 'commander';
-import { RunError } from '../src/errors.js';
+import { InputError } from '../src/errors.js';
+import { createAtomicDirectory, createAtomicFile } from '../src/formats/atomic.js';
+import { expandSources } from '../src/formats/inputs.js';
+import { chooseMethods, choosePlain } from '../src/policy/interventions/comparison.js';
+import { COMPARE_INTERVENTIONS, type ComparisonArguments } from '../src/policy/interventions/comparison-job.js';
+import {
+  COMPARISON_COLUMNS,
+  comparisonRows,
+  FACT_COLUMNS,
+  factRows,
+  INTERVENTIONS_SCHEMA,
+  type InterventionsBody,
+  interventionsBody,
+} from '../src/policy/interventions/comparison-report.js';
+import { INTERVENTION_NAMES } from '../src/policy/interventions/registry.js';
+import { weightFormOf } from '../src/policy/interventions/weights-export.js';
+import type { SummaryCell } from '../src/report/summary-table.js';
+import { type AnalysisContext, type AnalysisOutcome, runAnalysis } from './analysis-run.js';
+import { parseNumber } from './edge-values.js';
+import {
+  attachRollouts,
+  ROLLOUT_OPTIONS,
+  type RolloutOwnOptions,
+  rolloutParameters,
+  rolloutRequest,
+} from './policy-rollouts.js';
+import { ANALYSIS_OPTIONS, attachShared } from './shared-options.js';
+
+const SHARED = [...ANALYSIS_OPTIONS.filter((name) => name !== 'shard'), ...ROLLOUT_OPTIONS, 'table'] as const;
+
+interface OwnOptions extends RolloutOwnOptions {
+  method?: string[];
+  plain?: string;
+  topFraction?: string;
+  weights?: string;
+}
+
+type Options = Awaited<ReturnType<ReturnType<typeof attachShared<(typeof SHARED)[number]>>>>;
+
+const DEFAULT_TOP_FRACTION = '0.2';
 
 /** Declares `surprisal analyze-policy interventions`. */
 export function configure(command: Command): void {
-  command.action(() => {
-    throw new RunError('analyze-policy interventions is being built');
-  });
+  const read = attachShared(command, SHARED);
+  attachRollouts(command)
+    .option(
+      '--method <name[:key=value,...]>',
+      `method to compare, with settings; repeatable (default all: ${INTERVENTION_NAMES.slice(1).join(', ')})`,
+      (text: string, previous: string[] = []) => [...previous, text],
+    )
+    .option('--plain <key=value,...>', 'settings of plain GRPO, with which the methods are compared')
+    .option(
+      '--top-fraction <x>',
+      `share of the tokens that count as those of high entropy (default ${DEFAULT_TOP_FRACTION})`,
+    )
+    .option('--weights <path>', 'what a trainer needs of every method: a directory, or one .jsonl or .npz file')
+    .action(async () => {
+      process.exitCode = await run(await read(), command.opts<OwnOptions>());
+    });
+}
+
+async function run(options: Options, own: OwnOptions): Promise<number> {
+  const paths = await expandSources(options.data);
+  const args: ComparisonArguments = {
+    rollouts: rolloutRequest({ ...options, data: paths }, own),
+    methods: chooseMethods(own.method ?? []),
+    plain: choosePlain(own.plain),
+    strict: own.method !== undefined,
+    seed: options.seed,
+    topFraction: parseNumber('--top-fraction', own.topFraction ?? DEFAULT_TOP_FRACTION, 0, 1),
+  };
+  if (args.topFraction === 0) throw new InputError('--top-fraction 0 leaves no token; give a share above 0');
+  return runAnalysis(
+    {
+      name: INTERVENTIONS_SCHEMA,
+      command: 'analyze-policy interventions',
+      columns: COMPARISON_COLUMNS,
+      tableColumns: FACT_COLUMNS,
+      unit: 'tokens',
+      inputs: paths,
+      parameters: {
+        ...rolloutParameters({ ...args.rollouts, paths: options.data }),
+        methods: Object.fromEntries(args.methods.map(({ label, settings }) => [label, settings])),
+        plain: args.plain.settings,
+        top_fraction: args.topFraction,
+        seed: options.seed,
+      },
+      subtitle: options.data.join(', '),
+    },
+    { ...options, shard: undefined },
+    {
+      measure: (context) => measure(args, own, options, paths, context),
+      plan: async () => planOf(args, own, paths),
+    },
+  );
+}
+
+/** Where weights are written until they are complete. */
+function openWeights(target: string | undefined, options: Options, args: ComparisonArguments) {
+  if (target === undefined) return undefined;
+  const form = weightFormOf(target);
+  const { workDirectory } = args.rollouts;
+  if (form === 'directory') {
+    const output = createAtomicDirectory(target, { force: options.force });
+    return { output, weights: { form, path: output.path, workDirectory } };
+  }
+  const output = createAtomicFile(target, { force: options.force });
+  return { output, weights: { form, path: output.partialPath, workDirectory } };
+}
+
+async function measure(
+  args: ComparisonArguments,
+  own: OwnOptions,
+  options: Options,
+  paths: readonly string[],
+  context: AnalysisContext,
+): Promise<AnalysisOutcome> {
+  for (const path of paths) if (path !== '-') context.ledger.note(path);
+  const opened = openWeights(own.weights, options, args);
+  try {
+    context.timings.begin('compare');
+    const { comparison, dump } = await context.run(
+      COMPARE_INTERVENTIONS,
+      { ...args, ...(opened && { weights: opened.weights }) },
+      (value) => {
+        const { done, total } = value as { done: number; total: number };
+        context.progress.setTotal(total);
+        context.progress.update(done);
+      },
+    );
+    context.timings.count('tokens', dump.tokens);
+    const body = interventionsBody(comparison, dump, args.topFraction);
+    warnOf(body, context);
+    opened?.output.commit();
+    return {
+      body,
+      rows: () => comparisonRows(body),
+      tableRows: () => factRows(body),
+      figure: async (subtitle) =>
+        (await import('../src/policy/interventions/comparison-plot.js')).drawInterventions(body, subtitle),
+      summary: summaryOf(body),
+    };
+  } catch (error) {
+    opened?.output.abort();
+    throw error;
+  }
+}
+
+function warnOf(body: InterventionsBody, context: AnalysisContext): void {
+  for (const warning of [...body.dump.warnings, ...body.warnings]) context.warn(warning);
+  for (const { method, warnings } of body.methods)
+    for (const warning of warnings) context.warn(`${method}: ${warning}`);
+  for (const { method, reason } of body.unavailable) context.warn(`${method} is left out: ${reason}`);
+}
+
+function summaryOf(body: InterventionsBody): AnalysisOutcome['summary'] {
+  return {
+    header: [
+      'method',
+      'tokens touched',
+      'gradient moved',
+      'predicted dH (STEER)',
+      'against plain',
+      'predicted dH (exact)',
+      'in top entropy',
+    ],
+    rows: body.methods.map((method): SummaryCell[] => [
+      method.method,
+      method.touched_share,
+      method.gradient_mass_moved_share,
+      method.predicted_entropy_change_nats ?? '-',
+      method.entropy_change_against_plain_nats ?? '-',
+      method.predicted_entropy_change_exact_nats ?? '-',
+      method.top_entropy_share_of_touched ?? '-',
+    ]),
+  };
+}
+
+function planOf(args: ComparisonArguments, own: OwnOptions, paths: readonly string[]): (readonly SummaryCell[])[] {
+  return [
+    ['dump', paths.join(', ')],
+    ['methods', args.methods.map(({ label }) => label).join(', ')],
+    [
+      'plain GRPO',
+      Object.entries(args.plain.settings)
+        .map(([key, value]) => `${key}=${value}`)
+        .join(', '),
+    ],
+    ['tokens held in memory', `up to ${args.rollouts.exactLimit}, more go to a work file`],
+    ['weights', own.weights === undefined ? 'not written' : `${own.weights} (${weightFormOf(own.weights)})`],
+  ];
 }

@@ -157,7 +157,7 @@ const CODE_OF_DTYPE: Readonly<Partial<Record<DType, string>>> = {
 };
 
 /** The header of version 1.0 as numpy writes it, padded so that the data begins at a multiple of 64. */
-function npyHeader(dtype: DType, shape: readonly number[]): Uint8Array {
+export function npyHeader(dtype: DType, shape: readonly number[]): Uint8Array {
   const descr = CODE_OF_DTYPE[dtype];
   if (descr === undefined)
     throw new InputError(`numpy has no type for ${dtype}: convert it to float32 or save safetensors`);

@@ -67,6 +67,22 @@ export function tokenWeight(mode: Aggregation, batch: BatchSize, counted: number
   }
 }
 
+/** Sum of the weights of all counted tokens, by which aggregations are put on one scale. */
+export function totalWeight(mode: Aggregation, batch: BatchSize): number {
+  switch (mode) {
+    case 'token-mean':
+      return batch.counted / (batch.counted + MASKED_MEAN_EPSILON);
+    case 'seq-mean-token-sum':
+      return batch.counted / batch.records;
+    case 'seq-mean-token-mean':
+      return 1;
+    case 'seq-mean-token-sum-norm':
+      return batch.counted / batch.longest;
+    case 'token-sum':
+      return batch.counted;
+  }
+}
+
 /**
  * Aggregated loss of a batch.
  * @param losses [tokens]; what stands under a mask of 0 is not read

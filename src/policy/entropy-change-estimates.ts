@@ -14,8 +14,9 @@ export const ESTIMATORS = ['steer', 'single-logit', 'exact'] as const;
 export type Estimator = (typeof ESTIMATORS)[number];
 
 /** d H / d (size of a step along log pi of the token), by estimator; S is read by `exact` alone. Nats. */
-export function entropySlope(estimator: Estimator, x: number, entropy: number, s: number): number {
-  const surplus = Math.log(x) + entropy;
+export function entropySlope(estimator: Estimator, logProb: number, entropy: number, s: number): number {
+  const x = Math.exp(logProb);
+  const surplus = logProb + entropy;
   if (estimator === 'exact') return -(x * surplus - s);
   const slope = -(1 - x) * surplus;
   return estimator === 'steer' ? slope : x * slope;
@@ -25,9 +26,10 @@ export function entropySlope(estimator: Estimator, x: number, entropy: number, s
  * Size of the change of H by a step along its own gradient: sum_v p_v^2 (ln p_v + H)^2, or what the sampled token says of it: its
  * own logit alone, and, in STEER's scale, that divided by x.
  */
-export function entropyAscent(estimator: Estimator, x: number, entropy: number, squares: number): number {
+export function entropyAscent(estimator: Estimator, logProb: number, entropy: number, squares: number): number {
   if (estimator === 'exact') return squares;
-  const ascent = x * (Math.log(x) + entropy) ** 2;
+  const x = Math.exp(logProb);
+  const ascent = x * (logProb + entropy) ** 2;
   return estimator === 'steer' ? ascent : x * ascent;
 }
 
@@ -165,9 +167,9 @@ export function tokenEntropyChanges(
       moved[v] = z[v] + eta * g * ((v === a ? 1 : 0) - p);
     }
     changes.entropy[r] = entropy;
-    changes.exactFirstOrder[r] = eta * g * entropySlope('exact', x, entropy, s);
+    changes.exactFirstOrder[r] = eta * g * entropySlope('exact', z[a] - logTotal, entropy, s);
     changes.exactChange[r] = logitEntropy(moved) - entropy;
-    changes.singleLogit[r] = eta * g * entropySlope('single-logit', x, entropy, s);
+    changes.singleLogit[r] = eta * g * entropySlope('single-logit', z[a] - logTotal, entropy, s);
     changes.omega[r] = steerOmega(advantage[r], z[a] - logTotal, Math.log(oldProbability[r]), entropy);
   }
   return changes;

@@ -87,12 +87,9 @@ function coefficientEffect(step: RolloutStep, surrogate: Surrogate): Facts {
     const entropy = entropyOf(block);
     for (let i = 0; i < mask.length; i++) {
       if (mask[i] === 0) continue;
-      const x = Math.exp(logProb[i]);
       const { gradient } = evaluateSurrogate(advantage[i], logProb[i] - old[i], surrogate, term);
-      // A probability that underflows has no logarithm, and its update moves nothing.
-      if (x === 0) continue;
-      addTo(policy, -gradient * entropySlope('steer', x, entropy[i], 0));
-      addTo(bonus, entropyAscent('steer', x, entropy[i], 0));
+      addTo(policy, -gradient * entropySlope('steer', logProb[i], entropy[i], 0));
+      addTo(bonus, entropyAscent('steer', logProb[i], entropy[i], 0));
     }
   }
   const byPolicy = totalOf(policy) / step.counted;

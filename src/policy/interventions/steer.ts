@@ -90,7 +90,7 @@ export function tokenOmegas(block: TokenBlock, estimator: Estimator, out: Float6
     }
     if (top !== undefined && estimator === 'exact') distributionSums(top, i, entropy[i], sums);
     const ascent = advantage[i] * Math.exp(logProb[i] - oldLogProb[i]);
-    const omega = -ascent * entropySlope(estimator, Math.exp(logProb[i]), entropy[i], sums.s);
+    const omega = -ascent * entropySlope(estimator, logProb[i], entropy[i], sums.s);
     out[i] = Number.isFinite(omega) ? omega : 0;
   }
 }
