@@ -53,8 +53,8 @@ interface Reading {
 }
 
 const placeOf = (sources: readonly DumpSource[], source: number, line: number): string => {
-  const { name, lines } = sources[source];
-  return lines ? `${name}:${line}` : `${name}, row ${line}`;
+  const { name, kind } = sources[source];
+  return kind === 'text' ? `${name}:${line}` : `${name}, row ${line}`;
 };
 
 /** Columns of the scorer that a record lacks. */
@@ -250,6 +250,8 @@ async function readAll(reading: Reading, progress: ((value: OpenProgress) => voi
   let bytes = 0;
   const limit = request.limit ?? Number.POSITIVE_INFINITY;
   const options: ReadOptions = {
+    picker,
+    ...(request.limit !== undefined && { limit: request.limit }),
     isWanted(column) {
       const field = picker.fieldOf(column);
       return field !== undefined && (field !== 'response' || scorer !== undefined);

@@ -2,6 +2,7 @@ import { InputError } from '../../errors.js';
 import { openRange } from '../../formats/files.js';
 import { expandSources, gunzipChunks, isGzip, peekBytes } from '../../formats/inputs.js';
 import type { DumpRow } from './dump-rows.js';
+import type { FieldPicker } from './fields.js';
 import { readJsonRows } from './read-jsonl.js';
 import type { RolloutRequest } from './types.js';
 
@@ -10,11 +11,25 @@ export interface DumpSource {
   readonly name: string;
   readonly path: string;
   readonly bytes: number;
-  /** Whether records are lines; else messages count rows. */
-  readonly lines: boolean;
+  /** By the first bytes. Records of text are lines, those of the others rows. */
+  readonly kind: 'text' | 'parquet' | 'npz';
 }
 
 const CHUNK_BYTES = 8 << 20;
+
+/** @throws InputError for an empty file */
+function recognise(path: string, name: string): Pick<DumpSource, 'bytes' | 'kind'> {
+  const file = openRange(path);
+  try {
+    if (file.size === 0) throw new InputError(`${name}: is empty`);
+    const head = Buffer.alloc(Math.min(4, file.size));
+    file.readInto(0, head.length, head);
+    const start = head.toString('latin1');
+    return { bytes: file.size, kind: start === 'PAR1' ? 'parquet' : start.startsWith('PK\x03\x04') ? 'npz' : 'text' };
+  } finally {
+    file.close();
+  }
+}
 
 /** The files of a request, in order. @throws InputError when one is missing */
 export async function dumpSources(request: RolloutRequest): Promise<DumpSource[]> {
@@ -22,9 +37,7 @@ export async function dumpSources(request: RolloutRequest): Promise<DumpSource[]
   for (const name of await expandSources(request.paths)) {
     const path = name === '-' ? request.standardInput : name;
     if (path === undefined) throw new InputError('standard input (-) was not saved for reading');
-    const file = openRange(path);
-    sources.push({ name, path, bytes: file.size, lines: true });
-    file.close();
+    sources.push({ name, path, ...recognise(path, name) });
   }
   return sources;
 }
@@ -46,10 +59,11 @@ async function* fileChunks(path: string, passed: (bytes: number) => void): Async
   }
 }
 
-const MAGIC = { parquet: 'PAR1', zip: 'PK' } as const;
-
 /** What a reader is told. */
 export interface ReadOptions {
+  readonly picker: FieldPicker;
+  /** Records that are wanted at most. */
+  readonly limit?: number;
   /** Columns of texts, lists and objects that are decoded. */
   readonly isWanted: (column: string) => boolean;
   readonly threads: number;
@@ -64,17 +78,23 @@ export interface ReadOptions {
 export async function* readDump(
   source: DumpSource,
   number: number,
-  { isWanted, threads, passed }: ReadOptions,
+  { picker, limit, isWanted, threads, passed }: ReadOptions,
 ): AsyncGenerator<readonly DumpRow[], void, undefined> {
-  let input = await peekBytes(fileChunks(source.path, passed));
+  const { path, name, kind, bytes } = source;
+  if (kind === 'parquet') {
+    passed(bytes);
+    yield* (await import('./read-parquet.js')).readParquetDump(path, name, number, limit);
+    return;
+  }
+  if (kind === 'npz') {
+    passed(bytes);
+    yield* (await import('./read-npz.js')).readNpzRows(path, name, number, picker);
+    return;
+  }
+  let input = await peekBytes(fileChunks(path, passed));
   try {
-    if (input.head.length === 0) throw new InputError(`${source.name}: is empty`);
-    const start = Buffer.from(input.head.subarray(0, 4)).toString('latin1');
-    if (start === MAGIC.parquet || start.startsWith(MAGIC.zip)) {
-      throw new InputError(`${source.name}: not read yet`);
-    }
-    if (isGzip(input.head)) input = await peekBytes(gunzipChunks(input.chunks, source.name));
-    yield* readJsonRows(input.chunks, source.name, number, isWanted, threads);
+    if (isGzip(input.head)) input = await peekBytes(gunzipChunks(input.chunks, name));
+    yield* readJsonRows(input.chunks, name, number, isWanted, threads);
   } finally {
     await input.chunks.return();
   }
