@@ -119,6 +119,8 @@ export interface StepFigures {
   readonly entropyLower?: EntropyFigures;
   readonly entropyUpper?: EntropyFigures;
   readonly nll?: Estimate;
+  /** Means over the tokens, at which covariances are centred. */
+  readonly means?: { readonly logProb: number; readonly advantage: number };
   readonly covariance?: CovarianceFigures;
   /** Of whole responses inside groups. */
   readonly responseCovariance?: Estimate;
@@ -344,12 +346,12 @@ function byAccuracy(
 function covarianceFigures(
   step: RolloutStep,
   responses: ResponseTable,
+  means: { logProb: number; advantage: number },
   facts: { group: Int32Array; correct?: Float64Array },
   settings: StepSettings,
 ): CovarianceFigures {
   const counts = column(responses, F.count);
   const n = step.counted;
-  const means = { logProb: fieldTotal(responses, F.logProb) / n, advantage: fieldTotal(responses, F.advantage) / n };
   const sums = covarianceSums(responses, means.logProb, means.advantage);
   const summands = summandsOf(step, responses, means, settings);
   const wanted = (settings.topFractions ?? TOP_FRACTIONS).map((fraction) => topCount(fraction, n));
@@ -446,13 +448,16 @@ export function stepFigures(step: RolloutStep, index: RolloutIndex, settings: St
   const advantage = has('advantage') ? responseAdvantages(index, step, responses) : undefined;
   const entropies: Partial<Record<EntropyColumn, EntropyFigures>> = {};
   for (const name of pass.entropies.keys()) entropies[name] = entropyFigures(step, pass, name, settings);
+  const n = step.counted;
+  const means = { logProb: fieldTotal(responses, F.logProb) / n, advantage: fieldTotal(responses, F.advantage) / n };
   const nll = ({ mean, se }: Estimate): Estimate => ({ mean: 0 - mean, se });
   return {
     ...base,
     ...entropies,
     ...(has('logProb') && { nll: nll(tokenMean(responses, F.logProb)) }),
     ...(has('logProb', 'advantage') && {
-      covariance: covarianceFigures(step, responses, { group, ...(correct && { correct }) }, settings),
+      means,
+      covariance: covarianceFigures(step, responses, means, { group, ...(correct && { correct }) }, settings),
     }),
     ...(has('logProb') &&
       advantage && {
