@@ -51,6 +51,7 @@ export const EXTRA_CURVES = [
   'generated_tokens',
   'think_length_tokens',
   'branch_reward',
+  'evaluation_length_tokens',
   'solved_prompts',
 ] as const;
 
@@ -81,8 +82,13 @@ interface Run extends TrainedPolicy {
   updates: number;
 }
 
-/** Share of right responses to every prompt. */
-function successRates(speaker: Speaker, prompts: readonly Prompt[], responses: number, random: Random): Float64Array {
+/** Share of right responses to every prompt, and mean tokens of a response that are the policy's. */
+function ask(
+  speaker: Speaker,
+  prompts: readonly Prompt[],
+  responses: number,
+  random: Random,
+): { readonly rates: Float64Array; readonly length: number } {
   const { task } = speaker;
   const samples = writeResponses(
     speaker,
@@ -96,11 +102,13 @@ function successRates(speaker: Speaker, prompts: readonly Prompt[], responses: n
     ),
   );
   const rates = new Float64Array(prompts.length);
-  samples.forEach(({ tokens }, i) => {
+  let length = 0;
+  samples.forEach(({ tokens, mask }, i) => {
+    for (const one of mask) length += one;
     const p = Math.floor(i / responses);
     if (task.grade(prompts[p], tokens).correct) rates[p] += 1 / responses;
   });
-  return rates;
+  return { rates, length: length / samples.length };
 }
 
 const meanOf = (values: ArrayLike<number>): number => {
@@ -116,8 +124,10 @@ function evaluate({ speaker, training, random, prompts, evaluation, curves }: Ru
   const { evaluateEvery, evaluationResponses, steps } = training;
   if (step % evaluateEvery !== 0 && step !== steps - 1) return;
   const own = random.fork(STREAM.evaluation).fork(step);
-  curves.success[step] = meanOf(successRates(speaker, evaluation, evaluationResponses, own.fork(0)));
-  const rates = successRates(speaker, prompts, evaluationResponses, own.fork(1));
+  const asked = ask(speaker, evaluation, evaluationResponses, own.fork(0));
+  curves.success[step] = meanOf(asked.rates);
+  curves.extra.evaluation_length_tokens[step] = asked.length;
+  const { rates } = ask(speaker, prompts, evaluationResponses, own.fork(1));
   curves.extra.solved_prompts[step] = rates.reduce((count, rate) => count + (rate > SOLVED ? 1 : 0), 0);
 }
 
