@@ -1,6 +1,10 @@
+import { createWriteStream, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { type Command, Option } from 'commander';
 import { InputError } from '../src/errors.js';
+import { expandSources, type InputLedger } from '../src/formats/inputs.js';
 import { PROMPT_FORMATS, type RolloutRequest } from '../src/policy/rollouts/types.js';
 import type { ReportValue } from '../src/report/values.js';
 import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
@@ -118,4 +122,50 @@ export function rolloutParameters(request: RolloutRequest): Record<string, Repor
     prompt_format: request.promptFormat,
     context: request.context,
   };
+}
+
+/**
+ * Runs the work of a view on its dump: patterns become files, standard input is saved to a work file first, and the files are hashed
+ * beside the work, so that `ledger.digests` need not read them again.
+ */
+export async function withRollouts<R>(
+  ledger: InputLedger,
+  request: RolloutRequest,
+  work: (request: RolloutRequest) => Promise<R>,
+): Promise<R> {
+  const paths = await expandSources(request.paths);
+  let folder: string | undefined;
+  const state = { over: false };
+  try {
+    let standardInput: string | undefined;
+    if (paths.includes('-')) {
+      folder = mkdtempSync(join(request.workDirectory, 'surprisal-input-'));
+      standardInput = join(folder, 'rollouts');
+      await pipeline(ledger.read('-'), createWriteStream(standardInput));
+    }
+    for (const path of paths) ledger.note(path);
+    const hashed = hashFiles(ledger, paths, state);
+    const result = await work({ ...request, paths, ...(standardInput !== undefined && { standardInput }) });
+    await hashed;
+    return result;
+  } finally {
+    state.over = true;
+    if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Reads files to their ends, which hashes them; an error is left to whoever reads them for their records. */
+async function hashFiles(
+  ledger: InputLedger,
+  paths: readonly string[],
+  state: { readonly over: boolean },
+): Promise<void> {
+  try {
+    for (const path of paths) {
+      if (path === '-') continue;
+      for await (const _ of ledger.read(path)) if (state.over) return;
+    }
+  } catch {
+    // `digests` reads them again, and says what is wrong.
+  }
 }

@@ -5,7 +5,7 @@ const MOST_EXTENTS = 3;
 /** Python's json module writes these three words where a number is not finite; they are quoted so that JSON has them. */
 function quoteWords(line: string): string {
   return line.replace(/"(?:[^"\\]|\\.)*"|-?\bInfinity\b|\bNaN\b/g, (part) =>
-    part[0] === '"' ? part : `"\u0000${part}"`,
+    part[0] === '"' ? part : `"\\u0000${part}"`,
   );
 }
 
