@@ -7,12 +7,16 @@ import { formatNumber, linearTicks } from './numbers.js';
 import type { Panel } from './panel.js';
 import { emptyPanel, HALF_WIDTH, plotPanel } from './panel.js';
 
-/** One line: `x` and `y` of equal length; NaN in `y` leaves a gap. `standardError` draws a band of one on each side. */
+/**
+ * One line: `x` and `y` of equal length; NaN in `y` leaves a gap. `standardError` draws a band of one on each side, `band` one
+ * between two lines.
+ */
 export interface LineSeries {
   readonly name: string;
   readonly x: ArrayLike<number>;
   readonly y: ArrayLike<number>;
   readonly standardError?: ArrayLike<number>;
+  readonly band?: { readonly low: ArrayLike<number>; readonly high: ArrayLike<number> };
   readonly dashed?: boolean;
   /** Which of the category colours, for series that belong together; their place when absent. */
   readonly colour?: number;
@@ -94,6 +98,14 @@ function isDashed(dashed: boolean | undefined, index: number): boolean {
   return dashed ?? index >= CATEGORY_COLOURS.length;
 }
 
+/** Ends of the band at point i, y itself where there is none. */
+function bandAt({ standardError, band }: LineSeries, i: number, y: number): { low: number; high: number } {
+  const error = standardError?.[i] ?? 0;
+  const spread = Number.isFinite(error) ? error : 0;
+  const [low, high] = [band?.low[i] ?? Number.NaN, band?.high[i] ?? Number.NaN];
+  return { low: Number.isFinite(low) ? low : y - spread, high: Number.isFinite(high) ? high : y + spread };
+}
+
 function pointsOf(series: LineSeries, floor: number): Point[] {
   const points: Point[] = [];
   for (let i = 0; i < series.x.length; i++) {
@@ -101,9 +113,8 @@ function pointsOf(series: LineSeries, floor: number): Point[] {
     if (!Number.isFinite(x)) continue;
     const finite = Number.isFinite(series.y[i]) && series.y[i] >= floor;
     const y = finite ? series.y[i] : Number.NaN;
-    const error = series.standardError?.[i] ?? 0;
-    const spread = Number.isFinite(error) ? error : 0;
-    points.push({ x, y, low: Math.max(floor, y - spread), high: y + spread });
+    const { low, high } = bandAt(series, i, y);
+    points.push({ x, y, low: Math.max(floor, low), high });
   }
   return points;
 }
@@ -115,8 +126,8 @@ export async function lineChart(chart: LineChart): Promise<Panel> {
   const xs = chart.series.flatMap((series) => Array.from(series.x).filter((_, i) => Number.isFinite(series.y[i])));
   const ys = chart.series.flatMap((series) =>
     Array.from(series.y).flatMap((y, i) => {
-      const error = series.standardError?.[i] ?? 0;
-      return Number.isFinite(error) ? [y, y - error, y + error] : [y];
+      const { low, high } = bandAt(series, i, y);
+      return [y, low, high];
     }),
   );
   const centres = chart.series.flatMap((series) => Array.from(series.y));
@@ -182,7 +193,7 @@ export async function lineChart(chart: LineChart): Promise<Panel> {
     );
   }
   chart.series.forEach((series, i) => {
-    if (series.standardError === undefined) return;
+    if (series.standardError === undefined && series.band === undefined) return;
     const band = all[i].filter((point) => Number.isFinite(point.y));
     marks.push(
       Plot.areaY(band, {
