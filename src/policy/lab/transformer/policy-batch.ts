@@ -66,12 +66,18 @@ export interface TokenScores {
   readonly topTokens?: { readonly k: number; readonly ids: Int32Array; readonly logProbs: Float64Array };
 }
 
+/** The k largest probabilities, the lowest id first among equals; k passes, for k is small. */
 function largest(probabilities: Float64Array, k: number, ids: Int32Array, logProbs: Float64Array, at: number): void {
-  const order = Array.from(probabilities.keys()).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
-  for (let j = 0; j < k; j++) {
-    const id = order[j];
-    ids[at + j] = id ?? -1;
-    logProbs[at + j] = id === undefined ? Number.NEGATIVE_INFINITY : Math.log(probabilities[id]);
+  for (let j = 0; j < Math.min(k, probabilities.length); j++) {
+    let best = -1;
+    for (let v = 0; v < probabilities.length; v++) {
+      if (best >= 0 && !(probabilities[v] > probabilities[best])) continue;
+      let taken = false;
+      for (let i = at; i < at + j; i++) taken ||= ids[i] === v;
+      if (!taken) best = v;
+    }
+    ids[at + j] = best;
+    logProbs[at + j] = Math.log(probabilities[best]);
   }
 }
 

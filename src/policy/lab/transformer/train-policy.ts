@@ -199,12 +199,11 @@ async function train(run: Run, groups: readonly RolloutGroup[], step: number): P
   const { student, optimizer, training, rule, speaker, curves, sink } = run;
   const { minibatches, learningRate, maxNorm } = training;
   const length = windowLength(groups.flatMap((group) => group.rollouts));
-  const needed = rule.intervention.needs.includes('topTokens') || sink.rollouts !== undefined;
   const scored: Minibatch[] = [];
   for (let m = 0; m < minibatches; m++) {
     const [from, to] = [m, m + 1].map((part) => Math.floor((part * groups.length) / minibatches));
     if (to > from) {
-      scored.push(await scoreMinibatch(student, groups.slice(from, to), length, needed ? TOP_TOKENS : 0));
+      scored.push(await scoreMinibatch(student, groups.slice(from, to), length, TOP_TOKENS));
     }
   }
   const updates: PolicyUpdate[] = [];
