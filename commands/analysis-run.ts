@@ -1,3 +1,4 @@
+import type { AtomicFile } from '../src/formats/atomic.js';
 import { createInputLedger, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
 import type { ComputeReference } from '../src/kernels/compute-thread.js';
 import type { Cell } from '../src/report/csv.js';
@@ -49,6 +50,8 @@ export interface AnalysisContext {
   run<A, R>(reference: ComputeReference<A, R>, args: A, onProgress?: (value: unknown) => void): Promise<R>;
   /** Takes rows of `--table` while they arise, where it was given; a view writes so or by `tableRows`. */
   readonly writeTableRow?: (cells: readonly Cell[]) => void;
+  /** The view's own output file of an option, for what is too large to be held until the end; undefined when not given. */
+  file(flag: string): Pick<AtomicFile, 'write'> | undefined;
   /** A line on standard error; also listed under `warnings` of the outcome by the view where it belongs there. */
   warn(message: string): void;
 }
@@ -108,6 +111,7 @@ export async function runAnalysis(view: AnalysisView, options: AnalysisOptions, 
       progress,
       timings,
       ...(secondTable && { writeTableRow: (cells: readonly Cell[]) => secondTable.write(cells) }),
+      file: (flag) => ownFiles.find(([own]) => own === flag)?.[1],
       run: (reference, args, onProgress) => runInThread(reference, args, onProgress, options.threads),
       warn(message) {
         if (!options.quiet) process.stderr.write(`warning: ${message}\n`);

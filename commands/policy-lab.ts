@@ -1,7 +1,15 @@
 import type { Command } from 'commander';
 import { didYouMean, InputError } from '../src/errors.js';
+import { encodeNpy } from '../src/formats/npy.js';
 import { ENGINE_NAMES, loadEngine } from '../src/policy/lab/engines.js';
-import { type LabResult, TRAIN_POLICIES } from '../src/policy/lab/lab-job.js';
+import {
+  type DumpPart,
+  type DumpSettings,
+  type LabJobRun,
+  type LabProgress,
+  type LabResult,
+  TRAIN_POLICIES,
+} from '../src/policy/lab/lab-job.js';
 import { parseMethods, SHARED_LOCK_METHODS } from '../src/policy/lab/lab-methods.js';
 import {
   curveColumns,
@@ -16,10 +24,10 @@ import {
   tableStepsOf,
 } from '../src/policy/lab/lab-report.js';
 import { seedMean } from '../src/policy/lab/summary.js';
-import type { LabEngine, LabMethod, LabRunRequest, LabTask } from '../src/policy/lab/types.js';
+import type { LabEngine, LabMethod, LabTask } from '../src/policy/lab/types.js';
 import type { SummaryCell } from '../src/report/summary-table.js';
 import { type AnalysisContext, type AnalysisOutcome, runAnalysis } from './analysis-run.js';
-import { parseChoice, parseInteger, parseList, parseNumber } from './edge-values.js';
+import { flagOf, parseChoice, parseInteger, parseList, parseNumber } from './edge-values.js';
 import { ANALYSIS_OPTIONS, attachShared } from './shared-options.js';
 
 const SHARED = [...ANALYSIS_OPTIONS.filter((name) => name !== 'shard'), 'table'] as const;
@@ -34,6 +42,14 @@ interface OwnOptions {
   early?: string;
   level?: string;
   draws?: string;
+  dump?: string;
+  dumpEvaluations?: string;
+  dumpMethod?: string;
+  dumpSeed?: string;
+  dumpEvery?: string;
+  dumpTop?: string;
+  probeDump?: string;
+  probeStates?: string;
 }
 
 type Options = Awaited<ReturnType<ReturnType<typeof attachShared<(typeof SHARED)[number]>>>>;
@@ -56,6 +72,17 @@ export function configure(command: Command): void {
     .option('--early <n>', 'steps of the early fit of the law (default 15 % of the steps)')
     .option('--level <x>', 'coverage of the intervals of the law (default 0.9)')
     .option('--draws <n>', 'resamples of a bootstrap (default 1000)')
+    .option('--dump <file.jsonl>', 'rollouts of one run, as the other views read them')
+    .option('--dump-evaluations <file.csv>', 'steps and success of the same run, for law --evaluations')
+    .option('--dump-method <label>', 'method of the dumped run (default the first)')
+    .option('--dump-seed <n>', 'seed of the dumped run (default --seed)')
+    .option('--dump-every <n>', 'steps from one dumped step to the next (default 1)')
+    .option('--dump-top <k>', 'likeliest tokens of every position in the dump (default 0: none)')
+    .option(
+      '--probe-dump <file.jsonl>',
+      'responses of the finished policy to prompts of all difficulties (transformer)',
+    )
+    .option('--probe-states <file.npy>', 'its hidden states at the end of those prompts (transformer)')
     .action(async () => {
       process.exitCode = await run(await read(), command.opts<OwnOptions>());
     });
@@ -91,11 +118,41 @@ function parseTableSteps(text: string | undefined, steps: number): number[] {
 const EARLY_SHARE = 0.15;
 const FEWEST_EARLY = 3;
 
+const FILES = ['dump', 'dumpEvaluations', 'probeDump', 'probeStates'] as const;
+const DUMP_ONLY = ['dumpMethod', 'dumpSeed', 'dumpEvery', 'dumpTop'] as const;
+
+/** The run that is written out, and what of it. */
+interface DumpPlan extends DumpSettings {
+  readonly method: string;
+  readonly seed: number;
+}
+
+function dumpPlanOf(own: OwnOptions, methods: readonly LabMethod[], seeds: readonly number[]): DumpPlan | undefined {
+  if (FILES.every((name) => own[name] === undefined)) {
+    const stray = DUMP_ONLY.find((name) => own[name] !== undefined);
+    if (stray !== undefined) throw new InputError(`${flagOf(stray)} has no meaning without --dump`);
+    return undefined;
+  }
+  const labels = methods.map(({ label }) => label);
+  const seed = own.dumpSeed === undefined ? seeds[0] : parseInteger('--dump-seed', own.dumpSeed);
+  if (!seeds.includes(seed)) {
+    throw new InputError(`--dump-seed ${seed}: the seeds are ${seeds[0]} to ${seeds[seeds.length - 1]}`);
+  }
+  return {
+    method: parseChoice('--dump-method', own.dumpMethod ?? labels[0], labels),
+    seed,
+    every: parseInteger('--dump-every', own.dumpEvery ?? '1', 1),
+    top: parseInteger('--dump-top', own.dumpTop ?? '0'),
+    probe: own.probeDump !== undefined || own.probeStates !== undefined,
+  };
+}
+
 interface Plan {
+  readonly dump: DumpPlan | undefined;
   readonly setting: LabSetting;
   readonly methods: readonly LabMethod[];
   /** Method by method, seeds within. */
-  readonly runs: readonly LabRunRequest[];
+  readonly runs: readonly LabJobRun[];
 }
 
 function planOf(engine: LabEngine, own: OwnOptions, seed: number): Plan {
@@ -120,8 +177,14 @@ function planOf(engine: LabEngine, own: OwnOptions, seed: number): Plan {
     level: parseNumber('--level', own.level ?? '0.9', 0.5, 0.999),
     draws: parseInteger('--draws', own.draws ?? '1000', 100),
   };
-  const runs = methods.flatMap((method) => seeds.map((one) => ({ method, seed: one, steps, task })));
-  return { setting, methods, runs };
+  const dump = dumpPlanOf(own, methods, seeds);
+  const runs = methods.flatMap((method) =>
+    seeds.map((one) => ({
+      ...{ method, seed: one, steps, task },
+      ...(dump?.method === method.label && dump.seed === one && { dump }),
+    })),
+  );
+  return { dump, setting, methods, runs };
 }
 
 async function run(options: Options, own: OwnOptions): Promise<number> {
@@ -134,6 +197,7 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
       command: 'analyze-policy lab',
       columns: curveColumns(engine.measures),
       tableColumns: TABLE_COLUMNS,
+      files: new Map(FILES.flatMap((name) => (own[name] === undefined ? [] : [[flagOf(name), own[name]]]))),
       unit: 'steps',
       inputs: [],
       parameters: {
@@ -170,19 +234,57 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
   );
 }
 
+const NOTHING = { records: 0, tokens: 0 };
+
+/** Writes what threads tell of the dumped run into its files, in the order in which it comes. */
+function dumpWriter(context: AnalysisContext) {
+  const files = Object.fromEntries(FILES.map((name) => [name, context.file(flagOf(name))]));
+  const counts = { dump: { ...NOTHING }, probeDump: { ...NOTHING } };
+  const append = (name: keyof typeof counts, { lines, records, tokens }: DumpPart): void => {
+    files[name]?.write(lines);
+    counts[name].records += records;
+    counts[name].tokens += tokens;
+  };
+  let probed = false;
+  return {
+    counts,
+    take({ rollouts, probe }: LabProgress): void {
+      if (rollouts) append('dump', rollouts);
+      if (probe === undefined) return;
+      probed = true;
+      append('probeDump', probe);
+      files.probeStates?.write(encodeNpy(probe.states, [probe.promptIds.length, probe.width]));
+    },
+    /** Evaluations of the dumped run, when it is there. */
+    finish({ dump, setting }: Plan, { methods }: LabOutcome): void {
+      if (dump?.probe && !probed) {
+        throw new InputError(
+          `--probe-dump and --probe-states: the engine ${setting.engine.name} asked no prompts of its finished policy`,
+        );
+      }
+      const found = methods.find(({ label }) => label === dump?.method)?.runs.find(({ seed }) => seed === dump?.seed);
+      if (dump === undefined || found === undefined) return;
+      files.dumpEvaluations?.write('step,score\n');
+      found.curves.success.forEach((score, step) => {
+        if (step % dump.every === 0 && Number.isFinite(score)) files.dumpEvaluations?.write(`${step},${score}\n`);
+      });
+    },
+  };
+}
+
 /** Trains all policies, runs dealt over threads; what a run gives does not depend on its thread. */
-async function measure(
-  { setting, runs }: Plan,
-  { threads }: Options,
-  context: AnalysisContext,
-): Promise<AnalysisOutcome> {
+async function measure(plan: Plan, { threads }: Options, context: AnalysisContext): Promise<AnalysisOutcome> {
+  const { setting, runs, dump } = plan;
   context.timings.begin('train');
   context.progress.setTotal(runs.length * setting.steps);
   const lanes = Math.min(threads, runs.length);
+  const writer = dumpWriter(context);
   let done = 0;
   const onProgress = (value: unknown): void => {
-    done += value as number;
+    const told = value as LabProgress;
+    done += told.steps ?? 0;
     context.progress.update(done);
+    writer.take(told);
   };
   const { early, level, draws, seeds } = setting;
   const law = { early, level, draws, seed: seeds[0] };
@@ -196,8 +298,11 @@ async function measure(
   const ordered = runs.map((_run, i): LabResult => results[i % lanes][Math.floor(i / lanes)]);
   context.timings.count('runs', runs.length);
   const outcome = labOutcome(setting, ordered);
+  writer.finish(plan, outcome);
+  const { method, seed, every, top } = dump ?? {};
+  const dumped = dump === undefined ? null : { ...{ method, seed, every, top }, ...writer.counts.dump };
   return {
-    body: labBody(outcome),
+    body: { ...labBody(outcome), dump: dumped },
     rows: () => curveRows(outcome),
     tableRows: () => tableRows(outcome),
     figure: async (subtitle) => (await import('../src/policy/lab/lab-plot.js')).drawLab(outcome, subtitle),

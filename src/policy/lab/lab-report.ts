@@ -114,7 +114,7 @@ function lawBody({ fit, alone, blocks, residualAutocorrelation }: FittedLaw) {
     rmse: fit.rmse,
     r2: numberOrNull(fit.r2),
     residual_autocorrelation: numberOrNull(residualAutocorrelation),
-    falls_with_entropy: fit.a < 0,
+    applicable: fit.a >= 0,
   };
 }
 
@@ -213,7 +213,6 @@ export function labBody(outcome: LabOutcome) {
       held,
     })),
     directions_held: directions.filter(({ held }) => held).length,
-    dump: null,
     notes: [EARLY_CAUTION, FITTED_CAUTION],
   };
 }

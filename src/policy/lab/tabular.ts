@@ -80,16 +80,34 @@ function batchOf({ lock, before }: Run, groups: readonly TabularGroup[], importa
   return { ...batch, advantage: groupAdvantages(batch.reward, batch.group, batch.groups) };
 }
 
+/** All tokens of every position of a prompt, the likeliest first; of the policy that sampled. */
+function likeliest(rows: PolicyRows, context: number, { positions, vocabulary }: SharedLock): LabRollout['topTokens'] {
+  const ids = new Int32Array(positions * vocabulary);
+  const logProbs = new Float64Array(positions * vocabulary);
+  for (let t = 0; t < positions; t++) {
+    const start = (context * positions + t) * vocabulary;
+    const row = rows.logProbs.subarray(start, start + vocabulary);
+    const order = Int32Array.from(row, (_, v) => v).sort((one, other) => row[other] - row[one] || one - other);
+    order.forEach((v, j) => {
+      ids[t * vocabulary + j] = v;
+      logProbs[t * vocabulary + j] = row[v];
+    });
+  }
+  return { k: vocabulary, ids, logProbs };
+}
+
 /** The records of a minibatch in the terms of a dump. */
 function rolloutsOf(
-  { lock, keys }: Run,
+  run: Run,
   groups: readonly TabularGroup[],
   batch: TabularBatch,
   logProb: Float64Array,
   step: number,
   firstGroup: number,
 ): LabRollout[] {
+  const { lock, keys } = run;
   const { positions, responses } = lock;
+  const top = new Map(groups.map(({ context }) => [context, likeliest(run.before, context, lock)]));
   return Array.from(batch.contexts, (context, r) => {
     const [from, to] = [r * positions, (r + 1) * positions];
     const tokens = batch.tokens.slice(from, to);
@@ -108,6 +126,7 @@ function rolloutsOf(
       reward: batch.reward[r],
       correct: batch.reward[r] > 0,
       difficulty: String(away),
+      topTokens: top.get(context),
     };
   });
 }
