@@ -62,6 +62,8 @@ export interface Pool {
   readonly objective: number;
   readonly ic: number;
   offer(formula: ScoredFormula): Offer;
+  /** What an offer of a formula that was scored before would come to, where that is known without its values. */
+  recall(key: string, ic: number): Offer | undefined;
   /** Mutual IC of every day of two members. */
   mutualIc(i: number, j: number): Float64Array;
   /** Fills an empty pool with formulas as they are; their weights are found unless they are given. */
@@ -214,6 +216,11 @@ export function createPool(settings: PoolSettings, target: Normalised, shape: Pa
       failures = new Set();
       measure();
       return { reward: now.objective, result: 'added' };
+    },
+    recall(key, ic) {
+      if (members.some((member) => member.key === key)) return { reward: 0, result: 'refused' };
+      if (Number.isNaN(ic) || (!underBound() && ic < icBound)) return { reward: 0, result: 'refused' };
+      return failures.has(key) ? { reward: bestObjective, result: 'failed before' } : undefined;
     },
     mutualIc: (i, j) => (i === j ? new Float64Array(shape.days).fill(1) : between(members[i], members[j]).daily),
     load(formulas, given) {
