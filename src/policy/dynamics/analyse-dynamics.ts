@@ -97,7 +97,14 @@ export function measureDynamics(
   };
 }
 
-async function analyse(args: DynamicsArguments, progress: (value: DynamicsProgress) => void): Promise<DynamicsResult> {
+/**
+ * The job of the view: opens a dump, measures it and closes it.
+ * @throws InputError for a dump that cannot be read or lacks what the view needs
+ */
+export async function analyseDynamics(
+  args: DynamicsArguments,
+  progress: (value: DynamicsProgress) => void,
+): Promise<DynamicsResult> {
   configureKernels({ threads: args.threads });
   const rollouts = await openRollouts(args.request, ({ bytes, totalBytes }) => {
     progress({ done: bytes, total: totalBytes });
@@ -112,5 +119,5 @@ async function analyse(args: DynamicsArguments, progress: (value: DynamicsProgre
 /** The job of the view, in a thread of its own. */
 export const ANALYSE_DYNAMICS: ComputeReference<DynamicsArguments, DynamicsResult> = {
   module: import.meta.url,
-  job: analyse as ComputeReference<DynamicsArguments, DynamicsResult>['job'],
+  job: analyseDynamics as ComputeReference<DynamicsArguments, DynamicsResult>['job'],
 };
