@@ -18,6 +18,7 @@ import { weightFormOf } from '../src/policy/interventions/weights-export.js';
 import type { SummaryCell } from '../src/report/summary-table.js';
 import { type AnalysisContext, type AnalysisOutcome, runAnalysis } from './analysis-run.js';
 import { parseNumber } from './edge-values.js';
+import { DETAIL_METHODS, type DetailOptions, runDetails, vocabularyOf } from './policy-intervention-details.js';
 import {
   attachRollouts,
   ROLLOUT_OPTIONS,
@@ -29,7 +30,7 @@ import { ANALYSIS_OPTIONS, attachShared } from './shared-options.js';
 
 const SHARED = [...ANALYSIS_OPTIONS.filter((name) => name !== 'shard'), ...ROLLOUT_OPTIONS, 'table'] as const;
 
-interface OwnOptions extends RolloutOwnOptions {
+interface OwnOptions extends RolloutOwnOptions, DetailOptions {
   method?: string[];
   plain?: string;
   topFraction?: string;
@@ -55,6 +56,13 @@ export function configure(command: Command): void {
       `share of the tokens that count as those of high entropy (default ${DEFAULT_TOP_FRACTION})`,
     )
     .option('--weights <path>', 'what a trainer needs of every method: a directory, or one .jsonl or .npz file')
+    .option(
+      '--details <name[:key=value,...]>',
+      `instead of the comparison, what one method says of every record: ${DETAIL_METHODS.join(', ')}`,
+    )
+    .option('--tables <directory>', 'where the tables and prefixes of --details go')
+    .option('--trigger-words <file>', 'ares: trigger words in the place of the built-in list, one a line')
+    .option('--special-tokens <ids>', 'cure: ids of tokens that are no text, separated by commas')
     .action(async () => {
       process.exitCode = await run(await read(), command.opts<OwnOptions>());
     });
@@ -62,8 +70,14 @@ export function configure(command: Command): void {
 
 async function run(options: Options, own: OwnOptions): Promise<number> {
   const paths = await expandSources(options.data);
+  const rollouts = rolloutRequest({ ...options, data: paths }, own);
+  const parameters = rolloutParameters({ ...rollouts, paths: options.data });
+  checkDetails(options, own);
+  const { details } = own;
+  if (details !== undefined) return runDetails({ options, own: { ...own, details }, paths, rollouts, parameters });
   const args: ComparisonArguments = {
-    rollouts: rolloutRequest({ ...options, data: paths }, own),
+    rollouts,
+    ...vocabularyOf(own),
     methods: chooseMethods(own.method ?? []),
     plain: choosePlain(own.plain),
     strict: own.method !== undefined,
@@ -78,13 +92,15 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
       columns: COMPARISON_COLUMNS,
       tableColumns: FACT_COLUMNS,
       unit: 'tokens',
-      inputs: paths,
+      inputs: own.triggerWords === undefined ? paths : [...paths, own.triggerWords],
       parameters: {
-        ...rolloutParameters({ ...args.rollouts, paths: options.data }),
+        ...parameters,
         methods: Object.fromEntries(args.methods.map(({ label, settings }) => [label, settings])),
         plain: args.plain.settings,
         top_fraction: args.topFraction,
         seed: options.seed,
+        ...(args.triggerWords && { trigger_words: args.triggerWords.length }),
+        ...(own.specialTokens !== undefined && { special_tokens: own.specialTokens }),
       },
       subtitle: options.data.join(', '),
     },
@@ -94,6 +110,17 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
       plan: async () => planOf(args, own, paths),
     },
   );
+}
+
+/** @throws InputError for options that belong to the comparison beside `--details`, and the other way round */
+function checkDetails({ table }: Options, { details, method, plain, topFraction, weights, tables }: OwnOptions): void {
+  if (details === undefined) {
+    if (tables === undefined) return;
+    throw new InputError('--tables is where the tables of --details go; name a method with --details');
+  }
+  const others = { '--method': method, '--plain': plain, '--top-fraction': topFraction, '--weights': weights };
+  for (const [flag, value] of Object.entries({ ...others, '--table': table }))
+    if (value !== undefined) throw new InputError(`${flag} belongs to the comparison of methods, not to --details`);
 }
 
 /** Where weights are written until they are complete. */
@@ -117,6 +144,7 @@ async function measure(
   context: AnalysisContext,
 ): Promise<AnalysisOutcome> {
   for (const path of paths) if (path !== '-') context.ledger.note(path);
+  if (own.triggerWords !== undefined) context.ledger.note(own.triggerWords);
   const opened = openWeights(own.weights, options, args);
   try {
     context.timings.begin('compare');

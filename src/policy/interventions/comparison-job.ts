@@ -11,6 +11,8 @@ export interface ComparisonArguments {
   readonly strict: boolean;
   readonly seed: number;
   readonly topFraction: number;
+  readonly triggerWords?: readonly string[];
+  readonly specialTokens?: readonly number[];
   readonly weights?: WeightTarget;
 }
 

@@ -111,6 +111,9 @@ export interface ComparisonOptions {
   /** Whether a method that the dump cannot show is an error, or listed with the reason. */
   readonly strict: boolean;
   readonly seed: number;
+  /** See `InterventionContext`. */
+  readonly triggerWords?: readonly string[];
+  readonly specialTokens?: readonly number[];
   /** Share of the tokens that count as those of high entropy. */
   readonly topFraction: number;
   readonly sink?: (method: MethodChoice, step: RolloutStep, block: TokenBlock, effect: PolicyEffect) => void;
@@ -147,7 +150,7 @@ function topEntropyOf(step: RolloutStep, rollouts: Rollouts, fraction: number): 
  * @throws InputError where nothing can be compared, or under `strict` where a method cannot
  */
 export function compareMethods(rollouts: Rollouts, options: ComparisonOptions): Comparison {
-  const { plain, strict, seed, topFraction } = options;
+  const { plain, strict, seed, topFraction, triggerWords, specialTokens } = options;
   const lack = lackOf(rollouts, grpo.needs);
   if (lack !== undefined) throw new InputError(`interventions: ${lack}; --model re-scores it, --map names its columns`);
   const unavailable: UnavailableMethod[] = [];
@@ -166,6 +169,9 @@ export function compareMethods(rollouts: Rollouts, options: ComparisonOptions): 
     const context: InterventionContext = {
       index: rollouts.index,
       ...(rollouts.textOf && { textOf: rollouts.textOf }),
+      ...(rollouts.textOfToken && { textOfToken: rollouts.textOfToken }),
+      ...(triggerWords && { triggerWords }),
+      ...(specialTokens && { specialTokens }),
       seed,
       plain: surrogateOf(plain.settings),
       carried: {},
