@@ -178,7 +178,7 @@ async function measure(
   });
   context.timings.count('tokens', result.dump.tokens);
   const body = dynamicsBody(result, rules);
-  for (const warning of body.warnings) context.warn(warning);
+  for (const warning of [...body.dump.warnings, ...body.warnings]) context.warn(warning);
   return {
     body,
     rows: () => stepRows(body),

@@ -223,8 +223,8 @@ function gaps(steps: readonly StepFigures[]): number {
 }
 
 function warningsOf(result: DynamicsResult, alarms: ReturnType<typeof entropyAlarms>, first: string | undefined) {
-  const { steps, kind, dump } = result;
-  const warnings = [...dump.warnings];
+  const { steps, kind } = result;
+  const warnings: string[] = [];
   const nats = (value: number): string => value.toPrecision(3);
   for (const { kind: what, before, after, step } of alarms) {
     const lead = first === undefined ? '' : `; ${first} goes best with its changes`;
