@@ -3,7 +3,7 @@ import { branchId } from '../../cure.js';
 import type { Branching } from './branches.js';
 import type { IncrementalDecoder } from './incremental-decoder.js';
 import type { PolicyRecord } from './policy-batch.js';
-import { type Sample, type SampleRequest, sampleResponses } from './sampling.js';
+import { type Sample, type SampleRequest, type SamplingOptions, sampleResponses } from './sampling.js';
 import type { Grade, PolicyTask, Prompt } from './task.js';
 
 /** One response that can be trained on: what was newly written behind its context. */
@@ -34,10 +34,14 @@ export interface Speaker {
 }
 
 /** Writes any number of responses, as many at once as the decoder has rows. */
-export function writeResponses({ task, decoder, rows }: Speaker, requests: readonly SampleRequest[]): Sample[] {
+export function writeResponses(
+  { task, decoder, rows }: Speaker,
+  requests: readonly SampleRequest[],
+  options?: SamplingOptions,
+): Sample[] {
   const samples: Sample[] = [];
   for (let from = 0; from < requests.length; from += rows) {
-    samples.push(...sampleResponses(decoder, task.vocabulary.length, requests.slice(from, from + rows)));
+    samples.push(...sampleResponses(decoder, task.vocabulary.length, requests.slice(from, from + rows), options));
   }
   return samples;
 }
@@ -69,6 +73,9 @@ export interface RoundRequest {
   readonly prompts: readonly Prompt[];
   /** Responses to every prompt before branches. */
   readonly responses: number;
+  /** Most tokens of a response, where it is less than the task's. */
+  readonly limit?: number;
+  readonly temperature?: number;
   /** Where further responses begin. */
   readonly branching?: Branching;
   readonly step: number;
@@ -80,7 +87,7 @@ const [FIRST, FORKS, CONTINUED] = [0, 1, 2];
 /** Generates the groups of a round: responses to every prompt, then, with a branching, continuations of their prefixes. */
 export function generateRound(speaker: Speaker, request: RoundRequest): RolloutGroup[] {
   const { task } = speaker;
-  const { prompts, responses, branching, step, random } = request;
+  const { prompts, responses, branching, step, random, limit = task.responseLimit, temperature = 1 } = request;
   const first = random.fork(FIRST);
   const originals = writeResponses(
     speaker,
@@ -89,9 +96,10 @@ export function generateRound(speaker: Speaker, request: RoundRequest): RolloutG
         context: prompt.tokens,
         episode: task.begin(prompt),
         random: first.fork(p * responses + r),
-        limit: task.responseLimit,
+        limit,
       })),
     ),
+    { temperature },
   );
   const rollouts = prompts.map((prompt, p) =>
     originals.slice(p * responses, (p + 1) * responses).map(
@@ -123,9 +131,10 @@ export function generateRound(speaker: Speaker, request: RoundRequest): RolloutG
           context: join(prompt.tokens, originals[response].tokens.subarray(0, position)),
           episode,
           random: continued.fork(i),
-          limit: task.responseLimit - position,
+          limit: limit - position,
         };
       }),
+      { temperature },
     );
     const written = new Map<string, number>();
     forks.forEach(({ response, position }, i) => {

@@ -67,25 +67,36 @@ function draw(probabilities: Float64Array, random: Random): number {
   return last;
 }
 
-function likeliest(probabilities: Float64Array): number {
-  let best = 0;
-  for (let v = 1; v < probabilities.length; v++) if (probabilities[v] > probabilities[best]) best = v;
-  return best;
+/** p^(1/T), divided by the sum. */
+function temper(probabilities: Float64Array, temperature: number): void {
+  let total = 0;
+  for (let v = 0; v < probabilities.length; v++) {
+    probabilities[v] **= 1 / temperature;
+    total += probabilities[v];
+  }
+  for (let v = 0; v < probabilities.length; v++) probabilities[v] /= total;
 }
 
 /** Rows that have ended are taken out when so small a part still goes on. */
 const WORTH_KEEPING = 0.75;
 
 export interface SamplingOptions {
-  /** Takes the likeliest token in place of a drawn one. */
-  readonly greedy?: boolean;
+  /** Of the draws alone (default 1): log-probabilities and entropies are the policy's. */
+  readonly temperature?: number;
 }
 
 /** Draws one token behind what a row has read. */
-function grow(row: Growing, logits: Float32Array, from: number, probabilities: Float64Array, greedy: boolean): void {
+function grow(
+  row: Growing,
+  logits: Float32Array,
+  from: number,
+  probabilities: Float64Array,
+  temperature: number,
+): void {
   const { request, tokens, mask, logProb, entropy, waiting } = row;
   const { logTotal, entropy: own } = softmaxRow(logits, from, probabilities);
-  const token = greedy ? likeliest(probabilities) : draw(probabilities, request.random);
+  if (temperature !== 1) temper(probabilities, temperature);
+  const token = draw(probabilities, request.random);
   tokens.push(token);
   mask.push(1);
   logProb.push(Math.min(0, logits[from + token] - logTotal));
@@ -103,14 +114,14 @@ function grow(row: Growing, logits: Float32Array, from: number, probabilities: F
 }
 
 /**
- * Writes responses, all sequences one position at a time, at temperature 1. Every response has random numbers of its own, so
+ * Writes responses, all sequences one position at a time. Every response has random numbers of its own, so
  * that none depends on what is written beside it.
  */
 export function sampleResponses(
   decoder: IncrementalDecoder,
   vocabulary: number,
   requests: readonly SampleRequest[],
-  { greedy = false }: SamplingOptions = {},
+  { temperature = 1 }: SamplingOptions = {},
 ): Sample[] {
   const probabilities = new Float64Array(vocabulary);
   const rows = requests.map(
@@ -131,7 +142,7 @@ export function sampleResponses(
     const fed = Int32Array.from(held, ({ over, waiting }) => (over ? PADDING : (waiting.shift() ?? PADDING)));
     const { logits } = decoder.feed(fed);
     held.forEach((row, i) => {
-      if (!row.over && row.waiting.length === 0) grow(row, logits, i * vocabulary, probabilities, greedy);
+      if (!row.over && row.waiting.length === 0) grow(row, logits, i * vocabulary, probabilities, temperature);
     });
     left = held.reduce((count, { over }) => count + (over ? 0 : 1), 0);
     if (left <= WORTH_KEEPING * held.length) {

@@ -33,6 +33,9 @@ export interface PolicyTraining {
   /** Prompts that are asked behind the last step, with their hidden states. */
   readonly probePrompts: number;
   readonly probeResponses: number;
+  /** Temperature of those responses, and their budget as a part of the longest response. */
+  readonly probeTemperature: number;
+  readonly probeBudget: number;
 }
 
 export interface TrainedPolicy {
@@ -230,15 +233,17 @@ async function train(run: Run, groups: readonly RolloutGroup[], step: number): P
 /** Asks prompts of all difficulties behind the last step, and tells what the policy makes of them. */
 async function probe(run: Run): Promise<void> {
   const { student, speaker, training, random, sink } = run;
-  const { probePrompts, probeResponses, batchPrompts, steps } = training;
+  const { probePrompts, probeResponses, probeTemperature: temperature, probeBudget, batchPrompts, steps } = training;
+
   if (sink.probe === undefined || probePrompts === 0) return;
   const prompts = drawPrompts(speaker, probePrompts, random.fork(STREAM.probePrompts), 'probe-');
   const records: LabRollout[] = [];
   const stream = random.fork(STREAM.probe);
+  const limit = Math.floor(probeBudget * speaker.task.responseLimit);
   for (let from = 0; from < prompts.length; from += batchPrompts) {
     const asked = prompts.slice(from, from + batchPrompts);
-    const request = { prompts: asked, responses: probeResponses, step: steps, random: stream.fork(from) };
-    const groups = generateRound(speaker, request);
+    const sampling = { responses: probeResponses, temperature, limit };
+    const groups = generateRound(speaker, { prompts: asked, ...sampling, step: steps, random: stream.fork(from) });
     const length = windowLength(groups.flatMap((group) => group.rollouts));
     const minibatch = await scoreMinibatch(student, groups, length, 0);
     records.push(...recordsOf(run, minibatch, minibatch.old.logProb, steps));

@@ -52,7 +52,22 @@ const COMMON: TaskSettings = {
   },
   'probe-prompts': { kind: 'number', initial: 300, least: 0, help: 'prompts asked at the end, with hidden states' },
   'probe-responses': { kind: 'number', initial: 10, least: 1, help: 'responses to each' },
+  'probe-temperature': { kind: 'number', initial: 1, least: 0.05, help: 'temperature of those responses' },
+  'probe-budget': {
+    kind: 'number',
+    initial: 1,
+    least: 0.05,
+    most: 1,
+    help: 'their tokens at most, as a part of the longest response',
+  },
 };
+
+/** What the weights behind a warm start do not depend on. */
+const AFTER_WARM_START = new Set(
+  Object.keys(COMMON).filter(
+    (name) => !['layers', 'hidden', 'heads', 'base-seed', 'warm-steps', 'warm-rate'].includes(name),
+  ),
+);
 
 const ADDITION: TaskSettings = {
   ...COMMON,
@@ -142,6 +157,8 @@ function trainingOf(
     evaluationResponses: number('evaluation-responses'),
     probePrompts: number('probe-prompts'),
     probeResponses: number('probe-responses'),
+    probeTemperature: task['probe-temperature'],
+    probeBudget: task['probe-budget'],
   };
   if (training.batchPrompts > training.prompts) {
     throw new InputError(
@@ -197,7 +214,7 @@ function describeEngine(engine: {
     const windows = Math.max(WARM_BATCH, Math.ceil(training.batchPrompts / training.minibatches) * perPrompt);
     const student = await openPolicy(randomPolicy(network, base.fork(WEIGHTS)), { windows, length: positions });
     try {
-      const key = JSON.stringify([name, sizes]);
+      const key = JSON.stringify([name, Object.entries(sizes).filter(([size]) => !AFTER_WARM_START.has(size))]);
       const { values } = student.parameters;
       const known = warmed.get(key);
       if (known) values.set(known);
