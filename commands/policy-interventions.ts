@@ -25,6 +25,7 @@ import {
   type RolloutOwnOptions,
   rolloutParameters,
   rolloutRequest,
+  withRollouts,
 } from './policy-rollouts.js';
 import { ANALYSIS_OPTIONS, attachShared } from './shared-options.js';
 
@@ -106,7 +107,7 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
     },
     { ...options, shard: undefined },
     {
-      measure: (context) => measure(args, own, options, paths, context),
+      measure: (context) => measure(args, own, options, context),
       plan: async () => planOf(args, own, paths),
     },
   );
@@ -140,22 +141,18 @@ async function measure(
   args: ComparisonArguments,
   own: OwnOptions,
   options: Options,
-  paths: readonly string[],
   context: AnalysisContext,
 ): Promise<AnalysisOutcome> {
-  for (const path of paths) if (path !== '-') context.ledger.note(path);
   if (own.triggerWords !== undefined) context.ledger.note(own.triggerWords);
   const opened = openWeights(own.weights, options, args);
   try {
     context.timings.begin('compare');
-    const { comparison, dump } = await context.run(
-      COMPARE_INTERVENTIONS,
-      { ...args, ...(opened && { weights: opened.weights }) },
-      (value) => {
+    const { comparison, dump } = await withRollouts(context.ledger, args.rollouts, (rollouts) =>
+      context.run(COMPARE_INTERVENTIONS, { ...args, rollouts, ...(opened && { weights: opened.weights }) }, (value) => {
         const { done, total } = value as { done: number; total: number };
         context.progress.setTotal(total);
         context.progress.update(done);
-      },
+      }),
     );
     context.timings.count('tokens', dump.tokens);
     const body = interventionsBody(comparison, dump, args.topFraction);

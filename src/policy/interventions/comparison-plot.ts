@@ -9,21 +9,28 @@ import type { InterventionsBody, MethodReport } from './comparison-report.js';
 const orMissing = (value: number | null): number => value ?? Number.NaN;
 
 /** Shares on a logarithmic axis: methods touch from one token in thousands to all of them. */
-function sharePanel(methods: readonly MethodReport[]): Promise<Panel> {
+async function sharePanels(methods: readonly MethodReport[]): Promise<Panel[]> {
+  const rows = methods.map(({ method }) => method);
   const positive = (key: 'touched_share' | 'gradient_mass_touched_share' | 'gradient_mass_moved_share') =>
     methods.map((method) => (method[key] > 0 ? method[key] : Number.NaN));
-  return dotRows({
-    title: 'What each method takes hold of',
-    note: 'Share of the tokens, of the sum of |A rho|, and of plain GRPO’s gradient. A row without a dot: nothing.',
-    xLabel: 'share',
-    xScale: 'log',
-    rows: methods.map(({ method }) => method),
-    series: [
-      { name: 'tokens touched', values: positive('touched_share') },
-      { name: '|A rho| on touched tokens', values: positive('gradient_mass_touched_share') },
-      { name: 'gradient moved', values: positive('gradient_mass_moved_share') },
-    ],
-  });
+  const shared = { xLabel: 'share', xScale: 'log', rows, width: HALF_WIDTH } as const;
+  return [
+    await dotRows({
+      ...shared,
+      title: 'Tokens whose loss is not plain GRPO’s',
+      note: 'Share of the tokens that count. A row without a dot: none.',
+      series: [{ name: 'touched', values: positive('touched_share') }],
+    }),
+    await dotRows({
+      ...shared,
+      title: 'Gradient mass',
+      note: 'Share of the sum of |A rho| on touched tokens, and of plain GRPO’s gradient that is moved.',
+      series: [
+        { name: '|A rho| of touched tokens', values: positive('gradient_mass_touched_share') },
+        { name: 'gradient moved', values: positive('gradient_mass_moved_share') },
+      ],
+    }),
+  ];
 }
 
 async function changePanels(body: InterventionsBody): Promise<Panel[]> {
@@ -92,7 +99,7 @@ function overlapPanel(body: InterventionsBody, key: 'jaccard' | 'weighted_jaccar
 
 /** Draws the comparison from the body of its report. */
 export async function drawInterventions(body: InterventionsBody, subtitle: string): Promise<Figure> {
-  const panels = [await sharePanel(body.methods.slice(1)), ...(await changePanels(body))];
+  const panels = [...(await sharePanels(body.methods.slice(1))), ...(await changePanels(body))];
   if (body.overlap.methods.length > 1) {
     panels.push(await overlapPanel(body, 'jaccard'), await overlapPanel(body, 'weighted_jaccard'));
   }
