@@ -99,6 +99,7 @@ function chartsOf(terciles: ReturnType<typeof tercilesOf>, trace: Trace | undefi
       note: 'Three bins of the counts in each bucket of difficulty, drawn at their middles.',
       xLabel: 'high-entropy windows of a response',
       yLabel: 'accuracy',
+      width: 964,
       yLow: 0,
       yHigh: 1,
       series: terciles

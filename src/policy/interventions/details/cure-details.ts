@@ -217,7 +217,7 @@ export const cureDetails: MethodDetails = {
             title: 'Where critical tokens stand',
             note: 'Position over the length of the response; a cut is drawn uniformly among the critical tokens.',
             xLabel: 'relative position',
-            unit: 'response',
+            unit: 'unit of position',
             items: 'tokens',
             height: 250,
             series: [

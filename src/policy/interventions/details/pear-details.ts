@@ -63,7 +63,7 @@ function chartsOf(seen: Collected): DetailChart[] {
         title: 'Rewards of PEAR',
         note: 'A correct answer to the left of the wrong ones is punished for its uncertain thinking.',
         xLabel: 'reward',
-        unit: 'reward',
+        unit: 'unit of reward',
         items: 'responses',
         height: 250,
         series: [

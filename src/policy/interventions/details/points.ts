@@ -18,7 +18,7 @@ export function thinned(values: ArrayLike<number>, stride: number): number[] {
 }
 
 export function thinningNote(stride: number): string {
-  return stride === 1 ? '' : ` Every ${stride}th point is drawn.`;
+  return stride === 1 ? '' : ` One point in ${stride} is drawn.`;
 }
 
 /** Counts of finite values in equal bins from the least to the largest; one bin of width 1 around a single value. */
