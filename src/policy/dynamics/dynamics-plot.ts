@@ -61,7 +61,6 @@ function covariancePanel(body: DynamicsBody): Promise<Panel> {
     xLabel: 'step',
     yLabel: 'nats',
     yZero: true,
-    references: [{ value: 0, label: '' }],
     series: [
       line(body, 'cov_mean', 'tokens', { standardError: numbers(body, 'cov_mean_se') }),
       line(body, 'response_cov', 'responses', { standardError: numbers(body, 'response_cov_se') }),
