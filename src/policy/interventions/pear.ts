@@ -62,7 +62,7 @@ export function pearStep(
 ): PearStep {
   if (index.thinkEnd === undefined) {
     throw new InputError(
-      'pear needs the end of thinking: --marker gives its text or ids, or --map think_end=COLUMN its position',
+      'pear needs the end of thinking: --think-marker gives its text or ids, or --map think_end=COLUMN its position',
     );
   }
   const { thinkEnd } = index;

@@ -89,7 +89,7 @@ export function entropiesOf(block: TokenBlock, which: string, method: string): F
   if (column !== undefined) return column;
   const bounds = block.entropyLower !== undefined;
   if (which === 'upper' && bounds)
-    throw new InputError(`${method}: the upper bound needs the size of the vocabulary (--vocabulary)`);
+    throw new InputError(`${method}: the upper bound needs the size of the vocabulary (--vocab)`);
   throw new InputError(
     which === 'full' && bounds
       ? `${method} needs entropies over the whole vocabulary, and the dump has top-k log-probabilities: their truncated sum is no ` +
