@@ -66,13 +66,17 @@ const broadcast = (values: Float64Array, positions: number): Float64Array => {
   return spread;
 };
 
-/** Facts of the records of a minibatch, as dumps have them. Every position is a turn of its own. */
+/** Every position is a turn of its own, [from, to) each: its row of the table is asked once a response. */
+export const turnsOf = (positions: number): Int32Array =>
+  Int32Array.from({ length: 2 * positions }, (_, i) => (i + 1) >> 1);
+
+/** Facts of the records of a minibatch, as dumps have them. */
 function indexOf(batch: TabularBatch, step: number, positions: number): RolloutIndex {
   const records = batch.contexts.length;
   const lengths = new Int32Array(records).fill(positions);
   const names: string[] = new Array(batch.groups);
   for (let r = 0; r < records; r++) names[batch.group[r]] ??= String(batch.contexts[r]);
-  const turns = Int32Array.from({ length: 2 * positions }, (_, i) => (i + 1) >> 1);
+  const turns = turnsOf(positions);
   return {
     records,
     step: new Float64Array(records).fill(step),

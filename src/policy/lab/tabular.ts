@@ -16,7 +16,7 @@ import {
   type TabularPolicy,
 } from './tabular-policy.js';
 import { drawKeys, initialPolicy, type LockKeys, SHARED_LOCK, type SharedLock, sharedLock } from './tabular-task.js';
-import { type TabularBatch, type TabularRule, updatePolicy } from './tabular-update.js';
+import { type TabularBatch, type TabularRule, turnsOf, updatePolicy } from './tabular-update.js';
 import type { LabCurves, LabEngine, LabRollout, LabRunRequest, LabSink } from './types.js';
 
 /** What the responses of the shared lock have. */
@@ -127,6 +127,7 @@ function rolloutsOf(
       correct: batch.reward[r] > 0,
       difficulty: String(away),
       topTokens: top.get(context),
+      stepSpans: turnsOf(positions),
     };
   });
 }
