@@ -1,6 +1,7 @@
 import { cachedSimplex } from '../../src/linalg/cached-simplex.js';
 import { pearson } from '../../src/linalg/correlation.js';
 import {
+  divergenceWeight,
   mixAdvantages,
   type Squash,
   squashed,
@@ -43,7 +44,10 @@ function multipliers(inputs: Inputs): Record<string, unknown> {
   return {
     raw: tensor([updates, n], raw),
     multipliers: tensor([updates, n], weights),
-    mixed_advantages: tensor([divergence.length], mixAdvantages(divergence, constraints, last, squash)),
+    mixed_advantages: tensor(
+      [divergence.length],
+      mixAdvantages(divergence, constraints, last, divergenceWeight(last, squash)),
+    ),
   };
 }
 

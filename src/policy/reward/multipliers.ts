@@ -110,14 +110,14 @@ export function divergenceWeight(multipliers: ArrayLike<number>, squash: Squash)
  * The advantage that enters the clipped surrogate: w_KL A_KL + sum_i lam_i A_i, every column standardised. All multipliers are
  * used; the released code loses the first one where they are not squashed.
  * @param constraints one column [n] a constraint
+ * @param weight of the divergence, {@link divergenceWeight}
  */
 export function mixAdvantages(
   divergence: Float64Array,
   constraints: readonly Float64Array[],
   multipliers: ArrayLike<number>,
-  squash: Squash,
+  weight: number,
 ): Float64Array {
-  const weight = divergenceWeight(multipliers, squash);
   const mixed = standardiseAdvantages(divergence).map((value) => weight * value);
   constraints.forEach((column, i) => {
     const standard = standardiseAdvantages(column);
