@@ -24,8 +24,10 @@ import {
   attachRollouts,
   ROLLOUT_OPTIONS,
   type RolloutOwnOptions,
+  rolloutModelDigests,
   rolloutParameters,
   rolloutRequest,
+  withRollouts,
 } from './policy-rollouts.js';
 import { ANALYSIS_OPTIONS, attachShared } from './shared-options.js';
 
@@ -176,8 +178,8 @@ function requestOf(options: Options, own: OwnOptions): DifficultyRequest {
 }
 
 async function run(options: Options, own: OwnOptions): Promise<number> {
+  const request = requestOf(options, own);
   const paths = await expandSources(options.data);
-  const request = requestOf({ ...options, data: paths }, own);
   const { thresholds, train, outcomes } = request;
   const strategies = Object.values(outcomes ?? {}).flatMap(({ paths }) => paths);
   const inputs = [...paths, ...strategies, ...[own.hidden, own.probe].filter((path) => path !== undefined)];
@@ -191,7 +193,7 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
       unit: 'records',
       inputs,
       parameters: {
-        ...rolloutParameters({ ...request.rollouts, paths: options.data }),
+        ...rolloutParameters(request.rollouts),
         ...{ step: request.step ?? null, levels: request.levels ? [...request.levels] : null },
         ...{
           alpha: thresholds.alpha ?? null,
@@ -212,7 +214,7 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
     },
     { ...options, shard: undefined },
     {
-      measure: (context) => measure(request, own, inputs, context),
+      measure: (context) => measure(request, own, context),
       async plan() {
         return [
           ['dump', options.data.join(', ')],
@@ -228,11 +230,13 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
 async function measure(
   request: DifficultyRequest,
   own: OwnOptions,
-  inputs: readonly string[],
   context: AnalysisContext,
 ): Promise<AnalysisOutcome> {
-  for (const path of inputs) if (path !== '-') context.ledger.note(path);
-  const result: DifficultyResult = await context.run(DIFFICULTY_JOB, request);
+  const others = Object.values(request.outcomes ?? {}).flatMap(({ paths }) => paths);
+  const result: DifficultyResult = await withRollouts(context.ledger, request.rollouts, (rollouts) => {
+    for (const path of [...others, own.hidden, own.probe]) if (path !== undefined) context.ledger.note(path);
+    return context.run(DIFFICULTY_JOB, { ...request, rollouts });
+  });
   const body = difficultyBody(result);
   for (const warning of result.warnings) context.warn(warning);
   const { probeFile } = result;
@@ -243,6 +247,7 @@ async function measure(
   }
   return {
     body,
+    digests: () => rolloutModelDigests(request.rollouts),
     rows: () => assignmentRows(result),
     tableRows: () => curveRows(result),
     files: () => new Map(own.probeOut === undefined || probeFile === null ? [] : [['--probe-out', probeFile]]),

@@ -4,10 +4,12 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { type Command, Option } from 'commander';
 import { InputError } from '../src/errors.js';
-import { expandSources, type InputLedger } from '../src/formats/inputs.js';
+import { resolveModelPath } from '../src/formats/hub.js';
+import { expandSources, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
 import { PROMPT_FORMATS, type RolloutRequest } from '../src/policy/rollouts/types.js';
 import type { ReportValue } from '../src/report/values.js';
 import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
+import { modelDigests } from './model-digests.js';
 import type { SharedOptions } from './shared-options.js';
 
 /** Shared options that a view of rollout dumps has beside `ANALYSIS_OPTIONS`. */
@@ -124,8 +126,19 @@ export function rolloutParameters(request: RolloutRequest): Record<string, Repor
   };
 }
 
+const modelsOf = ({ model, oldModel }: RolloutRequest): string[] =>
+  [model, oldModel].filter((name) => name !== undefined);
+
+const locate = (name: string): string => resolveModelPath(name, process.env).path;
+
+/** Hashes of the models of a request, for the inputs of a report. */
+export async function rolloutModelDigests(request: RolloutRequest): Promise<InputDigest[]> {
+  const digests = await Promise.all(modelsOf(request).map((name) => modelDigests(name, locate(name))));
+  return digests.flatMap((one) => one.digests);
+}
+
 /**
- * Runs the work of a view on its dump: patterns become files, standard input is saved to a work file first, and the files are hashed
+ * Runs the work of a view on its dump: names of models become paths, patterns become files, standard input is saved to a work file first, and the files are hashed
  * beside the work, so that `ledger.digests` need not read them again.
  */
 export async function withRollouts<R>(
@@ -144,8 +157,9 @@ export async function withRollouts<R>(
       await pipeline(ledger.read('-'), createWriteStream(standardInput));
     }
     for (const path of paths) ledger.note(path);
+    const locations = Object.fromEntries(modelsOf(request).map((name) => [name, locate(name)]));
     const hashed = hashFiles(ledger, paths, state);
-    const result = await work({ ...request, paths, ...(standardInput !== undefined && { standardInput }) });
+    const result = await work({ ...request, paths, locations, ...(standardInput !== undefined && { standardInput }) });
     await hashed;
     return result;
   } finally {

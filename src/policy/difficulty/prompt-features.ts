@@ -21,9 +21,10 @@ export async function promptFeatures(
   request: RolloutRequest & { readonly model: string },
   onPrompts: (done: number) => void,
 ): Promise<FeatureMatrix> {
-  const tokenizer = openModelTokenizer(request.model);
+  const location = request.locations?.[request.model] ?? request.model;
+  const tokenizer = openModelTokenizer(location);
   const encode = createPromptEncoder(tokenizer, request.promptFormat);
-  const model = await openLanguageModel(request.model, {
+  const model = await openLanguageModel(location, {
     threads: request.threads,
     maxMemoryBytes: request.maxMemory,
     device: 'cpu',

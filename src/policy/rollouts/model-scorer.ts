@@ -14,6 +14,8 @@ export interface ModelScorerOptions {
   readonly model: string;
   /** The policy that sampled, where it is another one. */
   readonly oldModel?: string;
+  /** Where models lie, by name; a name is a path when absent. */
+  readonly locations?: Readonly<Record<string, string>>;
   readonly temperature: number;
   readonly promptFormat: PromptFormat;
   /** Longest sequence in tokens; the model's own limit where that is less. */
@@ -63,8 +65,7 @@ function beginning(tokenizer: Tokenizer, place: string): Int32Array {
   return Int32Array.of(id);
 }
 
-function checkSameTokens(tokenizer: Tokenizer, oldModel: string, model: string): void {
-  const old = openModelTokenizer(oldModel);
+function checkSameTokens(tokenizer: Tokenizer, old: Tokenizer, oldModel: string, model: string): void {
   const id = firstDifference(tokenizer, old);
   if (id !== undefined) {
     throw new InputError(
@@ -98,11 +99,12 @@ const KIND_TEXT: Readonly<Record<PromptKind, string>> = {
  */
 export async function createModelScorer(options: ModelScorerOptions): Promise<TextScorer & { close(): Promise<void> }> {
   const { model: path, oldModel: oldPath, temperature } = options;
-  const tokenizer = openModelTokenizer(path);
-  if (oldPath !== undefined) checkSameTokens(tokenizer, oldPath, path);
+  const locate = (name: string): string => options.locations?.[name] ?? name;
+  const tokenizer = openModelTokenizer(locate(path));
+  if (oldPath !== undefined) checkSameTokens(tokenizer, openModelTokenizer(locate(oldPath)), oldPath, path);
   const share = oldPath === undefined ? 1 : 2;
   const open = (file: string): Promise<LanguageModel> =>
-    openLanguageModel(file, {
+    openLanguageModel(locate(file), {
       threads: options.threads,
       maxMemoryBytes: options.maxMemory / share,
       device: 'cpu',
@@ -116,7 +118,7 @@ export async function createModelScorer(options: ModelScorerOptions): Promise<Te
     opened.set(file, found);
     return found;
   };
-  const { vocabularySize, maxPositions } = await sizesOf(path, () => modelOf(path));
+  const { vocabularySize, maxPositions } = await sizesOf(locate(path), () => modelOf(path));
   const encodePrompt = createPromptEncoder(tokenizer, options.promptFormat);
   const context = Math.min(options.context, maxPositions ?? options.context);
   const tallies = new Map<string, Tally>();

@@ -22,7 +22,7 @@ export async function createTokenTexts(request: RolloutRequest, scorer?: TextSco
   let ofToken = scorer && ((id: number): string => scorer.textOf(id));
   if (ofToken === undefined && request.model !== undefined) {
     const { openModelTokenizer } = await import('../../models/model-tokenizer.js');
-    const tokenizer = openModelTokenizer(request.model);
+    const tokenizer = openModelTokenizer(request.locations?.[request.model] ?? request.model);
     const decoder = new TextDecoder();
     ofToken = (id) => (id < tokenizer.vocabularySize ? decoder.decode(tokenizer.tokenBytes(id)) : '');
   }

@@ -162,6 +162,8 @@ export interface RolloutRequest {
   /** Model for what the dump lacks (the policy that is updated), and the one that sampled. */
   readonly model?: string;
   readonly oldModel?: string;
+  /** Where models lie whose names are those of the hub, by name. */
+  readonly locations?: Readonly<Record<string, string>>;
   readonly temperature: number;
   /** How prompts that are text become tokens, and the longest sequence that a model is given. */
   readonly promptFormat: PromptFormat;
