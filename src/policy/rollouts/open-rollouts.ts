@@ -54,7 +54,7 @@ interface Reading {
 
 const placeOf = (sources: readonly DumpSource[], source: number, line: number): string => {
   const { name, kind } = sources[source];
-  return kind === 'text' ? `${name}:${line}` : `${name}, row ${line}`;
+  return kind === 'text' || kind === 'gzip' ? `${name}:${line}` : `${name}, row ${line}`;
 };
 
 /** Columns of the scorer that a record lacks. */

@@ -1,6 +1,6 @@
 import { InputError } from '../../errors.js';
 import { openRange } from '../../formats/files.js';
-import { expandSources, gunzipChunks, isGzip, peekBytes } from '../../formats/inputs.js';
+import { expandSources, gunzipChunks, isGzip } from '../../formats/inputs.js';
 import type { DumpRow } from './dump-rows.js';
 import type { FieldPicker } from './fields.js';
 import { readJsonRows } from './read-jsonl.js';
@@ -12,7 +12,7 @@ export interface DumpSource {
   readonly path: string;
   readonly bytes: number;
   /** By the first bytes. Records of text are lines, those of the others rows. */
-  readonly kind: 'text' | 'parquet' | 'npz';
+  readonly kind: 'text' | 'gzip' | 'parquet' | 'npz';
 }
 
 const CHUNK_BYTES = 8 << 20;
@@ -25,7 +25,8 @@ function recognise(path: string, name: string): Pick<DumpSource, 'bytes' | 'kind
     const head = Buffer.alloc(Math.min(4, file.size));
     file.readInto(0, head.length, head);
     const start = head.toString('latin1');
-    return { bytes: file.size, kind: start === 'PAR1' ? 'parquet' : start.startsWith('PK\x03\x04') ? 'npz' : 'text' };
+    const kinds = { gzip: isGzip(head), parquet: start === 'PAR1', npz: start === 'PK\x03\x04' };
+    return { bytes: file.size, kind: kinds.gzip ? 'gzip' : kinds.parquet ? 'parquet' : kinds.npz ? 'npz' : 'text' };
   } finally {
     file.close();
   }
@@ -42,17 +43,22 @@ export async function dumpSources(request: RolloutRequest): Promise<DumpSource[]
   return sources;
 }
 
-/** The bytes of a file in chunks, each its own memory. */
-async function* fileChunks(path: string, passed: (bytes: number) => void): AsyncGenerator<Uint8Array, void, undefined> {
+/** The bytes of a file in chunks: each its own memory, or all in one buffer, which the next chunk overwrites. */
+async function* fileChunks(
+  path: string,
+  passed: (bytes: number) => void,
+  oneBuffer: boolean,
+): AsyncGenerator<Uint8Array, void, undefined> {
   const file = openRange(path);
   try {
+    let buffer = new Uint8Array(0);
     for (let at = 0; at < file.size; ) {
       const length = Math.min(CHUNK_BYTES, file.size - at);
-      const chunk = new Uint8Array(length);
-      file.readInto(at, length, chunk);
+      if (!oneBuffer || buffer.length < length) buffer = new Uint8Array(length);
+      file.readInto(at, length, buffer);
       at += length;
       passed(length);
-      yield chunk;
+      yield buffer.subarray(0, length);
     }
   } finally {
     file.close();
@@ -91,11 +97,6 @@ export async function* readDump(
     yield* (await import('./read-npz.js')).readNpzRows(path, name, number, picker);
     return;
   }
-  let input = await peekBytes(fileChunks(path, passed));
-  try {
-    if (isGzip(input.head)) input = await peekBytes(gunzipChunks(input.chunks, name));
-    yield* readJsonRows(input.chunks, name, number, isWanted, threads);
-  } finally {
-    await input.chunks.return();
-  }
+  const chunks = fileChunks(path, passed, kind === 'text');
+  yield* readJsonRows(kind === 'gzip' ? gunzipChunks(chunks, name) : chunks, name, number, isWanted, threads);
 }

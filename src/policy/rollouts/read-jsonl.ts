@@ -14,8 +14,8 @@ interface LineBlock {
 const NEW_LINE = 0x0a;
 
 /**
- * Cuts chunks at their last new line. The line that two chunks share comes as a block of its own, so that the rest of a chunk is
- * not copied.
+ * Cuts chunks at their last new line. The line that two chunks share is copied and comes as a block of its own; all other bytes
+ * stay in the chunk, which may be overwritten when the next one is asked for.
  */
 async function* lineBlocks(
   chunks: AsyncIterable<Uint8Array>,
@@ -28,7 +28,7 @@ async function* lineBlocks(
     let start = 0;
     if (carried > 0) {
       const end = chunk.indexOf(NEW_LINE) + 1;
-      carry.push(end === 0 ? chunk : chunk.subarray(0, end));
+      carry.push(end === 0 ? chunk.slice() : chunk.subarray(0, end));
       carried += end === 0 ? chunk.length : end;
       if (carried > MAX_STRING_BYTES)
         throw new InputError(
@@ -48,7 +48,7 @@ async function* lineBlocks(
       start = end;
     }
     if (start < chunk.length) {
-      carry = [chunk.subarray(start)];
+      carry = [chunk.slice(start)];
       carried = chunk.length - start;
     }
   }

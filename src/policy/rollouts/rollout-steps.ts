@@ -14,10 +14,8 @@ type Columns = ReadonlySet<StoredColumn | 'topTokens'>;
 function broadcast(segment: Segment, advantage: Float64Array): Float64Array {
   const { records, offsets, mask } = segment;
   const values = new Float64Array(mask.length);
-  for (let r = 0; r < records.length; r++) {
-    const value = advantage[records[r]];
-    for (let t = offsets[r]; t < offsets[r + 1]; t++) values[t] = mask[t] === 0 ? 0 : value;
-  }
+  for (let r = 0; r < records.length; r++) values.fill(advantage[records[r]], offsets[r], offsets[r + 1]);
+  for (let t = mask.indexOf(0); t >= 0; t = mask.indexOf(0, t + 1)) values[t] = 0;
   return values;
 }
 
