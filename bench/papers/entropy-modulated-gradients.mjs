@@ -19,13 +19,6 @@ const results = await trainAll({
   engine: 'transformer-chain',
   steps: 41,
   task: {
-    keys: 8,
-    rooms: 8,
-    doors: 6,
-    'hard-share': 0.5,
-    'hard-right': 0.35,
-    'warm-steps': 250,
-    'learning-rate': 0.0005,
     prompts: 256,
     'evaluate-every': 5,
     'evaluation-prompts': 256,

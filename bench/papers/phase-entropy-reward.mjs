@@ -11,7 +11,6 @@ const SEEDS = [1, 2, 3, 4, 5];
 const METHODS = {
   'plain GRPO': { intervention: 'grpo' },
   'PEAR, alpha 1': { intervention: 'pear' },
-  'PEAR, alpha 0': { intervention: 'pear', settings: { alpha: 0 } },
   'PEAR, alpha 1, floor 0.1': { intervention: 'pear', settings: { floor: 0.1 } },
 };
 const LABELS = Object.keys(METHODS);

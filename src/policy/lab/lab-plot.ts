@@ -24,11 +24,13 @@ function curveSeries(
 ): LineSeries[] {
   return methods.map(({ label, runs }) => {
     const { mean, standardError } = meanCurve(runs.map(({ curves }) => curves[name]));
+    // Engines that sample their evaluations do not make one in every step.
+    const measured = steps.filter((s) => !Number.isNaN(mean[s]));
     return {
       name: label,
-      x: steps,
-      y: steps.map((s) => mean[s]),
-      standardError: steps.map((s) => standardError[s]),
+      x: measured,
+      y: measured.map((s) => mean[s]),
+      standardError: measured.map((s) => standardError[s]),
     };
   });
 }
@@ -37,7 +39,8 @@ function curveSeries(
 function pathOf({ runs }: MethodRuns, steps: readonly number[]): { readonly x: number[]; readonly y: number[] } {
   const entropy = meanCurve(runs.map(({ curves }) => curves.entropy)).mean;
   const success = meanCurve(runs.map(({ curves }) => curves.success)).mean;
-  return { x: steps.map((s) => entropy[s]), y: steps.map((s) => success[s]) };
+  const measured = steps.filter((s) => !Number.isNaN(success[s]));
+  return { x: measured.map((s) => entropy[s]), y: measured.map((s) => success[s]) };
 }
 
 /** A law between two entropies, with parameters averaged over seeds; linear in them, so this is the mean of the laws. */

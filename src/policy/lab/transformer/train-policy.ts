@@ -26,8 +26,10 @@ export interface PolicyTraining {
   /** Where responses branch, in the first `branchSteps` steps. */
   readonly branching?: Branching;
   readonly branchSteps: number;
-  /** Steps between evaluations; prompts of one, and responses to each. */
+  /** Steps between evaluations on fresh prompts, and on those that are trained on. */
   readonly evaluateEvery: number;
+  readonly solvedEvery: number;
+  /** Fresh prompts of an evaluation; responses to each prompt of either kind. */
   readonly evaluationPrompts: number;
   readonly evaluationResponses: number;
   /** Prompts that are asked behind the last step, with their hidden states. */
@@ -124,14 +126,18 @@ const meanOf = (values: ArrayLike<number>): number => {
 const SOLVED = 0.5;
 
 function evaluate({ speaker, training, random, prompts, evaluation, curves }: Run, step: number): void {
-  const { evaluateEvery, evaluationResponses, steps } = training;
-  if (step % evaluateEvery !== 0 && step !== steps - 1) return;
+  const { evaluateEvery, solvedEvery, evaluationResponses, steps } = training;
   const own = random.fork(STREAM.evaluation).fork(step);
-  const asked = ask(speaker, evaluation, evaluationResponses, own.fork(0));
-  curves.success[step] = meanOf(asked.rates);
-  curves.extra.evaluation_length_tokens[step] = asked.length;
-  const { rates } = ask(speaker, prompts, evaluationResponses, own.fork(1));
-  curves.extra.solved_prompts[step] = rates.reduce((count, rate) => count + (rate > SOLVED ? 1 : 0), 0);
+  const due = (every: number): boolean => step % every === 0 || step === steps - 1;
+  if (due(evaluateEvery)) {
+    const { rates, length } = ask(speaker, evaluation, evaluationResponses, own.fork(0));
+    curves.success[step] = meanOf(rates);
+    curves.extra.evaluation_length_tokens[step] = length;
+  }
+  if (due(solvedEvery)) {
+    const { rates } = ask(speaker, prompts, evaluationResponses, own.fork(1));
+    curves.extra.solved_prompts[step] = rates.reduce((count, rate) => count + (rate > SOLVED ? 1 : 0), 0);
+  }
 }
 
 /** Facts of the responses that a step has generated. */
