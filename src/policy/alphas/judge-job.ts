@@ -1,8 +1,15 @@
-import { dependentMean } from '../../linalg/newey-west.js';
 import type { PanelValues } from '../../kernels/panel-operators.js';
-import { type Backtest, backtest, type BacktestSettings } from './backtest.js';
+import { dependentMean } from '../../linalg/newey-west.js';
+import { type Backtest, type BacktestSettings, backtest } from './backtest.js';
 import { addWeighted, combineFormulas, normalisedValues } from './combination.js';
-import { dailyCorrelations, dailyPearson, dailySpearman, informationRatio, meanOf, type Normalised } from './correlation.js';
+import {
+  dailyCorrelations,
+  dailyPearson,
+  dailySpearman,
+  informationRatio,
+  meanOf,
+  type Normalised,
+} from './correlation.js';
 import { createEvaluator, type Evaluator } from './evaluate.js';
 import type { Expression } from './expression.js';
 import type { Panel } from './panel.js';
@@ -85,7 +92,12 @@ export interface JudgeResult {
   readonly members: readonly JudgedFormula[];
   /** [members, members], over the days of the first part. */
   readonly mutualIc: Float64Array;
-  readonly daily: readonly { readonly date: string; readonly part: string; readonly ic: number; readonly rankIc: number }[];
+  readonly daily: readonly {
+    readonly date: string;
+    readonly part: string;
+    readonly ic: number;
+    readonly rankIc: number;
+  }[];
   readonly backtest: Backtest | null;
   /** Share of the targets that are missing. */
   readonly missingTargets: number;
@@ -168,12 +180,26 @@ export function judgeFormulas(request: JudgeRequest, progress: (value: unknown) 
       const singles = candidate.singles.slice(0, formulas.length);
       const expressions = singles.map(({ text }) => parseFormula(text));
       oneByOne = {
-        equal: figures(dailyOf(combine(expressions, singles.map(({ ic }) => Math.sign(ic))))),
+        equal: figures(
+          dailyOf(
+            combine(
+              expressions,
+              singles.map(({ ic }) => Math.sign(ic)),
+            ),
+          ),
+        ),
         weighted: figures(dailyOf(combine(expressions, weigh(expressions)))),
       };
     }
     progress({ judged: i + 1 });
-    return { label: candidate.label, seed: candidate.seed, formulas: candidate.formulas, weights, parts: result, oneByOne };
+    return {
+      label: candidate.label,
+      seed: candidate.seed,
+      formulas: candidate.formulas,
+      weights,
+      parts: result,
+      oneByOne,
+    };
   });
   const decisive = Math.min(1, parts.length - 1);
   let chosen = 0;

@@ -51,7 +51,7 @@ export interface Scorer {
 }
 
 /** A search ends when it has offered this many times its budget: a policy that repeats itself evaluates nothing new. */
-const MOST_OFFERS = 50;
+const MOST_OFFERS = 20;
 const POINTS = 200;
 
 /** Scores a formula against the target of the evaluator's days. */
