@@ -24,8 +24,10 @@ import {
   attachRollouts,
   ROLLOUT_OPTIONS,
   type RolloutOwnOptions,
+  rolloutModelDigests,
   rolloutParameters,
   rolloutRequest,
+  withRollouts,
 } from './policy-rollouts.js';
 import { ANALYSIS_OPTIONS, attachShared } from './shared-options.js';
 
@@ -148,7 +150,7 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
     },
     { ...options, seed: 0, shard: undefined },
     {
-      measure: (context) => measure(args, rules, paths, context),
+      measure: (context) => measure(args, rules, context),
       plan: async () => planOf(args, paths),
     },
   );
@@ -164,23 +166,20 @@ function planOf({ request, table }: DynamicsArguments, paths: readonly string[])
   ];
 }
 
-async function measure(
-  args: DynamicsArguments,
-  rules: AlarmRules,
-  paths: readonly string[],
-  context: AnalysisContext,
-): Promise<AnalysisOutcome> {
-  for (const path of paths) if (path !== '-') context.ledger.note(path);
-  const result = await context.run(ANALYSE_DYNAMICS, args, (value) => {
-    const { done, total } = value as DynamicsProgress;
-    context.progress.setTotal(total);
-    context.progress.update(done);
-  });
+async function measure(args: DynamicsArguments, rules: AlarmRules, context: AnalysisContext): Promise<AnalysisOutcome> {
+  const result = await withRollouts(context.ledger, args.request, (request) =>
+    context.run(ANALYSE_DYNAMICS, { ...args, request }, (value) => {
+      const { done, total } = value as DynamicsProgress;
+      context.progress.setTotal(total);
+      context.progress.update(done);
+    }),
+  );
   context.timings.count('tokens', result.dump.tokens);
   const body = dynamicsBody(result, rules);
   for (const warning of [...body.dump.warnings, ...body.warnings]) context.warn(warning);
   return {
     body,
+    digests: () => rolloutModelDigests(args.request),
     rows: () => stepRows(body),
     tableRows: () => tokenRows(result.tokens),
     figure: async (subtitle) => (await import('../src/policy/dynamics/dynamics-plot.js')).drawDynamics(body, subtitle),

@@ -23,6 +23,7 @@ import {
   attachRollouts,
   ROLLOUT_OPTIONS,
   type RolloutOwnOptions,
+  rolloutModelDigests,
   rolloutParameters,
   rolloutRequest,
   withRollouts,
@@ -160,6 +161,7 @@ async function measure(
     opened?.output.commit();
     return {
       body,
+      digests: () => rolloutModelDigests(args.rollouts),
       rows: () => comparisonRows(body),
       tableRows: () => factRows(body),
       figure: async (subtitle) =>
