@@ -271,8 +271,6 @@ export function createIndexBuilder(request: RolloutRequest, picker: FieldPicker)
       if (unnamed > 0)
         warnings.push(`${unnamed} of ${records} records have neither prompt_id nor prompt: each is a group of its own`);
       if (rewards) warnings.push(...groupWarnings(rewards, group, groups.size));
-      if (reward && reward.known < records)
-        warnings.push(`${records - reward.known} of ${records} records have no reward`);
       if (has.markers && withoutMarker > 0)
         warnings.push(
           `${withoutMarker} of ${records} records have no end-of-thinking marker: all of them counts as thinking`,
@@ -338,19 +336,24 @@ function advantageOf(
   records: number,
 ): { values?: Float64Array; from?: string; warning?: string } {
   const variant = request.advantage === 'dump' ? 'grpo' : request.advantage;
+  const unknown = rewards?.reduce((count, value) => count + (Number.isNaN(value) ? 1 : 0), 0) ?? 0;
   const computed = (): { values: Float64Array; from: string } | undefined =>
-    rewards && {
-      values: groupAdvantages(rewards, group, groups, { variant, eps: 1e-6 }),
-      from: `${variant} from rewards`,
-    };
+    rewards && unknown === 0
+      ? { values: groupAdvantages(rewards, group, groups, { variant, eps: 1e-6 }), from: `${variant} from rewards` }
+      : undefined;
   if (request.advantage !== 'dump') {
     const own = computed();
-    if (own === undefined) throw new InputError(`--advantage ${variant} needs rewards, which the dump lacks`);
+    if (own === undefined)
+      throw new InputError(
+        `--advantage ${variant} needs the reward of every record, which ${unknown > 0 ? `${unknown} of ${records} records lack` : 'the dump lacks'}`,
+      );
     return own;
   }
   if (advantage && advantage.known === records) return { values: filled(advantage, records), from: advantage.column };
   if (tokenAdvantages) return {};
   const own = computed();
+  if (own === undefined && unknown > 0)
+    return { warning: `${unknown} of ${records} records have no reward: advantages are not computed` };
   if (advantage === undefined || own === undefined) return own ?? {};
   return {
     ...own,

@@ -204,8 +204,12 @@ export function readTokenLists(context: Context): TokenLists | undefined {
   const from: Record<string, string> = {};
   const columns = readLogProbs(context, lengths, mask, from);
   const tokens = readTokens(context, lengths, mask);
+  if (tokens) from.tokens = context.picker.pick(context.row.fields, 'tokens')?.column ?? 'tokens';
   const texts = readTexts(context, lengths);
-  const top = readTopTokens(context, mask, (column, length) => lengths.check(column, length));
+  const top = readTopTokens(context, mask, (column, length) => {
+    from.topTokens = column;
+    lengths.check(column, length);
+  });
   const advantage = listOf(context, 'advantage');
   if (advantage) {
     lengths.check(advantage.column, advantage.values.length);

@@ -264,7 +264,14 @@ describe('fields of a dump', () => {
     const records = [record({ advantage: 2 }), record({ advantage: -2, reward: 0 })];
     expect([...((await open(records)).index.advantage ?? [])]).toEqual([2, -2]);
     expect([...((await open(records, { advantage: 'no-std' })).index.advantage ?? [])]).toEqual([0.5, -0.5]);
-    await expect(open([record({ reward: undefined })], { advantage: 'grpo' })).rejects.toThrow(/needs rewards/);
+    await expect(open([record({ reward: undefined })], { advantage: 'grpo' })).rejects.toThrow(/needs the reward of every record, which the dump lacks/);
+  });
+
+  it('compute no advantages where a reward is missing', async () => {
+    const rollouts = await open([record(), record({ reward: null })]);
+    expect(rollouts.index.advantage).toBeUndefined();
+    expect(rollouts.columns.has('advantage')).toBe(false);
+    expect(rollouts.warnings.join()).toMatch(/1 of 2 records have no reward: advantages are not computed/);
   });
 
   it('tell dumps of text, with what remains possible', async () => {
