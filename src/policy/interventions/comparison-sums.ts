@@ -138,8 +138,13 @@ export function compareStep({ step, index, prepared, topEntropy, sink }: StepCon
   const batch = batchSizeOf(step, index);
   const count = prepared.length;
   const sums = prepared.map(() => createMethodSums(batch));
-  const matrix = (): Float64Array => new Float64Array(count * count);
-  const pairs = { both: matrix(), either: matrix(), least: matrix(), most: matrix() };
+  const places = count * count;
+  const pairs: PairSums = {
+    both: new Float64Array(places),
+    either: new Float64Array(places),
+    least: Array.from({ length: places }, createCompensatedSum),
+    most: Array.from({ length: places }, createCompensatedSum),
+  };
   const mass = createCompensatedSum();
   const entropies = createCompensatedSum();
   let known = true;
@@ -192,7 +197,7 @@ export function compareStep({ step, index, prepared, topEntropy, sink }: StepCon
       touched.push(effect.touched);
       moved.push(distance);
     }
-    addPairs(pairs, touched, moved);
+    addPairs(pairs, block, touched, moved);
   }
   const methods = sums.map((own): StepMeasures => {
     const figures = objectiveFigures(own.objective);
@@ -216,7 +221,10 @@ export function compareStep({ step, index, prepared, topEntropy, sink }: StepCon
     entropy: known ? totalOf(entropies) / batch.counted : Number.NaN,
     topEntropyTokens: topTokens,
     methods,
-    ...pairs,
+    both: symmetric(count, (at) => pairs.both[at]),
+    either: symmetric(count, (at) => pairs.either[at]),
+    least: symmetric(count, (at) => totalOf(pairs.least[at])),
+    most: symmetric(count, (at) => totalOf(pairs.most[at])),
   };
 }
 
@@ -226,15 +234,21 @@ function masked(values: Float64Array, mask: Uint8Array): Float64Array {
   return out;
 }
 
+/** Sums of every two methods; those of gradients with their rounding errors beside them. */
 interface PairSums {
   readonly both: Float64Array;
   readonly either: Float64Array;
-  readonly least: Float64Array;
-  readonly most: Float64Array;
+  readonly least: readonly CompensatedSum[];
+  readonly most: readonly CompensatedSum[];
 }
 
-/** Adds what every two methods share on a block. */
-function addPairs(pairs: PairSums, touched: readonly Uint8Array[], moved: readonly Float64Array[]): void {
+/** Adds what every two methods share on a block, record by record. */
+function addPairs(
+  pairs: PairSums,
+  { offsets, records }: TokenBlock,
+  touched: readonly Uint8Array[],
+  moved: readonly Float64Array[],
+): void {
   const count = touched.length;
   for (let a = 0; a < count; a++) {
     const touchedA = touched[a];
@@ -242,27 +256,36 @@ function addPairs(pairs: PairSums, touched: readonly Uint8Array[], moved: readon
     for (let b = a; b < count; b++) {
       const touchedB = touched[b];
       const movedB = moved[b];
+      const at = a * count + b;
       let both = 0;
       let either = 0;
-      let least = 0;
-      let most = 0;
-      for (let i = 0; i < touchedA.length; i++) {
-        both += touchedA[i] & touchedB[i];
-        either += touchedA[i] | touchedB[i];
-        if (movedA[i] < movedB[i]) {
-          least += movedA[i];
-          most += movedB[i];
-        } else {
-          least += movedB[i];
-          most += movedA[i];
+      for (let r = 0; r < records.length; r++) {
+        let least = 0;
+        let most = 0;
+        for (let i = offsets[r]; i < offsets[r + 1]; i++) {
+          both += touchedA[i] & touchedB[i];
+          either += touchedA[i] | touchedB[i];
+          if (movedA[i] < movedB[i]) {
+            least += movedA[i];
+            most += movedB[i];
+          } else {
+            least += movedB[i];
+            most += movedA[i];
+          }
         }
+        addTo(pairs.least[at], least);
+        addTo(pairs.most[at], most);
       }
-      for (const at of a === b ? [a * count + a] : [a * count + b, b * count + a]) {
-        pairs.both[at] += both;
-        pairs.either[at] += either;
-        pairs.least[at] += least;
-        pairs.most[at] += most;
-      }
+      pairs.both[at] += both;
+      pairs.either[at] += either;
     }
   }
+}
+
+/** The matrix of an upper triangle. */
+function symmetric(count: number, at: (place: number) => number): Float64Array {
+  return Float64Array.from({ length: count * count }, (_, i) => {
+    const [a, b] = [Math.floor(i / count), i % count];
+    return at(Math.min(a, b) * count + Math.max(a, b));
+  });
 }

@@ -124,7 +124,12 @@ function eachCandidate(
 }
 
 /** Cut of one unit, whose scores need not fit in memory. */
-function streamedCut(step: RolloutStep, units: ScopeUnits, scores: TokenScores, unit: number, k: number): Cut {
+function streamedCut(
+  step: RolloutStep,
+  units: ScopeUnits,
+  scores: TokenScores,
+  { unit, k, held }: { readonly unit: number; readonly k: number; readonly held: number },
+): Cut {
   const each = (take: (values: Float64Array, mask?: Uint8Array) => void): void => {
     for (const block of step.blocks()) {
       const values = new Float64Array(block.mask.length);
@@ -138,7 +143,7 @@ function streamedCut(step: RolloutStep, units: ScopeUnits, scores: TokenScores, 
     }
   };
   const count = scores.candidates[unit];
-  const [{ threshold, ties }] = selectLargest({ count, each }, [k], { exactLimit: HELD_VALUES, name: 'scores' });
+  const [{ threshold, ties }] = selectLargest({ count, each }, [k], { exactLimit: held, name: 'scores' });
   // Whether more values equal the threshold than are taken, only another pass would say.
   return { threshold, ties, equal: Number.POSITIVE_INFINITY };
 }
@@ -190,12 +195,14 @@ function lastTies(step: RolloutStep, units: ScopeUnits, scores: TokenScores, cut
  * The `wanted` tokens of every unit with the largest scores (all candidates where there are fewer), exactly and in bounded
  * memory: units are gathered as many at a time as fit; one that does not fit alone is selected in several passes.
  * @param wanted [units]
+ * @param mostHeld scores that may be in memory at a time
  */
 export function selectInScopes(
   step: RolloutStep,
   units: ScopeUnits,
   scores: TokenScores,
   wanted: Float64Array,
+  mostHeld: number = HELD_VALUES,
 ): ScopedSelection {
   const { candidates } = scores;
   const taken = wanted.map((count, u) => Math.min(count, candidates[u]));
@@ -203,12 +210,13 @@ export function selectInScopes(
   for (let from = 0; from < units.count; ) {
     let to = from;
     let held = 0;
-    while (to < units.count && held + candidates[to] <= HELD_VALUES) held += candidates[to++];
+    while (to < units.count && held + candidates[to] <= mostHeld) held += candidates[to++];
     if (to > from) {
       if (held > 0) heldCuts(step, units, scores, [from, to], taken, cuts);
       from = to;
     } else {
-      if (taken[from] > 0) cuts[from] = streamedCut(step, units, scores, from, taken[from]);
+      if (taken[from] > 0)
+        cuts[from] = streamedCut(step, units, scores, { unit: from, k: taken[from], held: mostHeld });
       from++;
     }
   }

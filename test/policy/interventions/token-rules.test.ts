@@ -12,7 +12,7 @@ import {
   prepareKlCov,
 } from '../../../src/policy/interventions/kl-cov.js';
 import { findIntervention, INTERVENTIONS } from '../../../src/policy/interventions/registry.js';
-import { kthLargest } from '../../../src/policy/interventions/scoped-selection.js';
+import { kthLargest, scopeUnits, selectInScopes } from '../../../src/policy/interventions/scoped-selection.js';
 import { completeSettings, parseMethod } from '../../../src/policy/interventions/settings.js';
 import { prepareSteer, steer, steerWeight } from '../../../src/policy/interventions/steer.js';
 import type { InterventionSettings } from '../../../src/policy/interventions/types.js';
@@ -61,6 +61,34 @@ describe('selection', () => {
       const sorted = [...values].sort((a, b) => b - a);
       const k = 1 + random.integer(n);
       expect(kthLargest(values.slice(), k)).toBe(sorted[k - 1]);
+    }
+  });
+});
+
+describe('selection in scopes', () => {
+  it('takes the same tokens whatever may be held in memory', () => {
+    const { pieces, index } = randomStep({ seed: 21, records: 6, longest: 6, decimals: 0 });
+    const score = (block: TokenBlock, out: Float64Array): void => {
+      block.mask.forEach((one, i) => {
+        out[i] = one === 1 ? (block.logProb?.[i] ?? 0) : Number.NaN;
+      });
+    };
+    for (const scope of ['batch', 'group', 'record'] as const) {
+      const units = scopeUnits(pieces, scope, index);
+      const wanted = units.counted.map((tokens) => Math.ceil(tokens / 3));
+      const scores = { candidates: units.counted, score };
+      const [all, ...others] = [1e6, 9, 2].map((held) => selectInScopes(pieces, units, scores, wanted, held));
+      for (const other of others) {
+        expect(other.threshold).toEqual(all.threshold);
+        for (const block of pieces.blocks()) {
+          block.records.forEach((record, r) => {
+            for (let i = block.offsets[r]; i < block.offsets[r + 1]; i++) {
+              const asked = [units.of(record), block.logProb?.[i] ?? 0, block.firstToken + i] as const;
+              if (block.mask[i] === 1) expect(other.has(...asked)).toBe(all.has(...asked));
+            }
+          });
+        }
+      }
     }
   });
 });
