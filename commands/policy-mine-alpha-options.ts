@@ -69,7 +69,7 @@ export interface AlphaOptions {
 }
 
 const SEARCHERS = ['policy', 'random', 'genetic'] as const;
-const DEFAULT_RULE = 'entropy-bonus:coefficient=0.05';
+const DEFAULT_RULE = 'entropy-bonus:coefficient=0.1';
 
 export function addAlphaOptions(command: Command): Command {
   const collect = (text: string, previous: string[] = []): string[] => [...previous, text];
@@ -116,7 +116,7 @@ export function addAlphaOptions(command: Command): Command {
     .option('--ic-bound <x>', 'formulas with a lower single IC are refused')
     .option('--episodes <n>', 'formulas of a batch of the token policy (default 64)')
     .option('--epochs <n>', 'updates on a batch (default 4)')
-    .option('--learning-rate <x>', 'of the tables of the token policy (default 0.3)')
+    .option('--learning-rate <x>', 'of the tables of the token policy (default 1)')
     .option('--top <n>', 'backtest: stocks held (default: a fifth of them, at most 50)')
     .option('--drop <n>', 'backtest: stocks replaced a day at most (default: a tenth of --top)')
     .option('--cost <x>', 'backtest: share of what is traded that is lost (default 0.001)')
@@ -232,7 +232,7 @@ function parseSearchers(own: AlphaOptions): SearcherChoice[] {
       settings: {
         episodes: parseInteger('--episodes', own.episodes ?? '64', 2),
         epochs: parseInteger('--epochs', own.epochs ?? '4', 1),
-        learningRate: parseNumber('--learning-rate', own.learningRate ?? '0.3', 0),
+        learningRate: parseNumber('--learning-rate', own.learningRate ?? '1', 0),
         rule: rule.name,
         settings: rule.settings,
       },

@@ -34,10 +34,10 @@ const PARTS = [
 const policy = (label, rule, settings) => ({
   kind: 'policy',
   label,
-  settings: { episodes: 64, epochs: 4, learningRate: 0.3, rule, settings },
+  settings: { episodes: 64, epochs: 4, learningRate: 1, rule, settings },
 });
 const SEARCHERS = [
-  policy('policy, entropy bonus', 'entropy-bonus', { coefficient: 0.05 }),
+  policy('policy, entropy bonus', 'entropy-bonus', { coefficient: 0.1 }),
   policy('policy, plain', 'grpo', {}),
   { kind: 'random', label: 'random' },
   { kind: 'genetic', label: 'genetic' },

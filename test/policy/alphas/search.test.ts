@@ -1,7 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { formulaText } from '../../../src/policy/alphas/expression.js';
 import { parseFormula } from '../../../src/policy/alphas/parse-formula.js';
-import { type SearchProgress, type SearchRequest, searchFormulas, type SearcherChoice } from '../../../src/policy/alphas/search-job.js';
+import {
+  type SearcherChoice,
+  type SearchProgress,
+  type SearchRequest,
+  searchFormulas,
+} from '../../../src/policy/alphas/search-job.js';
 import {
   DEFAULT_CONSTANTS,
   DEFAULT_OPERATORS,
@@ -25,11 +30,7 @@ const POLICY: SearcherChoice = {
   label: 'policy',
   settings: { episodes: 32, epochs: 2, learningRate: 10, rule: 'entropy-bonus', settings: { coefficient: 0.01 } },
 };
-const CHOICES: SearcherChoice[] = [
-  { kind: 'random', label: 'random' },
-  { kind: 'genetic', label: 'genetic' },
-  POLICY,
-];
+const CHOICES: SearcherChoice[] = [{ kind: 'random', label: 'random' }, { kind: 'genetic', label: 'genetic' }, POLICY];
 
 function request(searcher: SearcherChoice, more: Partial<SearchRequest> = {}): SearchRequest {
   return {
