@@ -134,7 +134,7 @@ export const pear: Intervention = {
       },
       warnings:
         below > 0
-          ? [`pear: ${below} correct answers are rewarded less than wrong ones (the floor is off by default)`]
+          ? ['correct answers are rewarded less than wrong ones (correct_below_wrong); the setting floor=0 holds them']
           : [],
     };
   },

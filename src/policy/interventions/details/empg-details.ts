@@ -184,7 +184,7 @@ export const empgDetails: MethodDetails = {
         score_norm_squared: norm === undefined ? null : { lower: norm.lower, upper: norm.upper },
       },
       charts: chartsOf(turns),
-      warnings: single > 0 ? [`empg: ${single} trajectories have one turn, which gets no bonus`] : [],
+      warnings: single > 0 ? [`${single} trajectories have one turn, which gets no bonus`] : [],
     };
   },
 };

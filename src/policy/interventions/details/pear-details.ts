@@ -202,7 +202,7 @@ export const pearDetails: MethodDetails = {
       charts: chartsOf(seen),
       warnings:
         below > 0
-          ? [`pear: ${below} of ${correct} correct answers are rewarded less than wrong ones; floor=0 holds them`]
+          ? [`${below} of ${correct} correct answers are rewarded less than wrong ones; floor=0 holds them`]
           : [],
     };
   },
