@@ -58,7 +58,7 @@ export const FIELD_COLUMNS = {
   advantage: ['advantage', 'advantages'],
   reward: ['reward', 'rewards', 'score', 'scores', 'token_level_scores', 'token_level_rewards'],
   difficulty: ['difficulty', 'level'],
-  correct: ['correct', 'is_correct', 'acc'],
+  correct: ['correct', 'is_correct'],
   think_end: ['think_end', 'think_end_index'],
   step_spans: ['step_spans', 'turn_spans'],
 } as const satisfies Readonly<Record<string, readonly string[]>>;

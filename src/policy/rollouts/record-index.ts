@@ -123,7 +123,15 @@ export function createIndexBuilder(request: RolloutRequest, picker: FieldPicker)
   let reward: Sparse | undefined;
   let correct: Sparse | undefined;
   let advantage: Sparse | undefined;
-  let has = { difficulty: false, spans: false, responseIds: false, markers: true, prompts: false, steps: false };
+  let has = {
+    completions: false,
+    difficulty: false,
+    spans: false,
+    responseIds: false,
+    markers: true,
+    prompts: false,
+    steps: false,
+  };
   let unnamed = 0;
   let withoutMarker = 0;
   const provenance: Record<string, string> = {};
@@ -241,6 +249,7 @@ export function createIndexBuilder(request: RolloutRequest, picker: FieldPicker)
       responseIds.push(response && nameOf(response.value));
       has = {
         ...has,
+        completions: has.completions || row.fields.has('completion'),
         difficulty: has.difficulty || level !== undefined,
         spans: has.spans || turns !== undefined,
         responseIds: has.responseIds || response !== undefined,
@@ -254,11 +263,12 @@ export function createIndexBuilder(request: RolloutRequest, picker: FieldPicker)
       const named = new Map([...components].map(([name, list]) => [name, filled(list, records)]));
       let rewards = reward && filled(reward, records);
       if (reward) provenance.reward = reward.column;
-      else if (named.size > 0 && [...named.keys()].some((name) => /reward/i.test(name))) {
-        const parts = [...named].filter(([name]) => /reward/i.test(name));
-        rewards = new Float64Array(records);
-        for (const [, values] of parts) for (let r = 0; r < records; r++) rewards[r] += values[r];
-        provenance.reward = `sum of ${parts.map(([name]) => name).join(', ')}`;
+      else {
+        const parts = [...named].filter(([name]) => has.completions || /reward/i.test(name));
+        if (parts.length > 0) {
+          rewards = totalOf(parts, records);
+          provenance.reward = `sum of ${parts.map(([name]) => name).join(', ')}`;
+        }
       }
       const right = correctness(correct, rewards, records, provenance);
       const advantages = advantageOf(
@@ -300,6 +310,17 @@ export function createIndexBuilder(request: RolloutRequest, picker: FieldPicker)
       };
     },
   };
+}
+
+/** Sum of component rewards; one that does not apply to a record (NaN) is left out, as TRL does. */
+function totalOf(parts: readonly (readonly [string, Float64Array])[], records: number): Float64Array {
+  const total = new Float64Array(records).fill(Number.NaN);
+  for (const [, values] of parts) {
+    for (let r = 0; r < records; r++) {
+      if (!Number.isNaN(values[r])) total[r] = Number.isNaN(total[r]) ? values[r] : total[r] + values[r];
+    }
+  }
+  return total;
 }
 
 /** Of the field, else reward > 0 where rewards have two values (or one of -1, 0, 1 alone). */

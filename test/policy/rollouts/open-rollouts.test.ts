@@ -264,7 +264,9 @@ describe('fields of a dump', () => {
     const records = [record({ advantage: 2 }), record({ advantage: -2, reward: 0 })];
     expect([...((await open(records)).index.advantage ?? [])]).toEqual([2, -2]);
     expect([...((await open(records, { advantage: 'no-std' })).index.advantage ?? [])]).toEqual([0.5, -0.5]);
-    await expect(open([record({ reward: undefined })], { advantage: 'grpo' })).rejects.toThrow(/needs the reward of every record, which the dump lacks/);
+    await expect(open([record({ reward: undefined })], { advantage: 'grpo' })).rejects.toThrow(
+      /needs the reward of every record, which the dump lacks/,
+    );
   });
 
   it('compute no advantages where a reward is missing', async () => {
@@ -299,6 +301,14 @@ describe('fields of a dump', () => {
     expect(rollouts.index.groups).toBe(1);
     expect([...(rollouts.index.components?.keys() ?? [])]).toEqual(['accuracy_reward', 'format_reward']);
     expect([...(rollouts.index.reward ?? [])]).toEqual([1.5, 0.5]);
+    const other = await open(
+      [
+        { prompt: 'a', completion: 'x', accuracy: 1, style: null },
+        { prompt: 'a', completion: 'y', accuracy: 0, style: 2 },
+      ],
+      { recordsOnly: true },
+    );
+    expect([...(other.index.reward ?? [])]).toEqual([1, 2]);
     expect(rollouts.promptOf?.(0)).toBe('a');
   });
 });
