@@ -1,6 +1,6 @@
 import type { Random } from '../../../random.js';
 import { branchId } from '../../cure.js';
-import type { Branching } from './branches.js';
+import type { Branch, Branching, ContextSample } from './branches.js';
 import type { IncrementalDecoder } from './incremental-decoder.js';
 import type { PolicyRecord } from './policy-batch.js';
 import { type Sample, type SampleRequest, type SamplingOptions, sampleResponses } from './sampling.js';
@@ -84,76 +84,74 @@ export interface RoundRequest {
 
 const [FIRST, FORKS, CONTINUED] = [0, 1, 2];
 
+/** A response of a round before it is graded, and its prompt. */
+interface Original extends ContextSample {
+  readonly prompt: Prompt;
+}
+
+function writeOriginals(speaker: Speaker, request: RoundRequest, random: Random): Original[] {
+  const { task } = speaker;
+  const { prompts, responses, limit = task.responseLimit, temperature = 1 } = request;
+  const asked = prompts.flatMap((prompt) => Array.from({ length: responses }, () => prompt));
+  const requests = asked.map((prompt, i) => ({
+    context: prompt.tokens,
+    episode: task.begin(prompt),
+    random: random.fork(i),
+    limit,
+  }));
+  return writeResponses(speaker, requests, { temperature }).map((sample, i) => ({
+    ...sample,
+    context: asked[i].tokens,
+    prompt: asked[i],
+  }));
+}
+
+/** Continuations of prefixes of originals, by the number of the original. */
+function writeBranches(
+  speaker: Speaker,
+  { responses, limit = speaker.task.responseLimit, temperature = 1 }: RoundRequest,
+  originals: readonly Original[],
+  branches: readonly Branch[],
+  random: Random,
+): { readonly original: number; readonly rollout: Rollout }[] {
+  const { task } = speaker;
+  const written = new Int32Array(originals.length);
+  const forks = branches.flatMap(({ response, position, count }) =>
+    Array.from({ length: count }, () => {
+      const { tokens, context } = originals[response];
+      const prefix = tokens.subarray(0, position);
+      const id = branchId(String(response % responses), written[response]++);
+      return { response, position, id, prefix, context: join(context, prefix) };
+    }),
+  );
+  const requests = forks.map(({ response, position, context }, i) => {
+    const { prompt, tokens, mask } = originals[response];
+    const episode = task.begin(prompt);
+    for (let t = 0; t < position; t++) if (mask[t] === 1) episode.take(tokens[t]);
+    return { context, episode, random: random.fork(i), limit: limit - position };
+  });
+  return writeResponses(speaker, requests, { temperature }).map(({ tokens, mask }, i) => {
+    const { response: original, position, id, prefix, context } = forks[i];
+    const grade = gradeOfPart(task.grade(originals[original].prompt, join(prefix, tokens)), position);
+    return { original, rollout: { context, tokens, mask, id, branch: true, ...grade } };
+  });
+}
+
 /** Generates the groups of a round: responses to every prompt, then, with a branching, continuations of their prefixes. */
 export function generateRound(speaker: Speaker, request: RoundRequest): RolloutGroup[] {
-  const { task } = speaker;
-  const { prompts, responses, branching, step, random, limit = task.responseLimit, temperature = 1 } = request;
-  const first = random.fork(FIRST);
-  const originals = writeResponses(
-    speaker,
-    prompts.flatMap((prompt, p) =>
-      Array.from({ length: responses }, (_, r) => ({
-        context: prompt.tokens,
-        episode: task.begin(prompt),
-        random: first.fork(p * responses + r),
-        limit,
-      })),
-    ),
-    { temperature },
-  );
-  const rollouts = prompts.map((prompt, p) =>
-    originals.slice(p * responses, (p + 1) * responses).map(
-      ({ tokens, mask }, r): Rollout => ({
-        context: prompt.tokens,
-        tokens,
-        mask,
-        id: String(r),
-        branch: false,
-        ...task.grade(prompt, tokens),
-      }),
-    ),
-  );
+  const { prompts, responses, branching, step, random } = request;
+  const originals = writeOriginals(speaker, request, random.fork(FIRST));
+  const rollouts = prompts.map((): Rollout[] => []);
+  originals.forEach(({ prompt, context, tokens, mask }, i) => {
+    const id = String(i % responses);
+    const grade = speaker.task.grade(prompt, tokens);
+    rollouts[Math.floor(i / responses)].push({ context, tokens, mask, id, branch: false, ...grade });
+  });
   if (branching) {
-    const promptOf = (response: number): Prompt => prompts[Math.floor(response / responses)];
-    const read = originals.map((sample, i) => ({ ...sample, context: promptOf(i).tokens }));
-    const forks = branching(read, random.fork(FORKS)).flatMap(({ response, position, count }) =>
-      Array.from({ length: count }, (_, number) => ({ response, position, number })),
-    );
-    const continued = random.fork(CONTINUED);
-    const samples = writeResponses(
-      speaker,
-      forks.map(({ response, position }, i) => {
-        const prompt = promptOf(response);
-        const { tokens, mask } = originals[response];
-        const episode = task.begin(prompt);
-        for (let t = 0; t < position; t++) if (mask[t] === 1) episode.take(tokens[t]);
-        return {
-          context: join(prompt.tokens, originals[response].tokens.subarray(0, position)),
-          episode,
-          random: continued.fork(i),
-          limit: limit - position,
-        };
-      }),
-      { temperature },
-    );
-    const written = new Map<string, number>();
-    forks.forEach(({ response, position }, i) => {
-      const prompt = promptOf(response);
-      const parent = String(response % responses);
-      const key = `${response}`;
-      const number = written.get(key) ?? 0;
-      written.set(key, number + 1);
-      const { tokens, mask } = samples[i];
-      const whole = join(originals[response].tokens.subarray(0, position), tokens);
-      rollouts[Math.floor(response / responses)].push({
-        context: join(prompt.tokens, originals[response].tokens.subarray(0, position)),
-        tokens,
-        mask,
-        id: branchId(parent, number),
-        branch: true,
-        ...gradeOfPart(task.grade(prompt, whole), position),
-      });
-    });
+    const branches = branching(originals, random.fork(FORKS));
+    for (const { original, rollout } of writeBranches(speaker, request, originals, branches, random.fork(CONTINUED))) {
+      rollouts[Math.floor(original / responses)].push(rollout);
+    }
   }
   return prompts.map((prompt, p) => ({
     prompt,
