@@ -87,7 +87,7 @@ async function surfacePanel(
     marks: [individual, joint, ...(found ? [found] : [])],
     ...(search &&
       search.evaluated.length > 0 && {
-        path: {
+        trail: {
           label: 'points of the search',
           x: search.evaluated.map(({ thresholds }) => thresholds[i]),
           y: search.evaluated.map(({ thresholds }) => thresholds[j]),

@@ -31,8 +31,8 @@ export interface ContourChart {
   readonly points: readonly { readonly x: number; readonly y: number }[];
   readonly pointLabel: string;
   readonly marks: readonly ContourMark[];
-  /** A line through points in their order. */
-  readonly path?: {
+  /** Points of another kind, drawn as circles. */
+  readonly trail?: {
     readonly label: string;
     readonly x: ArrayLike<number>;
     readonly y: ArrayLike<number>;
@@ -42,7 +42,7 @@ export interface ContourChart {
 
 const LEVELS = 12;
 
-/** Contours, data points, a path, then the named points with their intervals as crosses. */
+/** Contours, data points, points of another kind, then the named points with their intervals as crosses. */
 export async function contourChart(chart: ContourChart): Promise<Panel> {
   const Plot = await import('@observablehq/plot');
   const { values, columns, rows } = chart;
@@ -52,8 +52,8 @@ export async function contourChart(chart: ContourChart): Promise<Panel> {
     Math.min(range[0], ...places),
     Math.max(range[1], ...places),
   ];
-  const xEnds = ends(chart.x, [...chart.marks.map(({ x }) => x), ...Array.from(chart.path?.x ?? [])]);
-  const yEnds = ends(chart.y, [...chart.marks.map(({ y }) => y), ...Array.from(chart.path?.y ?? [])]);
+  const xEnds = ends(chart.x, [...chart.marks.map(({ x }) => x), ...Array.from(chart.trail?.x ?? [])]);
+  const yEnds = ends(chart.y, [...chart.marks.map(({ y }) => y), ...Array.from(chart.trail?.y ?? [])]);
   const xAxis = fitAxis({ label: chart.xLabel, low: xEnds[0], high: xEnds[1], grid: false }, xEnds);
   const yAxis = fitAxis({ label: chart.yLabel, low: yEnds[0], high: yEnds[1], grid: false }, yEnds);
   const marks: Markish[] = [
@@ -78,14 +78,10 @@ export async function contourChart(chart: ContourChart): Promise<Panel> {
       fillOpacity: chart.points.length > 300 ? 0.25 : 0.5,
     }),
   ];
-  if (chart.path !== undefined) {
-    const { x, y, colour } = chart.path;
-    marks.push(
-      Plot.line(
-        Array.from(x, (value, i) => [value, y[i]]),
-        { stroke: colour, strokeWidth: 1.1, strokeOpacity: 0.8 },
-      ),
-    );
+  if (chart.trail !== undefined) {
+    const { x, y, colour } = chart.trail;
+    const places = Array.from(x, (value, i) => [value, y[i]]);
+    marks.push(Plot.dot(places, { r: 3.2, stroke: colour, strokeWidth: 1.6 }));
   }
   for (const { x, y, xInterval, yInterval, colour, label } of chart.marks) {
     const clip = (
@@ -120,9 +116,9 @@ export async function contourChart(chart: ContourChart): Promise<Panel> {
         swatches: [
           { label: `${chart.pointLabel} (${chart.points.length})`, colour: '#333333', shape: 'dot' },
           ...chart.marks.map(({ label, colour }) => ({ label, colour, shape: 'dot' as const })),
-          ...(chart.path === undefined
+          ...(chart.trail === undefined
             ? []
-            : [{ label: chart.path.label, colour: chart.path.colour, shape: 'line' as const }]),
+            : [{ label: chart.trail.label, colour: chart.trail.colour, shape: 'dot' as const }]),
         ],
         ramps: [
           {
