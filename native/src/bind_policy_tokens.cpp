@@ -102,6 +102,28 @@ napi_value SumsAbove(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// (ids, entropy, mask, threshold, all, high, entropies) -> whether the tables hold all ids
+napi_value CountTokens(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 7);
+  if (!arguments.ok()) return nullptr;
+  int64_t tokens, entropy_length, mask_length, high_length, entropies_length;
+  TokenTables tables{};
+  const int32_t* ids = arguments.integers(0, &tokens);
+  const double* entropy = arguments.doubles(1, &entropy_length);
+  const uint8_t* mask = arguments.bytes(2, &mask_length);
+  const double threshold = arguments.number(3);
+  tables.all = arguments.doubles(4, &tables.ids);
+  tables.high = arguments.doubles(5, &high_length);
+  tables.entropies = arguments.doubles(6, &entropies_length);
+  if (entropy_length != tokens || mask_length != tokens || high_length != tables.ids || entropies_length != tables.ids) {
+    arguments.fail("the arrays do not fit each other");
+  }
+  if (!arguments.ok()) return nullptr;
+  napi_value result = nullptr;
+  napi_get_boolean(env, count_tokens(ids, entropy, mask, tokens, threshold, tables), &result);
+  return result;
+}
+
 }  // namespace
 
 void register_policy_tokens(napi_env env, napi_value exports) {
@@ -109,6 +131,7 @@ void register_policy_tokens(napi_env env, napi_value exports) {
   set_function(env, exports, "covarianceSummands", CovarianceSummands);
   set_function(env, exports, "entropyChangeSummands", EntropyChangeSummands);
   set_function(env, exports, "sumsAbove", SumsAbove);
+  set_function(env, exports, "countTokens", CountTokens);
 }
 
 }  // namespace surprisal

@@ -115,6 +115,23 @@ void entropy_change_summands(const TokenColumns& columns, double* omegas, int th
   });
 }
 
+bool count_tokens(const int32_t* ids, const double* entropy, const uint8_t* mask, int64_t tokens, double threshold,
+                  const TokenTables& tables) {
+  int32_t most = -1;
+  for (int64_t i = 0; i < tokens; i++) most = ids[i] > most ? ids[i] : most;
+  if (most >= tables.ids) return false;
+  for (int64_t i = 0; i < tokens; i++) {
+    const int32_t id = ids[i];
+    if (mask[i] == 0 || id < 0) continue;
+    // Which tokens are high cannot be foreseen, so both sums are always made.
+    const bool is_high = entropy[i] >= threshold;
+    tables.all[id] += 1.0;
+    tables.high[id] += is_high ? 1.0 : 0.0;
+    tables.entropies[id] += is_high ? entropy[i] : 0.0;
+  }
+  return true;
+}
+
 void sums_above(const double* values, const uint8_t* mask, const int32_t* offsets, int64_t records,
                 const double* thresholds, int64_t threshold_count, double* sums, int threads) {
   const PolicyTokenLoops& loops = token_loops();

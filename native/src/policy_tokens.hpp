@@ -62,6 +62,18 @@ void entropy_change_summands(const TokenColumns& columns, double* omegas, int th
 void sums_above(const double* values, const uint8_t* mask, const int32_t* offsets, int64_t records,
                 const double* thresholds, int64_t threshold_count, double* sums, int threads);
 
+// Tables by token id, [ids] each: tokens that count, those of at least a threshold, and the entropies of the latter.
+struct TokenTables {
+  double* all;
+  double* high;
+  double* entropies;
+  int64_t ids;
+};
+
+// Adds tokens to the tables, in their order; ids below 0 are left out. False, and nothing done, for an id beyond the tables.
+bool count_tokens(const int32_t* ids, const double* entropy, const uint8_t* mask, int64_t tokens, double threshold,
+                  const TokenTables& tables);
+
 // A stretch of tokens all of which count.
 struct TokenRun {
   const double* log_prob;

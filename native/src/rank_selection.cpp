@@ -9,9 +9,9 @@
 namespace surprisal {
 namespace {
 
-// Bins of the histogram in memory: sign, exponent and eight bits of the fraction.
-constexpr int kBinBits = 20;
-constexpr int64_t kBins = int64_t{1} << kBinBits;
+// Bits of a bin of the histogram in memory: sign, exponent and four bits of the fraction, or eight for many values.
+constexpr int kFewBits = 16, kManyBits = 20;
+constexpr int64_t kMany = int64_t{1} << 22;
 // Fewer values than these are copied and selected as they are.
 constexpr int64_t kSmall = 1 << 15;
 
@@ -58,7 +58,7 @@ struct WantedBin {
 std::vector<WantedBin> wanted_bins(const std::vector<uint32_t>& counts, const double* ranks, int64_t rank_count) {
   std::vector<WantedBin> result;
   int64_t below = 0, next = 0;
-  for (int64_t b = 0; b < kBins && next < rank_count; b++) {
+  for (int64_t b = 0; b < static_cast<int64_t>(counts.size()) && next < rank_count; b++) {
     const int64_t inside = counts[b], first = next;
     while (next < rank_count && static_cast<int64_t>(ranks[next]) < below + inside) next++;
     if (next > first) result.push_back({static_cast<uint64_t>(b), below, inside, first, next});
@@ -108,19 +108,21 @@ void select_ranks(const double* values, int64_t count, const double* ranks, int6
     }
     return;
   }
+  const int bits = count < kMany ? kFewBits : kManyBits;
+  const int64_t bins = int64_t{1} << bits;
   const int64_t shares = std::max(1, std::min(threads, 16));
   const int64_t share = (count + shares - 1) / shares;
   std::vector<std::vector<uint32_t>> tables(shares);
   parallel_for(shares, 1, threads, [&](int64_t begin, int64_t end) {
     for (int64_t s = begin; s < end; s++) {
-      tables[s].assign(kBins, 0);
+      tables[s].assign(bins, 0);
       uint32_t* table = tables[s].data();
       const int64_t stop = std::min(count, (s + 1) * share);
-      for (int64_t i = s * share; i < stop; i++) table[key_of(values[i]) >> (64 - kBinBits)]++;
+      for (int64_t i = s * share; i < stop; i++) table[key_of(values[i]) >> (64 - bits)]++;
     }
   });
   for (int64_t s = 1; s < shares; s++) {
-    for (int64_t b = 0; b < kBins; b++) tables[0][b] += tables[s][b];
+    for (int64_t b = 0; b < bins; b++) tables[0][b] += tables[s][b];
   }
   const std::vector<WantedBin> wanted = wanted_bins(tables[0], ranks, rank_count);
   // The table tells for every bin which list its values go to, 0 for none.
@@ -132,7 +134,7 @@ void select_ranks(const double* values, int64_t count, const double* ranks, int6
     for (int64_t s = begin; s < end; s++) {
       const int64_t stop = std::min(count, (s + 1) * share);
       for (int64_t i = s * share; i < stop; i++) {
-        const uint32_t list = list_of[key_of(values[i]) >> (64 - kBinBits)];
+        const uint32_t list = list_of[key_of(values[i]) >> (64 - bits)];
         if (list != 0) lists[s][list - 1].push_back(values[i]);
       }
     }

@@ -9,6 +9,13 @@ export interface PolicyTokens {
   readonly mask: Uint8Array;
 }
 
+/** By token id: tokens that count, those of at least a threshold, and the sum of the entropies of the latter, nats. */
+export interface TokenTables {
+  readonly all: Float64Array;
+  readonly high: Float64Array;
+  readonly entropies: Float64Array;
+}
+
 /** Figures of a response, in the order of `ResponseField` of native/src/policy_tokens.hpp. */
 export const RESPONSE_FIELD = {
   count: 0,
@@ -191,4 +198,24 @@ export function sumsAboveReference(
       for (let t = 0; t < count; t++) if (values[i] > thresholds[t]) sums[r * count + t] += values[i];
     }
   }
+}
+
+export function countTokensReference(
+  ids: Int32Array,
+  entropy: Float64Array,
+  mask: Uint8Array,
+  threshold: number,
+  { all, high, entropies }: TokenTables,
+): boolean {
+  if (ids.some((id) => id >= all.length)) return false;
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i];
+    if (mask[i] === 0 || id < 0) continue;
+    all[id]++;
+    if (entropy[i] >= threshold) {
+      high[id]++;
+      entropies[id] += entropy[i];
+    }
+  }
+  return true;
 }

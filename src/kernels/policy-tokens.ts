@@ -5,15 +5,17 @@
  */
 import { kernelThreads, nativeKernels } from './native.js';
 import {
+  countTokensReference,
   covarianceSummandsReference,
   entropyChangeSummandsReference,
   type PolicyTokens,
   RESPONSE_FIELDS,
   responseFiguresReference,
   sumsAboveReference,
+  type TokenTables,
 } from './policy-tokens-reference.js';
 
-export { type PolicyTokens, RESPONSE_FIELD, RESPONSE_FIELDS } from './policy-tokens-reference.js';
+export { type PolicyTokens, RESPONSE_FIELD, RESPONSE_FIELDS, type TokenTables } from './policy-tokens-reference.js';
 
 /** Columns without which a summand is not defined. */
 type Covaried = PolicyTokens & Required<Pick<PolicyTokens, 'logProb' | 'advantage'>>;
@@ -133,4 +135,23 @@ export function sumsAbove(
   if (native === undefined) sumsAboveReference(values, mask, offsets, thresholds, sums);
   else native.sumsAbove(values, mask, offsets, thresholds, sums, kernelThreads(threads));
   return sums;
+}
+
+/**
+ * Adds tokens to tables [ids], in their order; ids below 0 and tokens under the mask are left out.
+ * @returns false, with nothing done, where an id lies beyond the tables.
+ */
+export function countTokens(
+  ids: Int32Array,
+  entropy: Float64Array,
+  mask: Uint8Array,
+  threshold: number,
+  tables: TokenTables,
+): boolean {
+  checkColumns({ entropy, mask });
+  if (ids.length !== mask.length) throw new RangeError(`${ids.length} token ids for ${mask.length} tokens`);
+  const native = nativeKernels();
+  if (native === undefined) return countTokensReference(ids, entropy, mask, threshold, tables);
+  const { all, high, entropies } = tables;
+  return native.countTokens(ids, entropy, mask, threshold, all, high, entropies);
 }

@@ -1,5 +1,6 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import {
+  countTokens,
   covarianceSummands,
   entropyChangeSummands,
   RESPONSE_FIELD,
@@ -130,6 +131,25 @@ describe.skipIf(natives.length === 0)('native kernels', () => {
     });
     for (const other of all) expect(other).toEqual(all[0]);
   });
+});
+
+describe('countTokens', () => {
+  for (const mode of modes) {
+    it(`counts by id, and leaves tables alone that are too short: ${mode.name}`, () => {
+      mode.use();
+      const tables = { all: new Float64Array(3), high: new Float64Array(3), entropies: new Float64Array(3) };
+      const entropy = Float64Array.of(1, 2, Number.NaN, 4, 5);
+      const counted = Uint8Array.of(1, 1, 0, 1, 1);
+      expect(countTokens(Int32Array.of(0, 2, 2, 3, 0), entropy, counted, 2, tables)).toBe(false);
+      expect([...tables.all]).toEqual([0, 0, 0]);
+      expect(countTokens(Int32Array.of(0, 2, 2, -1, 0), entropy, counted, 2, tables)).toBe(true);
+      expect([tables.all, tables.high, tables.entropies].map((table) => [...table])).toEqual([
+        [2, 0, 1],
+        [1, 0, 1],
+        [5, 0, 2],
+      ]);
+    });
+  }
 });
 
 describe('columns that do not fit', () => {

@@ -56,6 +56,16 @@ export interface PolicyKernels {
     omegas: Float64Array,
     threads: number,
   ): void;
+  /** Returns whether the tables [ids] hold all ids; they are untouched where they do not. */
+  countTokens(
+    ids: Int32Array,
+    entropy: Float64Array,
+    mask: Uint8Array,
+    threshold: number,
+    all: Float64Array,
+    high: Float64Array,
+    entropies: Float64Array,
+  ): boolean;
   /** `sums` [records, thresholds]. */
   sumsAbove(
     values: Float64Array,

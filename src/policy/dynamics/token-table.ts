@@ -1,4 +1,9 @@
-import { covarianceSummands, entropyChangeSummands } from '../../kernels/policy-tokens.js';
+import {
+  countTokens,
+  covarianceSummands,
+  entropyChangeSummands,
+  type TokenTables,
+} from '../../kernels/policy-tokens.js';
 import { selectLargest, type ValueStream } from '../../linalg/streamed-selection.js';
 import type { RolloutStep, Rollouts, TokenBlock } from '../rollouts/types.js';
 
@@ -176,29 +181,22 @@ export interface TokenCounts {
   high(): number;
 }
 
-function grown(array: Float64Array, length: number): Float64Array {
-  if (array.length >= length) return array;
-  const wider = new Float64Array(Math.max(length, 2 * array.length));
-  wider.set(array);
+function emptyTables(ids: number): TokenTables {
+  return { all: new Float64Array(ids), high: new Float64Array(ids), entropies: new Float64Array(ids) };
+}
+
+function grown({ all, high, entropies }: TokenTables): TokenTables {
+  const wider = emptyTables(4 * all.length);
+  wider.all.set(all);
+  wider.high.set(high);
+  wider.entropies.set(entropies);
   return wider;
 }
 
 export function createTokenCounts(rollouts: Rollouts): TokenCounts {
-  let all: Float64Array = new Float64Array(0);
-  let high: Float64Array = new Float64Array(0);
-  let entropies: Float64Array = new Float64Array(0);
+  let tables = emptyTables(1 << 12);
   const addBlock = (ids: Int32Array, entropy: Float64Array, mask: Uint8Array, threshold: number): void => {
-    let most = -1;
-    for (let i = 0; i < ids.length; i++) if (ids[i] > most) most = ids[i];
-    [all, high, entropies] = [grown(all, most + 1), grown(high, most + 1), grown(entropies, most + 1)];
-    for (let i = 0; i < ids.length; i++) {
-      if (mask[i] === 0 || ids[i] < 0) continue;
-      all[ids[i]]++;
-      if (entropy[i] >= threshold) {
-        high[ids[i]]++;
-        entropies[ids[i]] += entropy[i];
-      }
-    }
+    while (!countTokens(ids, entropy, mask, threshold, tables)) tables = grown(tables);
   };
   return {
     add(step, threshold) {
@@ -209,6 +207,7 @@ export function createTokenCounts(rollouts: Rollouts): TokenCounts {
       }
     },
     rows(most) {
+      const { all, high, entropies } = tables;
       // Several ids may have one text.
       const byText = new Map<string, { high: number; all: number; entropy: number }>();
       for (let id = 0; id < high.length; id++) {
@@ -225,7 +224,7 @@ export function createTokenCounts(rollouts: Rollouts): TokenCounts {
         .sort((a, b) => b.high - a.high || (a.text < b.text ? -1 : 1))
         .slice(0, most);
     },
-    high: () => high.reduce((sum, count) => sum + count, 0),
+    high: () => tables.high.reduce((sum, count) => sum + count, 0),
   };
 }
 

@@ -15,7 +15,7 @@ function broadcast(segment: Segment, advantage: Float64Array): Float64Array {
   const { records, offsets, mask } = segment;
   const values = new Float64Array(mask.length);
   for (let r = 0; r < records.length; r++) values.fill(advantage[records[r]], offsets[r], offsets[r + 1]);
-  for (let t = mask.indexOf(0); t >= 0; t = mask.indexOf(0, t + 1)) values[t] = 0;
+  for (let t = 0; t < mask.length; t++) if (mask[t] === 0) values[t] = 0;
   return values;
 }
 
@@ -84,10 +84,9 @@ function blockOf(segment: Segment, firstToken: number, index: RolloutIndex, show
     if (shown.has(name) && column instanceof Float64Array) values[name] = column;
   }
   if (shown.has('oldLogProb')) values.oldLogProb ??= values.logProb;
-  if (index.advantage) values.advantage = broadcast(segment, index.advantage);
   const tokens = shown.has('tokens') ? columns.get('tokens') : undefined;
   const textIds = shown.has('textIds') ? (columns.get('textIds') ?? columns.get('tokens')) : undefined;
-  return {
+  const block: TokenBlock = {
     records,
     offsets,
     firstToken,
@@ -97,6 +96,17 @@ function blockOf(segment: Segment, firstToken: number, index: RolloutIndex, show
     ...(textIds instanceof Int32Array && { textIds }),
     ...(shown.has('topTokens') && topTokens && { topTokens }),
   };
+  const { advantage } = index;
+  if (advantage === undefined) return block;
+  // Not every pass asks for it.
+  let wide: Float64Array | undefined;
+  return Object.defineProperty(block, 'advantage', {
+    enumerable: true,
+    get() {
+      wide ??= broadcast(segment, advantage);
+      return wide;
+    },
+  });
 }
 
 function* stepBlocks(
