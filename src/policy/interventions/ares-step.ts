@@ -140,9 +140,9 @@ function triggerTest(
   context: InterventionContext,
   texts: LearnedTexts,
   words: ReadonlySet<string>,
+  known: Map<number, boolean>,
   unknown: () => void,
 ): (index: number) => boolean {
-  const known = new Map<number, boolean>();
   const test = (id: number, textOf: (id: number) => string | undefined): boolean => {
     const before = known.get(id);
     if (before !== undefined) return before;
@@ -169,6 +169,7 @@ function triggerTest(
 export function createAresReader(options: AresOptions, context: InterventionContext): AresReader {
   const words = new Set(context.triggerWords ?? TRIGGER_WORDS);
   const texts = createLearnedTexts(context);
+  const known = new Map<number, boolean>();
   let missing = 0;
   const { variant, window, percent } = options;
   return {
@@ -195,7 +196,7 @@ export function createAresReader(options: AresOptions, context: InterventionCont
           openings: Int32Array.from(regions, (one) => one.from),
         };
       }
-      const isTrigger = triggerTest(block, options, context, texts, words, () => {
+      const isTrigger = triggerTest(block, options, context, texts, words, known, () => {
         missing++;
       });
       const counts = triggerCounts(entropy, (t) => isTrigger(from + positions[t]), window, threshold);
@@ -333,11 +334,8 @@ export function aresStep(
   const base = { threshold, ownThreshold, valid, invalid, softCost, correct, groups, groupAccuracy, groupBucket };
   const all = { ...base, buckets, alpha };
   const warnings: string[] = [];
-  const unknown = reader.unknownTexts();
-  if (unknown > 0)
-    warnings.push(
-      `ares: ${unknown} likeliest tokens have no known text and are no triggers; --model gives a tokenizer`,
-    );
+  if (reader.unknownTexts() > 0)
+    warnings.push('likeliest tokens without a known text are no triggers; --model gives a tokenizer');
   return {
     ...all,
     ...scoresOf(all, options.variant),

@@ -107,7 +107,7 @@ export const empg: Intervention = {
   },
   prepare(step, settings, { index, plain }) {
     const places = placesOf(step);
-    const { entropy, offsets, span, steps } = empgBatch(step, index, settings);
+    const { entropy, tokens, offsets, span, steps } = empgBatch(step, index, settings);
     const surrogate = surrogateOf(settings);
     const aggregation = aggregationOf(settings);
     return {
@@ -127,6 +127,7 @@ export const empg: Intervention = {
       },
       facts: {
         turns: entropy.length,
+        tokens_outside_turns: step.counted - tokens.reduce((sum, one) => sum + one, 0),
         turn_entropy_least_nats: entropy[steps.least],
         turn_entropy_most_nats: entropy[steps.most],
         scale_least: steps.scale[steps.most],

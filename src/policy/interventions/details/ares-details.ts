@@ -340,7 +340,7 @@ export const aresDetails: MethodDetails = {
       warnings: [
         ...warnings,
         ...(targets === undefined && settings['cold-start'] !== 0
-          ? ['ares: no length targets, which need prompts with pass rate 0 and with 1']
+          ? ['no length targets, which need prompts with pass rate 0 and with 1']
           : []),
       ],
     };

@@ -240,7 +240,7 @@ export const recentDetails: MethodDetails = {
       ],
       warnings: idle
         ? [
-            `recent-samples: the dump never fills a batch of ${numberSetting(settings, 'batch')} groups; the setting batch=N makes it smaller`,
+            `the dump never fills a batch of ${numberSetting(settings, 'batch')} groups; the setting batch=N makes it smaller`,
           ]
         : [],
     };

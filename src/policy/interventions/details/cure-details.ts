@@ -230,11 +230,11 @@ export const cureDetails: MethodDetails = {
       ],
       warnings: [
         ...(truncated > 0
-          ? [`cure: ${truncated} prefixes are longer than ${budget} tokens and lose their critical point`]
+          ? [`${truncated} prefixes are longer than ${budget} tokens and lose their critical point`]
           : []),
         ...(promptLengths === undefined
           ? [
-              'cure: the dump does not say how long prompts are; the prompt budget was held against the prefixes of the responses alone',
+              'the dump does not say how long prompts are (column prompt_length); the prompt budget was held against the prefixes of the responses alone',
             ]
           : []),
       ],
