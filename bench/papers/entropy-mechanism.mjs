@@ -141,7 +141,7 @@ const figure = await chartFigure({
         ...{ title: 'Covariance and loss of entropy, plain rule', xLabel: 'step', dots: false },
         ...{
           yLabel: 'a step (nats; covariance in nats)',
-          note: 'The measured loss over the covariance is the step size.',
+          note: 'Their ratio is the effective step size; it falls as the policy sharpens.',
         },
         series: [
           { ...bandOf('mean covariance', plain, 'covariance'), x: covariance },
