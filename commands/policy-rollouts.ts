@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { type Command, Option } from 'commander';
 import { InputError } from '../src/errors.js';
+import { fileError } from '../src/formats/files.js';
 import { resolveModelPath } from '../src/formats/hub.js';
 import { expandSources, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
 import { PROMPT_FORMATS, type RolloutRequest } from '../src/policy/rollouts/types.js';
@@ -138,8 +139,8 @@ export async function rolloutModelDigests(request: RolloutRequest): Promise<Inpu
 }
 
 /**
- * Runs the work of a view on its dump: names of models become paths, patterns become files, standard input is saved to a work file first, and the files are hashed
- * beside the work, so that `ledger.digests` need not read them again.
+ * Runs the work of a view on its dump: names of models become paths, patterns become files, standard input is saved to a work
+ * file first, and the files are hashed beside the work, so that `ledger.digests` need not read them again.
  */
 export async function withRollouts<R>(
   ledger: InputLedger,
@@ -152,7 +153,7 @@ export async function withRollouts<R>(
   try {
     let standardInput: string | undefined;
     if (paths.includes('-')) {
-      folder = mkdtempSync(join(request.workDirectory, 'surprisal-input-'));
+      folder = workFolder(request.workDirectory);
       standardInput = join(folder, 'rollouts');
       await pipeline(ledger.read('-'), createWriteStream(standardInput));
     }
@@ -165,6 +166,14 @@ export async function withRollouts<R>(
   } finally {
     state.over = true;
     if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function workFolder(directory: string): string {
+  try {
+    return mkdtempSync(join(directory, 'surprisal-input-'));
+  } catch (error) {
+    throw fileError(error, directory, 'write');
   }
 }
 

@@ -25,7 +25,8 @@ export interface TopTokens {
 
 /**
  * Some whole records of one step, flattened: token t of record r stands at `offsets[r] + t`. Masked-out positions stay, so
- * that positions are those of the response; what stands there is 0 in every column and must not be used.
+ * that positions are those of the response; what stands there is 0 in every column and must not be used. Arrays may be those of the
+ * store: they are read, never written.
  */
 export interface TokenBlock {
   /** Numbers of the records in the index of the dump, ascending. */

@@ -148,9 +148,17 @@ function refuseText(record: RolloutRecord, path: string): void {
     throw new InputError(`${path}: an .npz dump holds numbers alone; write .jsonl for texts and turns`);
 }
 
+function workFolder(directory: string): string {
+  try {
+    return fs.mkdtempSync(join(directory, 'surprisal-npz-'));
+  } catch (error) {
+    throw fileError(error, directory, 'write');
+  }
+}
+
 function npzWriter(path: string, options: RolloutWriterOptions): RolloutWriter {
   const file = createAtomicFile(path, { ...(options.force !== undefined && { force: options.force }) });
-  const folder = fs.mkdtempSync(join(options.workDirectory ?? tmpdir(), 'surprisal-npz-'));
+  const folder = workFolder(options.workDirectory ?? tmpdir());
   const spools = new Map<string, Spool>();
   const prompts = new Map<string, number>();
   const offsets = [0];
