@@ -352,6 +352,9 @@ for (const row of summary) {
 }
 console.log(`search: evaluations ${evaluations.join(', ')}; best quality ${best.map((q) => q.toFixed(3)).join(', ')}`);
 console.log(
+  `search on the surface: evaluations ${results.map(({ offline }) => offline.evaluated.length).join(', ')}; quality of its best ${results.map(({ offline }) => quality([...offline.best.thresholds]).toFixed(3)).join(', ')}`,
+);
+console.log(
   `correlation of the rewards of checkpoints ${show(
     results.map((one) => one.proxy.correlation[1]),
     3,
