@@ -89,6 +89,8 @@ export function covarianceSummands(
   threads?: number,
 ): number {
   checkColumns({ logProb, advantage, oldLogProb: summands, mask });
+  // An empty typed array has no address, which the addon takes for a column that is not there.
+  if (mask.length === 0) return 0;
   const native = nativeKernels();
   if (native === undefined) {
     return covarianceSummandsReference(logProb, advantage, mask, means.logProb, means.advantage, summands);
@@ -114,6 +116,7 @@ export function covarianceSummands(
 export function entropyChangeSummands(tokens: Changing, omegas: Float64Array, threads?: number): void {
   const { logProb, oldLogProb, entropy, advantage, mask } = tokens;
   checkColumns({ logProb, oldLogProb, entropy, advantage, referenceLogProb: omegas, mask });
+  if (mask.length === 0) return;
   const native = nativeKernels();
   if (native === undefined) entropyChangeSummandsReference(logProb, oldLogProb, entropy, advantage, mask, omegas);
   else {
