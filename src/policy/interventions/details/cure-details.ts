@@ -50,21 +50,17 @@ function writePrefixes(
   context: InterventionContext,
   cut: { record: number; from: number; position: number; kept: number; truncated: boolean; branches: number },
 ): void {
-  const { index, tokens, textOf } = { index: context.index, tokens: block.tokens, textOf: context.textOf };
+  const { index, textOf } = context;
+  const { tokens } = block;
   const { record, from, position, kept, truncated, branches } = cut;
   const group = index.group[record];
   const parent = idOf(index, record);
+  const text = textOf === undefined ? undefined : textBetween(block, textOf, from, from + kept);
+  const ids = tokens === undefined ? undefined : [...tokens.subarray(from, from + kept)];
+  const prompt = rollouts.promptOf?.(group);
   for (let branch = 0; branch < branches; branch++) {
-    sink.row('prefixes', [
-      branchId(parent, branch),
-      index.step[record],
-      index.promptIds[group],
-      rollouts.promptOf?.(group),
-      textOf === undefined ? undefined : textBetween(block, textOf, from, from + kept),
-      tokens === undefined ? undefined : [...tokens.subarray(from, from + kept)],
-      position,
-      truncated,
-    ]);
+    const id = branchId(parent, branch);
+    sink.row('prefixes', [id, index.step[record], index.promptIds[group], prompt, text, ids, position, truncated]);
   }
 }
 
