@@ -3,7 +3,7 @@
  * found by three searchers at one budget are compared, on later days, with as many formulas chosen one by one for their own IC among
  * all that the same search evaluated.
  *
- * node bench/papers/formulaic-alphas.mjs [--seeds 5] [--evaluations 1000]
+ * node bench/papers/formulaic-alphas.mjs [--seeds 5] [--evaluations 800]
  */
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -16,7 +16,7 @@ import { chartFigure } from '../../dist/src/report/plots/chart-figure.js';
 import { plotBytes } from '../../dist/src/report/plots/figure.js';
 
 const { values } = parseArgs({
-  options: { seeds: { type: 'string', default: '5' }, evaluations: { type: 'string', default: '1000' } },
+  options: { seeds: { type: 'string', default: '5' }, evaluations: { type: 'string', default: '800' } },
 });
 const SEEDS = Number(values.seeds);
 const BUDGET = Number(values.evaluations);
@@ -50,7 +50,7 @@ const error = (list) => {
     ? 0
     : Math.sqrt(list.reduce((sum, value) => sum + (value - centre) ** 2, 0) / (list.length - 1) / list.length);
 };
-const text = (list) => `${mean(list).toFixed(4)} ± ${error(list).toFixed(4)}`;
+const text = (list) => (list.some(Number.isNaN) ? '-' : `${mean(list).toFixed(4)} ± ${error(list).toFixed(4)}`);
 
 const searches = [];
 const rows = [];
