@@ -285,7 +285,7 @@ function columnProvenance({ columns, from, scorer }: Reading): Record<string, st
   const found: Record<string, string> = {};
   const scored = new Set((scorer?.rescored() ?? []).flatMap((one) => one.columns));
   for (const column of columns) found[column] = from[column] ?? (scored.has(column) ? 're-scored' : column);
-  if (columns.has('logProb') && !columns.has('oldLogProb')) found.oldLogProb = 'equal to logProb';
+  if (columns.has('logProb') && !columns.has('oldLogProb')) found.oldLogProb = 'equal to logprob';
   if (columns.has('entropyLower')) found.entropyLower = 'top-k log-probabilities and one tail';
   if (columns.has('entropyUpper')) found.entropyUpper = 'top-k log-probabilities, tail spread over the vocabulary';
   return found;

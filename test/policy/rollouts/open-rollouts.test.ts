@@ -31,7 +31,7 @@ describe('a JSON Lines dump', () => {
     expect([...(block.entropy ?? [])]).toEqual([1, 2, 0, 1, 0.5, 0.25]);
     expect(block.oldLogProb).toBe(block.logProb);
     expect([...(rollouts.index.correct ?? [])]).toEqual([1, 0, 0, 1]);
-    expect(rollouts.provenance).toMatchObject({ oldLogProb: 'equal to logProb', advantage: 'grpo from rewards' });
+    expect(rollouts.provenance).toMatchObject({ oldLogProb: 'equal to logprob', advantage: 'grpo from rewards' });
     expect(rollouts.place(2)).toMatch(/dump\d+\.jsonl:3$/);
     rollouts.close();
   });
