@@ -12,6 +12,7 @@ const METHODS = {
   'plain GRPO': { intervention: 'grpo' },
   EMPG: { intervention: 'empg' },
   'scaling alone': { intervention: 'empg', settings: { zeta: 0 } },
+  'bonus alone': { intervention: 'empg', settings: { k: 0 } },
 };
 const LABELS = Object.keys(METHODS);
 const results = await trainAll({
