@@ -62,8 +62,13 @@ describe('analyze-policy lab', () => {
       run('interventions', ...data, '--report', out('interventions.json')),
     ];
     for (const { code, stderr } of views) expect(code, stderr).toBe(0);
-    const law = JSON.parse(text('law.json')) as { runs: { points: number }[] };
-    expect(law.runs[0].points).toBe(24);
+    const law = JSON.parse(text('law.json')) as { runs: { fit: { points: number } }[] };
+    expect(law.runs[0].fit.points).toBe(24);
+    const dynamics = JSON.parse(text('dynamics.json')) as { by_step: object[]; first_entropy_nats: number };
+    expect(dynamics.by_step).toHaveLength(24);
+    expect(dynamics.first_entropy_nats).toBeCloseTo(report.methods[1].table[0].entropy_nats.mean, 9);
+    const { methods } = JSON.parse(text('interventions.json')) as { methods: { name: string }[] };
+    expect(methods.length).toBeGreaterThan(5);
   });
 
   it('gives the same bytes on one thread, and another seed other ones', () => {
