@@ -222,7 +222,13 @@ function gaps(steps: readonly StepFigures[]): number {
   return apart.filter((distance) => distance > usual).length;
 }
 
-function warningsOf(result: DynamicsResult, alarms: ReturnType<typeof entropyAlarms>, first: string | undefined) {
+function warningsOf(
+  result: DynamicsResult,
+  alarms: ReturnType<typeof entropyAlarms>,
+  collapseRatio: number,
+  first: string | undefined,
+) {
+  const percent = Number((100 * collapseRatio).toPrecision(3));
   const { steps, kind } = result;
   const warnings: string[] = [];
   const nats = (value: number): string => value.toPrecision(3);
@@ -230,7 +236,7 @@ function warningsOf(result: DynamicsResult, alarms: ReturnType<typeof entropyAla
     const lead = first === undefined ? '' : `; ${first} goes best with its changes`;
     warnings.push(
       what === 'collapse'
-        ? `entropy collapsed from ${nats(before)} to ${nats(after)} nats; it has not risen again since step ${step}${lead}`
+        ? `entropy collapsed from ${nats(before)} to ${nats(after)} nats; at or below ${percent}% of the first since step ${step}${lead}`
         : `entropy surged from ${nats(before)} to ${nats(after)} nats by step ${step}${lead}`,
     );
   }
@@ -342,7 +348,7 @@ export function dynamicsBody(result: DynamicsResult, rules: AlarmRules) {
       level: suspect.level,
       steps_at_level: suspect.stepsAtLevel,
     })),
-    warnings: warningsOf(result, alarms, leading),
+    warnings: warningsOf(result, alarms, rules.collapseRatio, leading),
   };
 }
 
