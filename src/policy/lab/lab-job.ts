@@ -48,7 +48,7 @@ const PROGRESS_STEPS = 10;
 
 function dumpPart(records: readonly LabRollout[], top: number): DumpPart {
   return {
-    lines: records.map((record) => dumpLine(record, top)).join(''),
+    lines: records.map((record, i) => dumpLine(record, top, i)).join(''),
     records: records.length,
     tokens: records.reduce((sum, { tokens }) => sum + tokens.length, 0),
   };

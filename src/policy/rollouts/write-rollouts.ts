@@ -116,13 +116,22 @@ function objectOf(record: RolloutRecord): Record<string, unknown> {
   return object;
 }
 
+/**
+ * A record as a line of a JSON Lines dump.
+ * @param written records before it, for messages
+ * @throws InputError for lists of different lengths
+ */
+export function rolloutLine(record: RolloutRecord, written: number): string {
+  checkLengths(record, written);
+  return `${JSON.stringify(objectOf(record))}\n`;
+}
+
 function jsonWriter(path: string, options: RolloutWriterOptions): RolloutWriter {
   const file = createAtomicFile(path, { ...(options.force !== undefined && { force: options.force }) });
   let written = 0;
   return {
     write(record) {
-      checkLengths(record, written);
-      file.write(`${JSON.stringify(objectOf(record))}\n`);
+      file.write(rolloutLine(record, written));
       written++;
     },
     commit: () => file.commit(),
