@@ -60,7 +60,7 @@ describe('proxy points', () => {
       const random = createRandom(seed);
       const c = Array.from({ length: 6 }, () => random.normal());
       const x = uniform(40 * 2, seed);
-      const f = ([a, b]: ArrayLike<number>) => c[0] + c[1] * a + c[2] * b + c[3] * a * a + c[4] * b * b + c[5] * a * b;
+      const f = ([a, b]: Iterable<number>) => c[0] + c[1] * a + c[2] * b + c[3] * a * a + c[4] * b * b + c[5] * a * b;
       const box = boxOf(x, 2);
       const surface = fitQuadratic(x, scored(x, 2, f), 2, box);
       if (surface === undefined) throw new Error('no fit');
