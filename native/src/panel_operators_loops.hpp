@@ -40,10 +40,10 @@ struct Add {
   static double join(double a, double b) { return a + b; }
 };
 struct Greatest {
-  static double join(double a, double b) { return a > b || a != a ? a : b; }
+  static double join(double a, double b) { return (a > b) | (a != a) ? a : b; }
 };
 struct Least {
-  static double join(double a, double b) { return a < b || a != a ? a : b; }
+  static double join(double a, double b) { return (a < b) | (a != a) ? a : b; }
 };
 
 // Prefix of the block of the day joined to the suffix of the block before.
@@ -512,14 +512,21 @@ void in_eights(int64_t stocks, Body&& body) {
 
 template <class T>
 double normalise_day(const T* x, T* z, int64_t stocks) {
-  double sums[kSums] = {}, counts[kSums] = {}, squares[kSums] = {}, kept[kSums] = {};
+  double sums[kSums] = {}, counts[kSums] = {}, rest[kSums] = {}, squares[kSums] = {}, kept[kSums] = {};
   in_eights(stocks, [&](int64_t i, int lane) {
     const double value = static_cast<double>(x[i]);
     sums[lane] += value != value ? 0.0 : value;
     counts[lane] += value != value ? 0.0 : 1.0;
   });
   const double present = add_up(counts);
-  const double mean = add_up(sums) / present;
+  double mean = add_up(sums) / present;
+  // Corrected by what is left about it: a value that is the mean must get the score 0, which is that of missing values, or
+  // ranks would tell them apart.
+  in_eights(stocks, [&](int64_t i, int lane) {
+    const double value = static_cast<double>(x[i]);
+    rest[lane] += value != value ? 0.0 : value - mean;
+  });
+  mean += add_up(rest) / present;
   in_eights(stocks, [&](int64_t i, int lane) {
     const double value = static_cast<double>(x[i]);
     const double gap = value - mean;

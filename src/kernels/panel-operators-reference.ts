@@ -332,7 +332,12 @@ export function normaliseReference(
       sums[s % 8] += x[from + s];
       present++;
     }
-    const mean = addUp(sums) / present;
+    let mean = addUp(sums) / present;
+    // Corrected by what is left about it: a value that is the mean must get the score 0, which is that of missing values, or
+    // ranks would tell them apart.
+    sums.fill(0);
+    for (let s = 0; s < stocks; s++) if (!Number.isNaN(x[from + s])) sums[s % 8] += x[from + s] - mean;
+    mean += addUp(sums) / present;
     sums.fill(0);
     for (let s = 0; s < stocks; s++) {
       const gap = x[from + s] - mean;

@@ -24,7 +24,7 @@ describe('surprisal analyze-policy mine-alpha', () => {
   const data = file('panel.csv');
   writePanel(data);
   const base = ['analyze-policy', 'mine-alpha', '--data', data, '--horizon', '2', '--backtrack', '20'];
-  const search = [...base, '--windows', '1,5', '--evaluations', '60', '--capacity', '3', '--checkpoints', file('ck')];
+  const search = [...base, '--windows', '1,5', '--evaluations', '30', '--capacity', '3', '--checkpoints', file('ck')];
 
   it('searches, judges and writes every output; goes on from checkpoints to the same bytes', () => {
     const outputs = (n: number): string[] => [

@@ -171,3 +171,14 @@ describe('native kernels and their reference', () => {
     expect(deviations(true)).toEqual(deviations(false));
   });
 });
+
+describe('z-scores', () => {
+  it.each([true, false])('give the mean itself the score of missing values (native: %s)', (native) => {
+    configureKernels({ native });
+    const x = Float64Array.of(0, 0.2, 0.4, 0.6, 0.8, Number.NaN);
+    const z = new Float64Array(6);
+    normalisePanel(x, z, new Float64Array(1), { days: 1, stocks: 6 });
+    expect(z[2]).toBe(0);
+    expect(z[5]).toBe(0);
+  });
+});

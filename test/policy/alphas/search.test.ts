@@ -85,7 +85,7 @@ describe('searches', () => {
     for (const rule of ['grpo', 'clip-cov', 'kl-cov', 'steer', 'targeted-entropy']) {
       const settings = { episodes: 32, epochs: 2, learningRate: 10, rule, settings: {} };
       const choice: SearcherChoice = { kind: 'policy', label: rule, settings };
-      const { history } = searchFormulas(request(choice, { budget: 60 }), () => undefined);
+      const { history } = searchFormulas(request(choice, { budget: 40 }), () => undefined);
       expect(history.at(-1)?.entropyNats ?? Number.NaN, rule).toBeLessThan(history[0].entropyNats ?? 0);
     }
   });
