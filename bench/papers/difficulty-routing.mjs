@@ -82,11 +82,10 @@ await writeFigure('difficulty-routing', {
         yLabel: 'accuracy',
         yZero: false,
         dots: true,
-        series: names.map((name) => ({
-          name,
-          x: [meanOf(of(name, 'mean_tokens')).mean],
-          y: [meanOf(of(name, 'accuracy')).mean],
-        })),
+        series: names.flatMap((name, colour) => {
+          const at = { name, x: [meanOf(of(name, 'mean_tokens')).mean], y: [meanOf(of(name, 'accuracy')).mean] };
+          return [at, { ...at, colour, points: true }];
+        }),
       },
     },
     {
