@@ -1,5 +1,6 @@
 import { InputError } from '../errors.js';
-import type { TopTokens } from './rollouts/types.js';
+import { ofBlock } from './rollouts/small-blocks.js';
+import type { TokenBlock, TopTokens } from './rollouts/types.js';
 
 /** Probabilities are held in these ranges by the published STEER metric. */
 export const LEAST_PROBABILITY = 1e-8;
@@ -31,6 +32,37 @@ export function entropyAscent(estimator: Estimator, logProb: number, entropy: nu
   const x = Math.exp(logProb);
   const ascent = x * (logProb + entropy) ** 2;
   return estimator === 'steer' ? ascent : x * ascent;
+}
+
+/** {@link entropySlope} and {@link entropyAscent} of every token of a block, 0 under a mask of 0. */
+export interface EntropyDirections {
+  readonly slope: Float64Array;
+  readonly ascent: Float64Array;
+}
+
+const STEER_DIRECTIONS = Symbol('steer');
+const EXACT_DIRECTIONS = Symbol('exact');
+
+/**
+ * How the entropy of every token of a block moves, in STEER's scale or exactly from the likeliest tokens; undefined where the
+ * block lacks what that needs. Blocks of `smallBlocks` keep it.
+ */
+export function entropyDirections(block: TokenBlock, estimator: 'steer' | 'exact'): EntropyDirections | undefined {
+  return ofBlock(block, estimator === 'steer' ? STEER_DIRECTIONS : EXACT_DIRECTIONS, () => {
+    const { mask, logProb, entropy, topTokens } = block;
+    if (logProb === undefined || entropy === undefined) return undefined;
+    if (estimator === 'exact' && topTokens === undefined) return undefined;
+    const slope = new Float64Array(mask.length);
+    const ascent = new Float64Array(mask.length);
+    const sums = createDistributionSums();
+    for (let i = 0; i < mask.length; i++) {
+      if (mask[i] === 0) continue;
+      if (estimator === 'exact' && topTokens !== undefined) distributionSums(topTokens, i, entropy[i], sums);
+      slope[i] = entropySlope(estimator, logProb[i], entropy[i], sums.s);
+      ascent[i] = entropyAscent(estimator, logProb[i], entropy[i], sums.squares);
+    }
+    return { slope, ascent };
+  });
 }
 
 /**

@@ -3,7 +3,7 @@ import { type BatchSize, MASKED_MEAN_EPSILON, tokenWeight } from './aggregation.
 import { addTo, type CompensatedSum, createCompensatedSum, totalOf } from './compensated-sum.js';
 import type { PolicyEffect } from './interventions/types.js';
 import type { TokenBlock } from './rollouts/types.js';
-import { createSurrogateTerm, evaluateSurrogate } from './surrogate.js';
+import { HELD_DUAL, HELD_HIGH, HELD_LOW, surrogateTerms } from './surrogate.js';
 
 /** Sums of an objective over the blocks of a batch; they do not depend on how the batch is cut into blocks. */
 export interface ObjectiveSums {
@@ -51,8 +51,6 @@ export interface ObjectiveFigures {
   readonly absoluteKl: number;
 }
 
-const term = createSurrogateTerm();
-
 /**
  * Adds the loss of a block under an effect, L_i = multiplier_i surrogate(A_i, rho_i) + penalty_i, aggregated over the batch of
  * `sums`, and writes its gradient by the log-probabilities. The gradient by the entropies is `effect.entropyGradient` as it is.
@@ -73,6 +71,10 @@ export function addObjective(
     throw new InputError('a policy-gradient loss needs advantages, or rewards to make them of');
   const old = block.oldLogProb ?? logProb;
   const { surrogate, aggregation, multiplier, penalty, penaltyGradient } = effect;
+  const { logRatioLimit = Number.POSITIVE_INFINITY } = surrogate;
+  const terms = surrogateTerms(block, surrogate, advantage);
+  // Tokens by the bits of what holds them.
+  const held = new Float64Array(8);
   for (let r = 0; r < records.length; r++) {
     const from = offsets[r];
     const to = offsets[r + 1];
@@ -88,24 +90,27 @@ export function addObjective(
         if (losses) losses[i] = 0;
         continue;
       }
-      evaluateSurrogate(advantage[i], logProb[i] - old[i], surrogate, term);
       const factor = multiplier === undefined ? 1 : multiplier[i];
-      let value = factor * term.loss;
-      let slope = factor * term.gradient;
+      let value = factor * terms.loss[i];
+      let slope = factor * terms.gradient[i];
       if (penalty !== undefined) value += penalty[i];
       if (penaltyGradient !== undefined) slope += penaltyGradient[i];
       loss += value;
-      negative -= term.logRatio;
-      absolute += Math.abs(term.logRatio);
-      sums.clippedHigh += term.clippedHigh;
-      sums.clippedLow += term.clippedLow;
-      sums.dualClipped += term.dualClipped;
+      const logRatio = Math.min(Math.max(logProb[i] - old[i], -logRatioLimit), logRatioLimit);
+      negative -= logRatio;
+      absolute += Math.abs(logRatio);
+      if (terms.held[i] !== 0) held[terms.held[i]]++;
       if (gradient) gradient[i] = weight * slope;
       if (losses) losses[i] = value;
     }
     addTo(sums.loss, weight * loss);
     addTo(sums.negativeLogRatio, negative);
     addTo(sums.absoluteLogRatio, absolute);
+  }
+  for (let bits = 1; bits < held.length; bits++) {
+    if (bits & HELD_HIGH) sums.clippedHigh += held[bits];
+    if (bits & HELD_LOW) sums.clippedLow += held[bits];
+    if (bits & HELD_DUAL) sums.dualClipped += held[bits];
   }
 }
 

@@ -1,4 +1,6 @@
 import type { Surrogate } from './interventions/types.js';
+import { ofBlock } from './rollouts/small-blocks.js';
+import type { TokenBlock } from './rollouts/types.js';
 
 /** The PPO clip and dual clip of plain GRPO, against which interventions are told apart. */
 export const PLAIN_SURROGATE: Surrogate = { clip: { low: 0.2, high: 0.2 }, dualClip: 3 };
@@ -37,14 +39,22 @@ export function evaluateSurrogate(
   surrogate: Surrogate,
   term: SurrogateTerm,
 ): SurrogateTerm {
-  const { clip, dualClip, logRatioLimit } = surrogate;
-  let ratio = logRatio;
-  let held = false;
-  if (logRatioLimit !== undefined && Math.abs(logRatio) > logRatioLimit) {
-    ratio = logRatio > 0 ? logRatioLimit : -logRatioLimit;
-    held = true;
-  }
-  const rho = Math.exp(ratio);
+  const { logRatioLimit } = surrogate;
+  const held = logRatioLimit !== undefined && Math.abs(logRatio) > logRatioLimit;
+  const ratio = held ? Math.sign(logRatio) * logRatioLimit : logRatio;
+  applyClips(advantage, Math.exp(ratio), held, surrogate, term);
+  term.logRatio = ratio;
+  return term;
+}
+
+/** The same from rho = e^(log-ratio as it was limited); `held` where the limit holds it. */
+function applyClips(
+  advantage: number,
+  rho: number,
+  held: boolean,
+  { clip, dualClip }: Surrogate,
+  term: SurrogateTerm,
+): void {
   // An advantage of 0 has no loss even where rho overflows.
   const free = advantage === 0 ? 0 : -advantage * rho;
   let loss = free;
@@ -74,8 +84,63 @@ export function evaluateSurrogate(
   }
   term.loss = loss;
   term.gradient = gradient;
-  term.logRatio = ratio;
-  return term;
+}
+
+/** What holds the surrogate of a token, as bits of {@link SurrogateTerms.held}. */
+export const HELD_HIGH = 1;
+export const HELD_LOW = 2;
+export const HELD_DUAL = 4;
+
+/** The surrogate of every token of a block, 0 under a mask of 0. */
+export interface SurrogateTerms {
+  readonly loss: Float64Array;
+  readonly gradient: Float64Array;
+  readonly held: Uint8Array;
+}
+
+const one = createSurrogateTerm();
+
+/** e^(log pi - log pi_old) of every position of a block. */
+export function tokenRatios(block: TokenBlock): Float64Array {
+  return ofBlock(block, tokenRatios, ({ logProb, oldLogProb = logProb, mask }) => {
+    const ratios = new Float64Array(mask.length);
+    if (logProb === undefined || oldLogProb === undefined) return ratios.fill(1);
+    for (let i = 0; i < ratios.length; i++) ratios[i] = Math.exp(logProb[i] - oldLogProb[i]);
+    return ratios;
+  });
+}
+
+function computeTerms(block: TokenBlock, surrogate: Surrogate, advantage: Float64Array): SurrogateTerms {
+  const { mask, logProb, oldLogProb } = block;
+  const { logRatioLimit = Number.POSITIVE_INFINITY } = surrogate;
+  const loss = new Float64Array(mask.length);
+  const gradient = new Float64Array(mask.length);
+  const held = new Uint8Array(mask.length);
+  const ratios = tokenRatios(block);
+  for (let i = 0; i < mask.length; i++) {
+    if (mask[i] === 0) continue;
+    const logRatio = logProb === undefined || oldLogProb === undefined ? 0 : logProb[i] - oldLogProb[i];
+    if (Math.abs(logRatio) > logRatioLimit) evaluateSurrogate(advantage[i], logRatio, surrogate, one);
+    else applyClips(advantage[i], ratios[i], false, surrogate, one);
+    loss[i] = one.loss;
+    gradient[i] = one.gradient;
+    held[i] = (one.clippedHigh && HELD_HIGH) | (one.clippedLow && HELD_LOW) | (one.dualClipped && HELD_DUAL);
+  }
+  return { loss, gradient, held };
+}
+
+/**
+ * {@link evaluateSurrogate} of every token of a block. Blocks of `smallBlocks` keep the terms of their own advantages.
+ * @param advantage [tokens of the block]
+ */
+export function surrogateTerms(block: TokenBlock, surrogate: Surrogate, advantage: Float64Array): SurrogateTerms {
+  if (advantage !== block.advantage) return computeTerms(block, surrogate, advantage);
+  const known = ofBlock(block, surrogateTerms, (): [Surrogate, SurrogateTerms][] => []);
+  const found = known.find(([other]) => sameSurrogate(other, surrogate));
+  if (found !== undefined) return found[1];
+  const terms = computeTerms(block, surrogate, advantage);
+  known.push([surrogate, terms]);
+  return terms;
 }
 
 /** Whether two surrogates give every token the same loss. */

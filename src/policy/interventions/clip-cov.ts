@@ -1,6 +1,7 @@
 import { batchSizeOf, MASKED_MEAN_EPSILON } from '../aggregation.js';
+import { ofBlock } from '../rollouts/small-blocks.js';
 import type { RolloutStep, TokenBlock } from '../rollouts/types.js';
-import { createSurrogateTerm, evaluateSurrogate } from '../surrogate.js';
+import { HELD_HIGH, HELD_LOW, surrogateTerms } from '../surrogate.js';
 import { touchedBySurrogate } from './effects.js';
 import { SCOPE_PARAMETER, scopeUnits, selectInScopes, type TokenScores } from './scoped-selection.js';
 import { effectiveFractionWarning, scopeOf } from './selection-settings.js';
@@ -63,20 +64,18 @@ export function prepareClipCov(
   const batch = batchSizeOf(step, index);
   const units = scopeUnits(step, scopeOf(settings), index);
   const means = unitMeans(step, units, MASKED_MEAN_EPSILON);
-  const term = createSurrogateTerm();
 
   /** Covariances, and what they leave eligible. */
-  const candidatesOf = (block: TokenBlock): Omit<ClipCovTokens, 'chosen'> => {
-    const { logProb, advantage } = covarianceColumns(block);
-    const old = block.oldLogProb ?? logProb;
+  const findCandidates = (block: TokenBlock): Omit<ClipCovTokens, 'chosen'> => {
+    const { advantage } = covarianceColumns(block);
     const covariance = new Float64Array(block.mask.length);
     const clippedByPpo = new Uint8Array(block.mask.length);
     const eligible = new Uint8Array(block.mask.length);
     tokenCovariance(block, units, means, covariance);
+    const { held } = surrogateTerms(block, surrogate, advantage);
     for (let i = 0; i < covariance.length; i++) {
       if (block.mask[i] === 0) continue;
-      evaluateSurrogate(advantage[i], logProb[i] - old[i], surrogate, term);
-      if (term.clippedHigh === 1 || term.clippedLow === 1) {
+      if (held[i] & (HELD_HIGH | HELD_LOW)) {
         clippedByPpo[i] = 1;
         continue;
       }
@@ -85,6 +84,7 @@ export function prepareClipCov(
     }
     return { covariance, clippedByPpo, eligible };
   };
+  const candidatesOf = (block: TokenBlock) => ofBlock(block, findCandidates, findCandidates);
 
   const candidates = new Float64Array(units.count);
   let clipped = 0;
@@ -140,8 +140,7 @@ export function prepareClipCov(
     const multiplier = new Float64Array(chosen.length);
     // The paper detaches the chosen tokens: their loss stays, only its gradient is gone.
     const penalty = published ? undefined : new Float64Array(chosen.length);
-    const { logProb, advantage } = covarianceColumns(block);
-    const old = block.oldLogProb ?? logProb;
+    const { loss } = surrogateTerms(block, surrogate, covarianceColumns(block).advantage);
     for (let i = 0; i < chosen.length; i++) {
       if (block.mask[i] === 0) continue;
       if (chosen[i] === 0) {
@@ -149,9 +148,7 @@ export function prepareClipCov(
         continue;
       }
       touched[i] = 1;
-      if (penalty !== undefined) {
-        penalty[i] = evaluateSurrogate(advantage[i], logProb[i] - old[i], surrogate, term).loss;
-      }
+      if (penalty !== undefined) penalty[i] = loss[i];
     }
     return { surrogate, aggregation, multiplier, ...(penalty && { penalty }), touched };
   };

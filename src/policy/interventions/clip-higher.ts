@@ -1,5 +1,5 @@
 import type { TokenBlock } from '../rollouts/types.js';
-import { createSurrogateTerm, evaluateSurrogate, PLAIN_SURROGATE } from '../surrogate.js';
+import { HELD_HIGH, PLAIN_SURROGATE, surrogateTerms } from '../surrogate.js';
 import { touchedBySurrogate } from './effects.js';
 import { aggregationOf, LOSS_PARAMETERS, surrogateOf } from './settings.js';
 import type { Facts, Intervention } from './types.js';
@@ -17,24 +17,22 @@ export const clipHigher: Intervention = {
   prepare(step, settings, { plain = PLAIN_SURROGATE }) {
     const surrogate = surrogateOf(settings);
     const aggregation = aggregationOf(settings);
-    const ours = createSurrogateTerm();
-    const plains = createSurrogateTerm();
     let facts: Facts | undefined;
     const count = (): Facts => {
       let released = 0;
       let held = 0;
       let releasedProbability = 0;
-      for (const { mask, logProb, oldLogProb, advantage } of step.blocks()) {
-        if (!logProb || !oldLogProb || !advantage) continue;
-        for (let i = 0; i < mask.length; i++) {
-          if (mask[i] === 0) continue;
-          const ratio = logProb[i] - oldLogProb[i];
-          const free = evaluateSurrogate(advantage[i], ratio, surrogate, ours).clippedHigh === 0;
-          const clipped = evaluateSurrogate(advantage[i], ratio, plain, plains).clippedHigh === 1;
-          if (clipped && free) {
+      for (const block of step.blocks()) {
+        const { oldLogProb, advantage } = block;
+        if (!oldLogProb || !advantage) continue;
+        const ours = surrogateTerms(block, surrogate, advantage).held;
+        const plains = surrogateTerms(block, plain, advantage).held;
+        for (let i = 0; i < ours.length; i++) {
+          if (ours[i] & HELD_HIGH) held++;
+          else if (plains[i] & HELD_HIGH) {
             released++;
             releasedProbability += Math.exp(oldLogProb[i]);
-          } else if (!free) held++;
+          }
         }
       }
       return {

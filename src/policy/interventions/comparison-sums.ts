@@ -1,8 +1,9 @@
 import { type BatchSize, batchSizeOf, totalWeight } from '../aggregation.js';
 import { addTo, type CompensatedSum, createCompensatedSum, totalOf } from '../compensated-sum.js';
-import { createDistributionSums, distributionSums, entropyAscent, entropySlope } from '../entropy-change-estimates.js';
+import { type EntropyDirections, entropyDirections } from '../entropy-change-estimates.js';
 import { addObjective, createObjectiveSums, type ObjectiveSums, objectiveFigures } from '../objective.js';
 import type { RolloutIndex, RolloutStep, TokenBlock } from '../rollouts/types.js';
+import { tokenRatios } from '../surrogate.js';
 import type { PolicyEffect, PreparedIntervention } from './types.js';
 
 /** What one method would have done to the tokens of one step. */
@@ -76,37 +77,14 @@ function createMethodSums(batch: BatchSize): MethodSums {
   };
 }
 
-/** What a change of log-probability, or of the entropy itself, does to the entropy of every token of a block. */
-interface Slopes {
-  readonly steer?: { readonly slope: Float64Array; readonly ascent: Float64Array };
-  readonly exact?: { readonly slope: Float64Array; readonly ascent: Float64Array };
-}
-
-function slopesOf({ mask, logProb, entropy, topTokens }: TokenBlock): Slopes {
-  if (logProb === undefined || entropy === undefined) return {};
-  const pair = () => ({ slope: new Float64Array(mask.length), ascent: new Float64Array(mask.length) });
-  const steer = pair();
-  const exact = topTokens === undefined ? undefined : pair();
-  const sums = createDistributionSums();
-  for (let i = 0; i < mask.length; i++) {
-    if (mask[i] === 0) continue;
-    steer.slope[i] = entropySlope('steer', logProb[i], entropy[i], 0);
-    steer.ascent[i] = entropyAscent('steer', logProb[i], entropy[i], 0);
-    if (topTokens === undefined || exact === undefined) continue;
-    distributionSums(topTokens, i, entropy[i], sums);
-    exact.slope[i] = entropySlope('exact', logProb[i], entropy[i], sums.s);
-    exact.ascent[i] = entropyAscent('exact', logProb[i], entropy[i], sums.squares);
-  }
-  return { steer, ...(exact && { exact }) };
-}
-
 /** |A rho| of every token of a block under the dump's advantages, 0 under a mask of 0. */
-function gradientMass({ mask, logProb, oldLogProb, advantage }: TokenBlock): Float64Array {
+function gradientMass(block: TokenBlock): Float64Array {
+  const { mask, advantage } = block;
   const mass = new Float64Array(mask.length);
-  if (logProb === undefined || advantage === undefined) return mass;
-  const old = oldLogProb ?? logProb;
+  if (advantage === undefined) return mass;
+  const ratios = tokenRatios(block);
   for (let i = 0; i < mask.length; i++) {
-    if (mask[i] === 1 && advantage[i] !== 0) mass[i] = Math.abs(advantage[i]) * Math.exp(logProb[i] - old[i]);
+    if (mask[i] === 1 && advantage[i] !== 0) mass[i] = Math.abs(advantage[i]) * ratios[i];
   }
   return mass;
 }
@@ -120,17 +98,85 @@ function addByRecord({ offsets, records }: TokenBlock, sum: CompensatedSum, valu
   }
 }
 
-/** -slope * gradient - ascent * entropy gradient of every token into `out`. */
-function changeOf(
-  { slope, ascent }: { readonly slope: Float64Array; readonly ascent: Float64Array },
+/** What is known of a block before any method. */
+interface BlockFacts {
+  readonly masses: Float64Array;
+  readonly steer: EntropyDirections | undefined;
+  readonly exact: EntropyDirections | undefined;
+  /** 1 where the entropy is among the highest. */
+  readonly top: Uint8Array | undefined;
+}
+
+/** How far a method moves the gradient of a block. */
+interface MovedBlock {
+  /** [tokens] */
+  readonly touched: Uint8Array;
+  /** [tokens]: distance from plain GRPO's gradient. */
+  readonly distance: Float64Array;
+  /** [records]: sums of the distances. */
+  readonly byRecord: Float64Array;
+  readonly still: boolean;
+}
+
+/** -gradient * slope - entropy gradient * ascent, summed over the tokens of every record. */
+function addChanges(
+  { offsets, records }: TokenBlock,
+  { slope, ascent }: EntropyDirections,
   gradient: Float64Array,
   entropyGradient: Float64Array | undefined,
-  out: Float64Array,
+  sum: CompensatedSum,
 ): void {
-  for (let i = 0; i < out.length; i++) {
-    out[i] = -gradient[i] * slope[i];
-    if (entropyGradient !== undefined) out[i] -= entropyGradient[i] * ascent[i];
+  for (let r = 0; r < records.length; r++) {
+    let total = 0;
+    for (let i = offsets[r]; i < offsets[r + 1]; i++) {
+      let change = -gradient[i] * slope[i];
+      if (entropyGradient !== undefined) change -= entropyGradient[i] * ascent[i];
+      total += change;
+    }
+    addTo(sum, total);
   }
+}
+
+/**
+ * Adds what a method makes of a block, record by record, so that blocks leave no trace.
+ * @param gradient of the method, in the scale of all
+ * @param plain gradient of plain GRPO
+ */
+function addMethod(
+  own: MethodSums,
+  block: TokenBlock,
+  { masses, steer, exact, top }: BlockFacts,
+  { touched, entropyGradient }: PolicyEffect,
+  gradient: Float64Array,
+  plain: Float64Array,
+): MovedBlock {
+  const { offsets, records } = block;
+  const distance = new Float64Array(gradient.length);
+  const byRecord = new Float64Array(records.length);
+  let still = true;
+  for (let r = 0; r < records.length; r++) {
+    let size = 0;
+    let moved = 0;
+    let touchedMass = 0;
+    for (let i = offsets[r]; i < offsets[r + 1]; i++) {
+      const far = Math.abs(gradient[i] - plain[i]);
+      distance[i] = far;
+      size += Math.abs(gradient[i]);
+      moved += far;
+      if (touched[i] === 0) continue;
+      touchedMass += masses[i];
+      own.touched++;
+      if (top !== undefined && top[i] === 1) own.touchedTop++;
+    }
+    byRecord[r] = moved;
+    if (moved !== 0) still = false;
+    addTo(own.gradient, size);
+    addTo(own.moved, moved);
+    addTo(own.touchedMass, touchedMass);
+  }
+  if (steer !== undefined) addChanges(block, steer, gradient, entropyGradient, own.steer);
+  if (exact !== undefined) addChanges(block, exact, gradient, entropyGradient, own.exact);
+  return { touched, distance, byRecord, still };
 }
 
 /** Compares all methods on one step: every block is read once beside what the methods themselves have read. */
@@ -141,7 +187,6 @@ export function compareStep({ step, index, prepared, topEntropy, sink }: StepCon
   const places = count * count;
   const pairs: PairSums = {
     both: new Float64Array(places),
-    either: new Float64Array(places),
     least: Array.from({ length: places }, createCompensatedSum),
     most: Array.from({ length: places }, createCompensatedSum),
   };
@@ -150,55 +195,36 @@ export function compareStep({ step, index, prepared, topEntropy, sink }: StepCon
   let known = true;
   let exact = true;
   let topTokens = 0;
+  let gradient = new Float64Array(0);
+  let plainGradient = gradient;
   for (const block of step.blocks()) {
     const size = block.mask.length;
-    const masses = gradientMass(block);
-    const slopes = slopesOf(block);
-    const top = topEntropy?.(block);
-    known &&= slopes.steer !== undefined;
-    exact &&= slopes.exact !== undefined;
-    addByRecord(block, mass, masses);
+    const facts: BlockFacts = {
+      masses: gradientMass(block),
+      steer: entropyDirections(block, 'steer'),
+      exact: entropyDirections(block, 'exact'),
+      top: topEntropy?.(block),
+    };
+    known &&= facts.steer !== undefined;
+    exact &&= facts.exact !== undefined;
+    addByRecord(block, mass, facts.masses);
     if (block.entropy) addByRecord(block, entropies, masked(block.entropy, block.mask));
-    if (top) for (const one of top) topTokens += one;
-    const touched: Uint8Array[] = [];
-    const moved: Float64Array[] = [];
-    let plainGradient: Float64Array | undefined;
-    const scratch = new Float64Array(size);
+    if (facts.top) for (const one of facts.top) topTokens += one;
+    if (gradient.length < size) [gradient, plainGradient] = [new Float64Array(size), new Float64Array(size)];
+    const moved: MovedBlock[] = [];
     for (let m = 0; m < count; m++) {
       const effect = prepared[m].effect(block);
       sink?.(m, block, effect);
-      const gradient = new Float64Array(size);
-      const own = sums[m];
-      addObjective(own.objective, block, effect, { gradient });
+      const own = (m === 0 ? plainGradient : gradient).subarray(0, size);
+      addObjective(sums[m].objective, block, effect, { gradient: own });
       // One scale for all aggregations: weights that sum to 1 over the counted tokens.
       const scale = 1 / totalWeight(effect.aggregation, batch);
-      for (let i = 0; i < size; i++) gradient[i] *= scale;
-      plainGradient ??= gradient;
-      const distance = new Float64Array(size);
-      for (let i = 0; i < size; i++) {
-        distance[i] = Math.abs(gradient[i] - plainGradient[i]);
-        scratch[i] = Math.abs(gradient[i]);
-      }
-      addByRecord(block, own.gradient, scratch);
-      addByRecord(block, own.moved, distance);
-      for (let i = 0; i < size; i++) scratch[i] = effect.touched[i] === 1 ? masses[i] : 0;
-      addByRecord(block, own.touchedMass, scratch);
-      for (const kind of ['steer', 'exact'] as const) {
-        const lines = slopes[kind];
-        if (lines === undefined) continue;
-        changeOf(lines, gradient, effect.entropyGradient, scratch);
-        addByRecord(block, own[kind], scratch);
-      }
-      for (let i = 0; i < size; i++) {
-        if (effect.touched[i] === 0) continue;
-        own.touched++;
-        if (top !== undefined && top[i] === 1) own.touchedTop++;
-      }
-      touched.push(effect.touched);
-      moved.push(distance);
+      for (let i = 0; i < size; i++) own[i] *= scale;
+      moved.push(addMethod(sums[m], block, facts, effect, own, plainGradient));
     }
-    addPairs(pairs, block, touched, moved);
+    addPairs(pairs, block, moved);
   }
+  const touchedBy = (method: number): number => pairs.both[method * (count + 1)];
   const methods = sums.map((own): StepMeasures => {
     const figures = objectiveFigures(own.objective);
     return {
@@ -222,7 +248,7 @@ export function compareStep({ step, index, prepared, topEntropy, sink }: StepCon
     topEntropyTokens: topTokens,
     methods,
     both: symmetric(count, (at) => pairs.both[at]),
-    either: symmetric(count, (at) => pairs.either[at]),
+    either: symmetric(count, (at) => touchedBy(Math.floor(at / count)) + touchedBy(at % count) - pairs.both[at]),
     least: symmetric(count, (at) => totalOf(pairs.least[at])),
     most: symmetric(count, (at) => totalOf(pairs.most[at])),
   };
@@ -234,50 +260,55 @@ function masked(values: Float64Array, mask: Uint8Array): Float64Array {
   return out;
 }
 
-/** Sums of every two methods; those of gradients with their rounding errors beside them. */
+/** Sums of every two methods, in the upper triangle; those of gradients with their rounding errors beside them. */
 interface PairSums {
   readonly both: Float64Array;
-  readonly either: Float64Array;
   readonly least: readonly CompensatedSum[];
   readonly most: readonly CompensatedSum[];
 }
 
-/** Adds what every two methods share on a block, record by record. */
-function addPairs(
-  pairs: PairSums,
+function countBoth(a: Uint8Array, b: Uint8Array): number {
+  let both = 0;
+  for (let i = 0; i < a.length; i++) both += a[i] & b[i];
+  return both;
+}
+
+/** Adds sums of the smaller and of the larger distances, record by record. */
+function addExtremes(
   { offsets, records }: TokenBlock,
-  touched: readonly Uint8Array[],
-  moved: readonly Float64Array[],
+  a: MovedBlock,
+  b: MovedBlock,
+  leastSum: CompensatedSum,
+  mostSum: CompensatedSum,
 ): void {
-  const count = touched.length;
+  // Where one of both moves nothing, the other's distances are the larger ones.
+  if (a.still || b.still || a === b) {
+    const larger = a.still ? b : a;
+    for (const sum of larger.byRecord) addTo(mostSum, sum);
+    if (a === b) for (const sum of a.byRecord) addTo(leastSum, sum);
+    return;
+  }
+  for (let r = 0; r < records.length; r++) {
+    let least = 0;
+    let most = 0;
+    for (let i = offsets[r]; i < offsets[r + 1]; i++) {
+      const [x, y] = [a.distance[i], b.distance[i]];
+      least += Math.min(x, y);
+      most += Math.max(x, y);
+    }
+    addTo(leastSum, least);
+    addTo(mostSum, most);
+  }
+}
+
+/** Adds what every two methods share on a block. */
+function addPairs(pairs: PairSums, block: TokenBlock, moved: readonly MovedBlock[]): void {
+  const count = moved.length;
   for (let a = 0; a < count; a++) {
-    const touchedA = touched[a];
-    const movedA = moved[a];
     for (let b = a; b < count; b++) {
-      const touchedB = touched[b];
-      const movedB = moved[b];
       const at = a * count + b;
-      let both = 0;
-      let either = 0;
-      for (let r = 0; r < records.length; r++) {
-        let least = 0;
-        let most = 0;
-        for (let i = offsets[r]; i < offsets[r + 1]; i++) {
-          both += touchedA[i] & touchedB[i];
-          either += touchedA[i] | touchedB[i];
-          if (movedA[i] < movedB[i]) {
-            least += movedA[i];
-            most += movedB[i];
-          } else {
-            least += movedB[i];
-            most += movedA[i];
-          }
-        }
-        addTo(pairs.least[at], least);
-        addTo(pairs.most[at], most);
-      }
-      pairs.both[at] += both;
-      pairs.either[at] += either;
+      pairs.both[at] += countBoth(moved[a].touched, moved[b].touched);
+      addExtremes(block, moved[a], moved[b], pairs.least[at], pairs.most[at]);
     }
   }
 }

@@ -1,6 +1,7 @@
 import { InputError } from '../../errors.js';
 import { topCount } from '../../linalg/streamed-selection.js';
 import { hasRequirement } from '../rollouts/require-columns.js';
+import { smallBlocks } from '../rollouts/small-blocks.js';
 import type { RolloutStep, Rollouts, TokenBlock } from '../rollouts/types.js';
 import { compareStep, type StepComparison } from './comparison-sums.js';
 import { grpo } from './grpo.js';
@@ -182,7 +183,8 @@ export function compareMethods(rollouts: Rollouts, options: ComparisonOptions): 
   const compared: { readonly methods: readonly RunningMethod[]; readonly step: ComparedStep }[] = [];
   const warnings: string[] = [];
   let done = 0;
-  for (const step of rollouts.steps) {
+  for (const whole of rollouts.steps) {
+    const step = smallBlocks(whole);
     if (step.counted === 0) {
       warnings.push(`step ${step.step} has no valid tokens: every position is masked out`);
       continue;

@@ -122,7 +122,7 @@ export const empg: Intervention = {
               if (block.mask[i] !== 0) advantage[i] = steps.final[j];
           }
         });
-        const touched = touchedByAdvantage({ ...block, advantage }, block.advantage, surrogate, plain);
+        const touched = touchedByAdvantage(block, advantage, surrogate, plain);
         return { surrogate, aggregation, advantage, touched };
       },
       facts: {

@@ -1,9 +1,9 @@
 import { InputError } from '../../errors.js';
 import { batchSizeOf } from '../aggregation.js';
 import { addTo, createCompensatedSum, totalOf } from '../compensated-sum.js';
-import { entropyAscent, entropySlope } from '../entropy-change-estimates.js';
+import { entropyDirections } from '../entropy-change-estimates.js';
 import type { RolloutStep, TokenBlock } from '../rollouts/types.js';
-import { createSurrogateTerm, evaluateSurrogate } from '../surrogate.js';
+import { surrogateTerms } from '../surrogate.js';
 import { touchedBySurrogate } from './effects.js';
 import { aggregationOf, choiceSetting, LOSS_PARAMETERS, numberSetting, surrogateOf } from './settings.js';
 import type { Facts, Intervention, InterventionContext, InterventionSettings, Surrogate } from './types.js';
@@ -79,17 +79,16 @@ function coefficientOf(
 function coefficientEffect(step: RolloutStep, surrogate: Surrogate): Facts {
   const policy = createCompensatedSum();
   const bonus = createCompensatedSum();
-  const term = createSurrogateTerm();
   for (const block of step.blocks()) {
-    const { logProb, advantage, mask } = block;
-    if (logProb === undefined || advantage === undefined) return {};
-    const old = block.oldLogProb ?? logProb;
-    const entropy = entropyOf(block);
+    const { advantage, mask } = block;
+    const directions = entropyDirections(block, 'steer');
+    if (advantage === undefined || directions === undefined) return {};
+    const { gradient } = surrogateTerms(block, surrogate, advantage);
+    const { slope, ascent } = directions;
     for (let i = 0; i < mask.length; i++) {
       if (mask[i] === 0) continue;
-      const { gradient } = evaluateSurrogate(advantage[i], logProb[i] - old[i], surrogate, term);
-      addTo(policy, -gradient * entropySlope('steer', logProb[i], entropy[i], 0));
-      addTo(bonus, entropyAscent('steer', logProb[i], entropy[i], 0));
+      addTo(policy, -gradient[i] * slope[i]);
+      addTo(bonus, ascent[i]);
     }
   }
   const byPolicy = totalOf(policy) / step.counted;

@@ -1,5 +1,6 @@
 import { batchSizeOf } from '../aggregation.js';
 import { addTo, createCompensatedSum, totalOf } from '../compensated-sum.js';
+import { ofBlock } from '../rollouts/small-blocks.js';
 import type { RolloutStep, TokenBlock } from '../rollouts/types.js';
 import { touchedBySurrogate } from './effects.js';
 import { SCOPE_PARAMETER, scopeUnits, selectInScopes } from './scoped-selection.js';
@@ -69,13 +70,17 @@ export function prepareKlCov(
   const units = scopeUnits(step, scopeOf(settings), index);
   const means = unitMeans(step, units, 0);
   const wanted = units.counted.map((tokens) => klCovCount(tokens, fraction, percent));
-  const score = (block: TokenBlock, out: Float64Array): void => tokenCovariance(block, units, means, out);
+  const covariancesOf = (block: TokenBlock): Float64Array => {
+    const covariance = new Float64Array(block.mask.length);
+    tokenCovariance(block, units, means, covariance);
+    return covariance;
+  };
+  const score = (block: TokenBlock, out: Float64Array): void => out.set(ofBlock(block, covariancesOf, covariancesOf));
   const selection = selectInScopes(step, units, { candidates: units.counted, score }, wanted);
 
   const inspect = (block: TokenBlock): KlCovTokens => {
-    const covariance = new Float64Array(block.mask.length);
+    const covariance = ofBlock(block, covariancesOf, covariancesOf);
     const selected = new Uint8Array(block.mask.length);
-    score(block, covariance);
     for (let r = 0; r < block.records.length; r++) {
       const unit = units.of(block.records[r]);
       for (let i = block.offsets[r]; i < block.offsets[r + 1]; i++) {

@@ -1,5 +1,5 @@
 import { emptySamples, type RecentRound, type RecentSamples, recentRound } from '../recent-samples.js';
-import type { RolloutIndex, RolloutStep, TokenBlock } from '../rollouts/types.js';
+import type { RolloutIndex, RolloutStep } from '../rollouts/types.js';
 import { touchedBySurrogate } from './effects.js';
 import {
   eachRecord,
@@ -45,11 +45,6 @@ export function recentStep(
   return { groups, round, fate };
 }
 
-/** Multiplier that makes the ratio of a held group 1: without importance correction it is trained on as if just sampled. */
-function uncorrected({ logProb, oldLogProb }: TokenBlock, i: number): number {
-  return logProb === undefined || oldLogProb === undefined ? 1 : Math.exp(oldLogProb[i] - logProb[i]);
-}
-
 /** Groups that teach something wait until a batch is full; what is left over is used first in the next update. */
 export const recentSamples: Intervention = {
   name: 'recent-samples',
@@ -83,16 +78,19 @@ export const recentSamples: Intervention = {
     const ages = (round.used ?? []).map((group) => round.next.round - 1 - group.round);
     return {
       effect(block) {
-        const multiplier = new Float64Array(block.mask.length);
+        const { mask, logProb, oldLogProb, advantage } = block;
+        const multiplier = new Float64Array(mask.length);
         const touched = touchedBySurrogate(block, surrogate, plain);
         eachRecord(block, (record, from, to) => {
           const fateOf = fate[groups.group[placeOf(places, record)]];
+          // Without importance correction a held group is trained on as if just sampled: this makes its ratio 1.
+          const uncorrected = fateOf === 'held' && !importance && logProb !== undefined && oldLogProb !== undefined;
           for (let i = from; i < to; i++) {
-            if (block.mask[i] === 0) continue;
-            const held = fateOf === 'held' && !importance;
-            multiplier[i] = fateOf === 'dropped' ? 0 : held ? uncorrected(block, i) : 1;
+            if (mask[i] === 0) continue;
+            if (uncorrected) multiplier[i] = Math.exp(oldLogProb[i] - logProb[i]);
+            else multiplier[i] = fateOf === 'dropped' ? 0 : 1;
             // Groups without spread have no advantage: leaving them out changes nothing.
-            if (multiplier[i] !== 1 && block.advantage?.[i] !== 0) touched[i] = 1;
+            if (multiplier[i] !== 1 && advantage?.[i] !== 0) touched[i] = 1;
           }
         });
         return { surrogate, aggregation, multiplier, touched };

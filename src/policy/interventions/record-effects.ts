@@ -129,21 +129,25 @@ export function advantageEffect(
     aggregation,
     advantage: spread,
     ...(reward && { reward: Float64Array.from(block.records, (record) => reward[placeOf(places, record)]) }),
-    touched: touchedByAdvantage({ ...block, advantage: spread }, block.advantage, surrogate, plain),
+    touched: touchedByAdvantage(block, spread, surrogate, plain),
   };
 }
 
-/** 1 where the advantage is another one, or where the surrogate makes another loss of it. */
+/**
+ * 1 where the advantage is another one than the block's, or where the surrogate makes another loss of it.
+ * @param advantage [tokens of the block]
+ */
 export function touchedByAdvantage(
   block: TokenBlock,
-  before: Float64Array | undefined,
+  advantage: Float64Array,
   surrogate: Surrogate,
   plain: Surrogate | undefined,
 ): Uint8Array {
-  const touched = touchedBySurrogate(block, surrogate, plain);
-  const { advantage, mask } = block;
-  if (advantage === undefined) return touched;
-  for (let i = 0; i < mask.length; i++) if (mask[i] !== 0 && advantage[i] !== (before?.[i] ?? 0)) touched[i] = 1;
+  const touched = touchedBySurrogate(block, surrogate, plain, advantage);
+  const { mask, advantage: before } = block;
+  for (let i = 0; i < mask.length; i++) {
+    if (mask[i] !== 0 && advantage[i] !== (before === undefined ? 0 : before[i])) touched[i] = 1;
+  }
   return touched;
 }
 

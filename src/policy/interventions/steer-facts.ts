@@ -18,14 +18,14 @@ const HIGH_QUANTILE = 0.999;
 export function omegaDistribution(
   step: RolloutStep,
   omegas: (block: TokenBlock) => Float64Array,
+  weights: (block: TokenBlock) => Float64Array,
   absolute: number,
-  weightOf: (metric: number) => number,
 ): Facts {
   const stream: ValueStream = {
     count: step.counted,
     each(take) {
       for (const block of step.blocks()) {
-        const values = omegas(block);
+        const values = omegas(block).slice();
         for (let i = 0; i < values.length; i++) values[i] = Math.abs(values[i]);
         take(values, block.mask);
       }
@@ -35,23 +35,25 @@ export function omegaDistribution(
   const [high] = streamedQuantiles(stream, [HIGH_QUANTILE], options).values;
   const [{ threshold, ties }] = selectLargest(stream, [topCount(TOP_SHARE, step.counted)], options);
   const above = createCompensatedSum();
-  const weights = createCompensatedSum();
+  const total = createCompensatedSum();
   let least = Number.POSITIVE_INFINITY;
   let most = 0;
-  stream.each((values, mask) => {
+  for (const block of step.blocks()) {
+    const values = omegas(block);
+    const weight = weights(block);
     for (let i = 0; i < values.length; i++) {
-      if (mask !== undefined && mask[i] === 0) continue;
-      if (values[i] > threshold) addTo(above, values[i]);
-      const weight = weightOf(values[i]);
-      addTo(weights, weight);
-      if (weight < least) least = weight;
-      if (weight > most) most = weight;
+      if (block.mask[i] === 0) continue;
+      const metric = Math.abs(values[i]);
+      if (metric > threshold) addTo(above, metric);
+      addTo(total, weight[i]);
+      if (weight[i] < least) least = weight[i];
+      if (weight[i] > most) most = weight[i];
     }
-  });
+  }
   return {
     metric_p999: high,
     metric_top_1_percent_share: absolute === 0 ? 0 : (totalOf(above) + ties * threshold) / absolute,
-    weight_mean: totalOf(weights) / step.counted,
+    weight_mean: totalOf(total) / step.counted,
     weight_smallest: least,
     weight_largest: most,
   };

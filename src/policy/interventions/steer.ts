@@ -11,6 +11,7 @@ import {
   MOST_PROBABILITY,
   steerOmega,
 } from '../entropy-change-estimates.js';
+import { ofBlock } from '../rollouts/small-blocks.js';
 import type { RolloutStep, TokenBlock } from '../rollouts/types.js';
 import { LOG_RATIO_LIMIT } from '../surrogate.js';
 import { touchedBySurrogate } from './effects.js';
@@ -33,18 +34,18 @@ export type WeightMapping =
   | { readonly kind: 'exp'; readonly least: number };
 
 /**
- * The weight of a metric m in [lo, hi] (spec 2). linear: from `most` at lo down to `least` at hi, their middle where lo = hi;
+ * The weights of metrics in [lo, hi] (spec 2). linear: from `most` at lo down to `least` at hi, their middle where lo = hi;
  * exp: e^(-k m) with k such that the largest metric gets `least`, or that a metric of 0.02 would.
  */
-export function steerWeight(mapping: WeightMapping, m: number, lo: number, hi: number): number {
+export function steerWeights(mapping: WeightMapping, lo: number, hi: number): (metric: number) => number {
   const { least } = mapping;
   if (mapping.kind === 'linear') {
     const { most } = mapping;
-    if (hi === lo) return (least + most) / 2;
-    return Math.min(Math.max(most - ((m - lo) * (most - least)) / (hi - lo), least), most);
+    if (hi === lo) return () => (least + most) / 2;
+    return (m) => Math.min(Math.max(most - ((m - lo) * (most - least)) / (hi - lo), least), most);
   }
   const rate = -Math.log(least) / Math.max(hi, METRIC_FLOOR);
-  return Math.min(Math.max(Math.exp(-rate * m), least), 1);
+  return (m) => Math.min(Math.max(Math.exp(-rate * m), least), 1);
 }
 
 /** The columns that the metric needs. */
@@ -95,6 +96,21 @@ export function tokenOmegas(block: TokenBlock, estimator: Estimator, out: Float6
   }
 }
 
+const OMEGAS: Readonly<Record<Estimator, symbol>> = {
+  steer: Symbol('steer'),
+  'single-logit': Symbol('single-logit'),
+  exact: Symbol('exact'),
+};
+
+/** {@link tokenOmegas} of a block; blocks of `smallBlocks` keep them. */
+function blockOmegas(block: TokenBlock, estimator: Estimator): Float64Array {
+  return ofBlock(block, OMEGAS[estimator], () => {
+    const out = new Float64Array(block.mask.length);
+    tokenOmegas(block, estimator, out);
+    return out;
+  });
+}
+
 /** Range of the metric over a step, and what the report says of it. */
 interface OmegaSurvey {
   readonly lo: number;
@@ -120,11 +136,9 @@ function survey(step: RolloutStep, estimator: Estimator): OmegaSurvey {
   const change = createCompensatedSum();
   const logLeast = Math.log(LEAST_PROBABILITY);
   const logMost = Math.log(MOST_PROBABILITY);
-  let omegas = new Float64Array(0);
   for (const block of step.blocks()) {
     const { logProb, oldLogProb, entropy, advantage } = steerColumns(block);
-    if (omegas.length < block.mask.length) omegas = new Float64Array(block.mask.length);
-    tokenOmegas(block, estimator, omegas);
+    const omegas = blockOmegas(block, estimator);
     for (let i = 0; i < block.mask.length; i++) {
       if (block.mask[i] === 0) continue;
       const metric = Math.abs(omegas[i]);
@@ -170,19 +184,16 @@ export function prepareSteer(
   const aggregation = aggregationOf(settings);
   const seen = survey(step, estimator);
   const { lo, hi } = seen;
+  const weightOf = steerWeights(mapping, lo, hi);
 
-  const omegas = (block: TokenBlock): Float64Array => {
-    const out = new Float64Array(block.mask.length);
-    tokenOmegas(block, estimator, out);
-    return out;
-  };
-  const weights = (block: TokenBlock): Float64Array => {
-    const out = omegas(block);
-    for (let i = 0; i < out.length; i++) {
-      out[i] = block.mask[i] === 0 ? 0 : steerWeight(mapping, Math.abs(out[i]), lo, hi);
-    }
-    return out;
-  };
+  const omegas = (block: TokenBlock): Float64Array => blockOmegas(block, estimator);
+  const weights = (block: TokenBlock): Float64Array =>
+    ofBlock(block, weightOf, () => {
+      const metric = omegas(block);
+      const out = new Float64Array(metric.length);
+      for (let i = 0; i < out.length; i++) if (block.mask[i] === 1) out[i] = weightOf(Math.abs(metric[i]));
+      return out;
+    });
   const effect = (block: TokenBlock): PolicyEffect => {
     const multiplier = weights(block);
     const touched = touchedBySurrogate(block, surrogate, context.plain);
@@ -207,7 +218,7 @@ export function prepareSteer(
       facts ??= {
         metric_largest: hi,
         metric_smallest: lo,
-        ...omegaDistribution(step, omegas, seen.absolute, (m) => steerWeight(mapping, m, lo, hi)),
+        ...omegaDistribution(step, omegas, weights, seen.absolute),
         clamped_new: seen.clampedNew,
         clamped_old: seen.clampedOld,
         predicted_entropy_change_sum: seen.change,

@@ -40,7 +40,8 @@ export const targetedEntropy: Intervention = {
     });
     return {
       effect(block) {
-        const entropyGradient = Float64Array.from(block.mask, (one) => (one === 0 ? 0 : term.gradient));
+        const entropyGradient = new Float64Array(block.mask.length);
+        for (let i = 0; i < entropyGradient.length; i++) if (block.mask[i] !== 0) entropyGradient[i] = term.gradient;
         const touched = term.gradient === 0 ? touchedBySurrogate(block, surrogate, plain) : block.mask.slice();
         return { surrogate, aggregation, entropyGradient, touched };
       },

@@ -14,7 +14,7 @@ import {
 import { findIntervention, INTERVENTIONS } from '../../../src/policy/interventions/registry.js';
 import { kthLargest, scopeUnits, selectInScopes } from '../../../src/policy/interventions/scoped-selection.js';
 import { completeSettings, parseMethod } from '../../../src/policy/interventions/settings.js';
-import { prepareSteer, steer, steerWeight } from '../../../src/policy/interventions/steer.js';
+import { prepareSteer, steer, steerWeights } from '../../../src/policy/interventions/steer.js';
 import type { InterventionSettings } from '../../../src/policy/interventions/types.js';
 import { blockObjective } from '../../../src/policy/objective.js';
 import type { RolloutIndex, RolloutStep, TokenBlock } from '../../../src/policy/rollouts/types.js';
@@ -157,7 +157,7 @@ describe('KL-Cov', () => {
   it('warns where the policy is the one that sampled, and where one token is too many', () => {
     const { step, index, block } = randomStep({ seed: 2, onPolicy: true });
     const prepared = klCov.prepare(step, settingsOf('kl-cov', { fraction: 2e-4 }), { index, seed: 0 });
-    expect(prepared.warnings.join()).toMatch(/plain policy gradient.*more than five times 0.0002/);
+    expect(prepared.warnings.join()).toMatch(/plain policy gradient.*more than five times the fraction 0.0002/);
     const batch = batchSize(block.offsets, block.mask);
     const plain = findIntervention('grpo').prepare(step, settingsOf('grpo'), { index, seed: 0 });
     expect(blockObjective(block, prepared.effect(block), batch).gradient).toEqual(
@@ -236,12 +236,12 @@ describe('Clip-Cov', () => {
 describe('STEER', () => {
   it('maps metrics to weights', () => {
     const linear = { kind: 'linear', least: 0.8, most: 1.2 } as const;
-    expect(steerWeight(linear, 1, 1, 3)).toBe(1.2);
-    expect(steerWeight(linear, 3, 1, 3)).toBeCloseTo(0.8, 14);
-    expect(steerWeight(linear, 2, 2, 2)).toBe(1);
-    expect(steerWeight({ kind: 'exp', least: 0.5 }, 4, 0, 4)).toBeCloseTo(0.5, 14);
-    expect(steerWeight({ kind: 'exp', least: 0.5 }, 0.001, 0, 0.002)).toBeGreaterThan(0.96);
-    expect(steerWeight({ kind: 'exp', least: 0.5 }, 0, 0, 4)).toBe(1);
+    expect(steerWeights(linear, 1, 3)(1)).toBe(1.2);
+    expect(steerWeights(linear, 1, 3)(3)).toBeCloseTo(0.8, 14);
+    expect(steerWeights(linear, 2, 2)(2)).toBe(1);
+    expect(steerWeights({ kind: 'exp', least: 0.5 }, 0, 4)(4)).toBeCloseTo(0.5, 14);
+    expect(steerWeights({ kind: 'exp', least: 0.5 }, 0, 0.002)(0.001)).toBeGreaterThan(0.96);
+    expect(steerWeights({ kind: 'exp', least: 0.5 }, 0, 4)(0)).toBe(1);
   });
 
   it('predicts the direction of nearly every exact change of a random softmax, not its size', () => {
