@@ -31,6 +31,8 @@ export interface AnalysisView {
   readonly tableColumns?: readonly string[];
   /** Files that the view's own options name for writing, by option. */
   readonly files?: ReadonlyMap<string, string>;
+  /** Files and directories that the view writes by itself, by option: none may be, or hold, an input or another output. */
+  readonly targets?: ReadonlyMap<string, string>;
   /** Unit of the progress bar. */
   readonly unit: string;
   /** Files that are read: none may be an output. Their digests come from the ledger. */
@@ -97,6 +99,7 @@ export async function runAnalysis(view: AnalysisView, options: AnalysisOptions, 
     const plotFile = outputs.file('--plot', options.plot);
     const timingsFile = outputs.file('--timings', options.timings);
     const ownFiles = [...(view.files ?? [])].map(([flag, path]) => [flag, outputs.file(flag, path)] as const);
+    for (const [flag, path] of view.targets ?? []) outputs.claim(flag, path);
     if (plotFile) (await import('../src/report/plots/figure.js')).plotExtension(options.plot as string);
     noticeSlowKernels();
     const ledger = createInputLedger();

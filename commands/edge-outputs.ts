@@ -1,5 +1,5 @@
 import { realpathSync, statSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve, sep } from 'node:path';
 import { InputError } from '../src/errors.js';
 import { type AtomicFile, type AtomicOptions, createAtomicFile } from '../src/formats/atomic.js';
 import { createTable, type TablePosition, type TableWriter } from '../src/report/csv.js';
@@ -17,6 +17,11 @@ export interface Outputs {
     format?: TableFormat,
     resumeFrom?: TablePosition,
   ): TableWriter | undefined;
+  /**
+   * Takes a path that the run writes by itself: a file, or a directory that is replaced as a whole, in which there must
+   * then be no input and no other output.
+   */
+  claim(flag: string, path: string): void;
   /** Completes all outputs, then gives them their names. When one cannot be completed, none appears. */
   commit(): void;
   abort(): void;
@@ -56,9 +61,13 @@ export function openOutputs(inputs: readonly string[], options: AtomicOptions): 
     const place = placeOf(path);
     const owner = taken.get(place);
     if (owner !== undefined) throw new InputError(`${flag} ${path}: is already ${owner}; choose another path`);
+    const within = [...taken].find(([other]) => other.startsWith(place + sep));
+    if (within !== undefined)
+      throw new InputError(`${flag} ${path}: would replace ${within[0]}, which is ${within[1]}; choose another path`);
     taken.set(place, `the output of ${flag}`);
   };
   return {
+    claim,
     file(flag, path) {
       if (path === undefined) return undefined;
       claim(flag, path);

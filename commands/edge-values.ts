@@ -34,9 +34,9 @@ export function parseNumber(
 ): number {
   const value = text.trim() === '' ? Number.NaN : Number(text);
   if (Number.isFinite(value) && value >= min && value <= max) return value;
-  const low = min === Number.NEGATIVE_INFINITY ? '' : ` of at least ${min}`;
-  const high = max === Number.POSITIVE_INFINITY ? '' : ` of at most ${max}`;
-  throw new InputError(`${option} ${text}: a number${low}${high} is needed`);
+  const [low, high] = [min > Number.NEGATIVE_INFINITY, max < Number.POSITIVE_INFINITY];
+  const range = [low && `at least ${min}`, high && `at most ${max}`].filter(Boolean).join(' and ');
+  throw new InputError(`${option} ${text}: a number${range === '' ? '' : ` of ${range}`} is needed`);
 }
 
 /** Whole numbers and ranges separated by commas, such as `0,5-7`: ascending, each once. Throws InputError that names the option. */

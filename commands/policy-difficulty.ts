@@ -25,6 +25,7 @@ import {
   ROLLOUT_OPTIONS,
   type RolloutOwnOptions,
   rolloutModelDigests,
+  rolloutModels,
   rolloutParameters,
   rolloutRequest,
   withRollouts,
@@ -182,7 +183,10 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
   const paths = await expandSources(options.data);
   const { thresholds, train, outcomes } = request;
   const strategies = Object.values(outcomes ?? {}).flatMap(({ paths }) => paths);
-  const inputs = [...paths, ...strategies, ...[own.hidden, own.probe].filter((path) => path !== undefined)];
+  const inputs = [
+    ...[...paths, ...rolloutModels(request.rollouts), ...strategies],
+    ...[own.hidden, own.probe].filter((path) => path !== undefined),
+  ];
   return runAnalysis(
     {
       name: DIFFICULTY_SCHEMA,

@@ -17,6 +17,7 @@ import type { SummaryCell } from '../src/report/summary-table.js';
 import type { ReportValue } from '../src/report/values.js';
 import { type AnalysisContext, type AnalysisOptions, type AnalysisOutcome, runAnalysis } from './analysis-run.js';
 import { parseInteger, parseList } from './edge-values.js';
+import { rolloutModels } from './policy-rollouts.js';
 
 /** Options of `--details`, as commander gives them. */
 export interface DetailOptions {
@@ -67,6 +68,10 @@ export interface DetailView {
 /** Runs `analyze-policy interventions --details METHOD` to its exit code. */
 export async function runDetails({ options, own, paths, rollouts, parameters }: DetailView): Promise<number> {
   const method = chooseMethod(own.details);
+  if (own.triggerWords !== undefined && method.name !== 'ares')
+    throw new InputError('--trigger-words is for ares, not for --details of another method');
+  if (own.specialTokens !== undefined && method.name !== 'cure')
+    throw new InputError('--special-tokens is for cure, not for --details of another method');
   const args: DetailArguments = { rollouts, method, seed: options.seed, ...vocabularyOf(own) };
   return runAnalysis(
     {
@@ -74,7 +79,8 @@ export async function runDetails({ options, own, paths, rollouts, parameters }: 
       command: 'analyze-policy interventions',
       columns: ['figure', 'value'],
       unit: 'tokens',
-      inputs: own.triggerWords === undefined ? paths : [...paths, own.triggerWords],
+      inputs: [...paths, ...rolloutModels(rollouts), ...(own.triggerWords === undefined ? [] : [own.triggerWords])],
+      ...(own.tables !== undefined && { targets: new Map([['--tables', own.tables]]) }),
       parameters: {
         ...parameters,
         details: method.label,

@@ -24,6 +24,7 @@ import {
   ROLLOUT_OPTIONS,
   type RolloutOwnOptions,
   rolloutModelDigests,
+  rolloutModels,
   rolloutParameters,
   rolloutRequest,
   withRollouts,
@@ -86,6 +87,13 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
     seed: options.seed,
     topFraction: parseNumber('--top-fraction', own.topFraction ?? DEFAULT_TOP_FRACTION, 0, 1),
   };
+  for (const [flag, value, name] of [
+    ['--trigger-words', own.triggerWords, 'ares'],
+    ['--special-tokens', own.specialTokens, 'cure'],
+  ] as const) {
+    if (value !== undefined && !args.methods.some((method) => method.name === name))
+      throw new InputError(`${flag} is for ${name}, which is not among the methods`);
+  }
   if (args.topFraction === 0) throw new InputError('--top-fraction 0 leaves no token; give a share above 0');
   return runAnalysis(
     {
@@ -94,7 +102,8 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
       columns: COMPARISON_COLUMNS,
       tableColumns: FACT_COLUMNS,
       unit: 'tokens',
-      inputs: own.triggerWords === undefined ? paths : [...paths, own.triggerWords],
+      inputs: [...paths, ...rolloutModels(rollouts), ...(own.triggerWords === undefined ? [] : [own.triggerWords])],
+      ...(own.weights !== undefined && { targets: new Map([['--weights', own.weights]]) }),
       parameters: {
         ...parameters,
         methods: Object.fromEntries(args.methods.map(({ label, settings }) => [label, settings])),

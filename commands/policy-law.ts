@@ -22,6 +22,8 @@ import {
   attachRollouts,
   ROLLOUT_OPTIONS,
   type RolloutOwnOptions,
+  rolloutModelDigests,
+  rolloutModels,
   rolloutParameters,
   rolloutRequest,
 } from './policy-rollouts.js';
@@ -152,6 +154,7 @@ const DUMP_ONLY = [
   'vocab',
   'oldModel',
   'temperature',
+  'promptFormat',
   'workDir',
 ] as const;
 
@@ -163,8 +166,15 @@ function checkOptions(options: Options, own: OwnOptions, table: boolean): void {
       `${flagOf(stray)} is for ${table ? 'rollout dumps' : 'tables of steps'}; --input says what --data is`,
     );
   }
-  if (table && options.model !== undefined)
-    throw new InputError('--model re-scores rollout dumps; --data is a table of steps');
+  const model = (['model', 'context'] as const).find((name) => options[name] !== undefined);
+  if (table && model !== undefined)
+    throw new InputError(`--${model} is for re-scoring rollout dumps; --data is a table of steps`);
+  if (!table && own.stepColumn !== undefined && own.evaluations === undefined)
+    throw new InputError('--step-column is of tables; --map step=column names the column of a dump');
+  if (own.block !== undefined && own.draws !== undefined && Number(own.draws) === 0)
+    throw new InputError('--block is for the resamples, of which --draws 0 takes none');
+  if (own.logX === true && options.plot === undefined)
+    throw new InputError('--log-x is for the figure; name a file with --plot');
   if (own.scoreColumn !== undefined && own.evaluations === undefined) {
     throw new InputError(
       '--score-column is of the file of --evaluations; name the column of the table with --performance-column',
@@ -255,7 +265,11 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
   const paths = await expandSources(data);
   const table = await isStepTable(paths, own);
   checkOptions(options, own, table);
-  const inputs = [...paths, ...(own.evaluations === undefined ? [] : [own.evaluations])];
+  const request = table ? undefined : rolloutRequest({ ...options, data: [...paths] }, own);
+  const inputs = [
+    ...[...paths, ...(request ? rolloutModels(request) : [])],
+    ...(own.evaluations === undefined ? [] : [own.evaluations]),
+  ];
   return runAnalysis(
     {
       name: LAW_SCHEMA,
@@ -273,7 +287,7 @@ async function run(options: Options, own: OwnOptions): Promise<number> {
         const module = new URL('../src/policy/law/law-analysis.js', import.meta.url).href;
         const found = await context.run({ module, job: analyseLawsJob }, { runs: joined, options: law });
         for (const warning of found.warnings) context.warn(warning);
-        return outcomeOf(found, law, own);
+        return { ...outcomeOf(found, law, own), ...(request && { digests: () => rolloutModelDigests(request) }) };
       },
       plan: async (context) => {
         if (!table)

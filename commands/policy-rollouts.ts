@@ -83,6 +83,11 @@ export function rolloutRequest(shared: RolloutSharedOptions, own: RolloutOwnOpti
   if (shared.data.length === 0) throw new InputError('no dump; name one with --data, or - for standard input');
   if (own.oldModel !== undefined && shared.model === undefined)
     throw new InputError('--old-model is the policy that sampled; give the policy that is updated with --model');
+  const idle = { '--temperature': own.temperature, '--prompt-format': own.promptFormat, '--context': shared.context };
+  for (const [flag, value] of Object.entries(idle)) {
+    if (value !== undefined && shared.model === undefined)
+      throw new InputError(`${flag} is for re-scoring; name the policy with --model`);
+  }
   const temperature = own.temperature === undefined ? 1 : parseNumber('--temperature', own.temperature);
   if (!(temperature > 0)) throw new InputError(`--temperature ${own.temperature}: log-probabilities need one above 0`);
   return {
@@ -127,14 +132,15 @@ export function rolloutParameters(request: RolloutRequest): Record<string, Repor
   };
 }
 
-const modelsOf = ({ model, oldModel }: RolloutRequest): string[] =>
+/** The models of a request as they were named: outputs must not replace them either. */
+export const rolloutModels = ({ model, oldModel }: RolloutRequest): string[] =>
   [model, oldModel].filter((name) => name !== undefined);
 
 const locate = (name: string): string => resolveModelPath(name, process.env).path;
 
 /** Hashes of the models of a request, for the inputs of a report. */
 export async function rolloutModelDigests(request: RolloutRequest): Promise<InputDigest[]> {
-  const digests = await Promise.all(modelsOf(request).map((name) => modelDigests(name, locate(name))));
+  const digests = await Promise.all(rolloutModels(request).map((name) => modelDigests(name, locate(name))));
   return digests.flatMap((one) => one.digests);
 }
 
@@ -158,7 +164,7 @@ export async function withRollouts<R>(
       await pipeline(ledger.read('-'), createWriteStream(standardInput));
     }
     for (const path of paths) ledger.note(path);
-    const locations = Object.fromEntries(modelsOf(request).map((name) => [name, locate(name)]));
+    const locations = Object.fromEntries(rolloutModels(request).map((name) => [name, locate(name)]));
     const hashed = hashFiles(ledger, paths, state);
     const result = await work({ ...request, paths, locations, ...(standardInput !== undefined && { standardInput }) });
     await hashed;

@@ -50,6 +50,20 @@ describe('openOutputs', () => {
     expect(existsSync(at('x.json'))).toBe(false);
   });
 
+  it('refuses what would replace an input or an output, or a directory that holds one', () => {
+    mkdirSync(at('inputs'));
+    writeFileSync(join(at('inputs'), 'dump.jsonl'), '{}\n');
+    const outputs = openOutputs([join(at('inputs'), 'dump.jsonl')], { force: true });
+    outputs.file('--report', at('r.json'));
+    expect(() => outputs.claim('--weights', join(at('inputs'), 'dump.jsonl'))).toThrow(/is already an input/);
+    expect(() => outputs.claim('--weights', at('inputs'))).toThrow(
+      /--weights .*inputs: would replace .*dump.jsonl, which is an input/,
+    );
+    expect(() => outputs.claim('--weights', at('r.json'))).toThrow(/is already the output of --report/);
+    outputs.claim('--weights', at('fresh'));
+    outputs.abort();
+  });
+
   it('refuses what is there, unless forced', () => {
     writeFileSync(at('old.csv'), 'old\n');
     expect(() => openOutputs([], {}).table('--out', at('old.csv'), ['a'])).toThrow(/already exists: pass --force/);

@@ -12,17 +12,10 @@ export function scopeOf(settings: InterventionSettings): Scope {
 
 /** Warns where the least count of one token makes the effective fraction much larger than the one asked for. */
 export function effectiveFractionWarning(counted: Float64Array, fraction: number): string | undefined {
-  let units = 0;
-  let fewest = Number.POSITIVE_INFINITY;
-  for (const tokens of counted) {
-    if (tokens === 0 || 1 / tokens <= 5 * fraction) continue;
-    units++;
-    fewest = Math.min(fewest, tokens);
-  }
-  if (units === 0) return undefined;
-  const where = counted.length === 1 ? '' : ` in ${units} of ${counted.length} units`;
+  if (!counted.some((tokens) => tokens > 0 && 1 / tokens > 5 * fraction)) return undefined;
+  // Without counts of this step: the same warning of many steps is one warning.
   return (
-    `at least one token is taken${where}, so with ${fewest} tokens the effective fraction is ${(1 / fewest).toPrecision(3)}, ` +
-    `more than five times ${fraction}`
+    `at least one token is taken, which of fewer than ${Math.ceil(1 / (5 * fraction))} tokens is more than five times ` +
+    `the fraction ${fraction}`
   );
 }

@@ -86,6 +86,11 @@ export function analyseRun(joined: JoinedRun, options: LawOptions): RunLaw {
     }
   };
   const fit = named(() => fitLaw(joined));
+  if (options.block !== undefined && options.block >= entropy.length) {
+    throw new InputError(
+      `run "${run}": blocks of ${options.block} of ${entropy.length} points can be drawn in one way; a shorter one is needed (--block)`,
+    );
+  }
   if (fit.a < 0) warn('law not applicable: entropy and performance fall together');
   else if (fit.a === 0) warn('law not applicable: the performance does not change');
   if (fit.r2 < POOR_R2)
@@ -113,7 +118,8 @@ export function analyseRun(joined: JoinedRun, options: LawOptions): RunLaw {
 
 /** In e^H: what the points span, and how far the lowest is from H = 0. */
 export function extrapolation(entropy: Float64Array): { span: number; distance: number } {
-  const [low, high] = [Math.min(...entropy), Math.max(...entropy)];
+  const low = entropy.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+  const high = entropy.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
   return { span: Math.exp(high) - Math.exp(low), distance: Math.expm1(low) };
 }
 

@@ -55,7 +55,7 @@ function requireColumn(row: Row, column: string, flag: string): void {
   if (names.includes(column)) return;
   const near = didYouMean(column, names);
   throw new InputError(
-    `${placeOf(row)}: no column "${column}"${near} its columns: ${names.join(', ')}; name another with ${flag}`,
+    `${placeOf(row)}: no column "${column}"${near}; its columns: ${names.join(', ')}; name another with ${flag}`,
   );
 }
 

@@ -35,7 +35,9 @@ const MOST_ENTROPY = 709;
 export function spreads(entropy: Float64Array): Float64Array {
   return entropy.map((value, i) => {
     if (value >= -1e-6 && value <= MOST_ENTROPY) return Math.expm1(value);
-    throw new InputError(`point ${i + 1}: entropy ${value}; a mean token entropy of 0 nats or more is needed`);
+    throw new InputError(
+      `point ${i + 1}: entropy ${value}; a mean token entropy of 0 to ${MOST_ENTROPY} nats is needed`,
+    );
   });
 }
 

@@ -62,12 +62,29 @@ export function hasRequirement(rollouts: Rollouts, need: Requirement): boolean {
 const VIEWS: readonly { readonly name: string; readonly needs: readonly Requirement[] }[] = [
   { name: 'dynamics (entropy and covariance)', needs: ['logProb', 'entropy', 'advantage'] },
   { name: 'dynamics (covariance, sampled negative log-likelihood)', needs: ['logProb', 'advantage'] },
+  { name: 'dynamics (entropy)', needs: ['entropy'] },
   { name: 'dynamics (bounds on the entropy)', needs: ['entropyBounds'] },
+  { name: 'law (with --evaluations)', needs: ['entropy'] },
   { name: 'interventions (kl-cov, clip-cov, clip-higher)', needs: ['logProb', 'advantage'] },
   { name: 'interventions (hardness weights, recent samples)', needs: ['correct'] },
   { name: 'difficulty', needs: ['entropy', 'correct'] },
   { name: 'reward', needs: ['components'] },
 ];
+
+/** The views that a dump has all for, as the end of a message. */
+export function possibleViews(rollouts: Rollouts): string {
+  const possible = VIEWS.filter(({ needs }) => needs.every((need) => hasRequirement(rollouts, need)));
+  return `possible with it: ${possible.length > 0 ? possible.map(({ name }) => name).join(', ') : 'no view'}`;
+}
+
+/** What scoring the texts again with a model gives. */
+const RESCORED: ReadonlySet<Requirement> = new Set([
+  ...(['logProb', 'oldLogProb', 'entropy', 'entropyBounds', 'topTokens', 'tokens', 'text'] as const),
+]);
+
+/** Whether `--model` would give what is missing, as the end of a message. */
+export const rescoringHint = (missing: readonly Requirement[]): string =>
+  missing.every((need) => RESCORED.has(need)) ? '; --model re-scores it' : '';
 
 /**
  * Holds a dump against what a view needs.
@@ -77,14 +94,11 @@ const VIEWS: readonly { readonly name: string; readonly needs: readonly Requirem
 export function requireColumns(rollouts: Rollouts, needs: readonly Requirement[], view: string): void {
   const missing = needs.filter((need) => !hasRequirement(rollouts, need));
   if (missing.length === 0) return;
-  const possible = VIEWS.filter((one) => one.needs.every((need) => hasRequirement(rollouts, need))).map(
-    ({ name }) => name,
-  );
   const bounds = missing.includes('entropy') && hasRequirement(rollouts, 'entropyBounds');
   throw new InputError(
     `${view} needs ${missing.map((need) => WORDS[need]).join(' and ')}, which the dump lacks` +
       (bounds ? ': its top-k log-probabilities give bounds on the entropy, not the entropy' : '') +
-      `; possible with it: ${possible.length > 0 ? possible.join(', ') : 'no view'}; --model re-scores it` +
+      `; ${possibleViews(rollouts)}${rescoringHint(missing)}` +
       (rollouts.fields.length > 0 ? ` (columns: ${rollouts.fields.join(', ')}; --map field=column renames)` : ''),
   );
 }
