@@ -1,6 +1,6 @@
 import { InputError } from '../../errors.js';
 import { topCount } from '../../linalg/streamed-selection.js';
-import { hasRequirement } from '../rollouts/require-columns.js';
+import { hasRequirement, possibleViews, rescoringHint } from '../rollouts/require-columns.js';
 import { smallBlocks } from '../rollouts/small-blocks.js';
 import type { RolloutStep, Rollouts, TokenBlock } from '../rollouts/types.js';
 import { compareStep, type StepComparison } from './comparison-sums.js';
@@ -153,10 +153,16 @@ function topEntropyOf(step: RolloutStep, rollouts: Rollouts, fraction: number): 
 export function compareMethods(rollouts: Rollouts, options: ComparisonOptions): Comparison {
   const { plain, strict, seed, topFraction, triggerWords, specialTokens } = options;
   const lack = lackOf(rollouts, grpo.needs);
-  if (lack !== undefined) throw new InputError(`interventions: ${lack}; --model re-scores it, --map names its columns`);
+  if (lack !== undefined) {
+    const missing = grpo.needs.filter((need) => !hasRequirement(rollouts, need));
+    throw new InputError(
+      `interventions: ${lack}; ${possibleViews(rollouts)}${rescoringHint(missing)}; --map names its columns`,
+    );
+  }
   const unavailable: UnavailableMethod[] = [];
   const refuse = (label: string, reason: string): void => {
-    if (strict) throw new InputError(reason.startsWith(label) ? reason : `${label}: ${reason}`);
+    const subject = reason.startsWith(label) ? '' : `${label}: `;
+    if (strict) throw new InputError(`${subject}${reason}; ${possibleViews(rollouts)}`);
     unavailable.push({ label, reason });
   };
   let running: RunningMethod[] = [];
@@ -176,7 +182,6 @@ export function compareMethods(rollouts: Rollouts, options: ComparisonOptions): 
       seed,
       plain: surrogateOf(plain.settings),
       carried: {},
-      memory: new Map(),
     };
     running.push({ choice, intervention, context, warnings: new Map() });
   }
