@@ -2,7 +2,7 @@
 // (what of them is installed) into NumPy arrays. Also a whole dump into blocks by openRollouts.
 //   npm run build && node bench/json-columns.mjs [--tokens 2e6] [--threads 2] [--python PATH]
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util';
 import { readJsonLines } from '../dist/src/kernels/json-columns.js';
 import { configureKernels } from '../dist/src/kernels/native.js';
 import { openRollouts } from '../dist/src/policy/rollouts/open-rollouts.js';
-import { createRolloutWriter } from '../dist/src/policy/rollouts/write-rollouts.js';
+import { rolloutLine } from '../dist/src/policy/rollouts/rollout-line.js';
 import { createRandom } from '../dist/src/random.js';
 
 const { values } = parseArgs({
@@ -27,11 +27,11 @@ const path = join(folder, 'dump.jsonl');
 
 function writeDump() {
   const random = createRandom(1);
-  const writer = createRolloutWriter(path);
+  const file = openSync(path, 'w');
   for (let done = 0, r = 0; done < tokens; r++) {
     const length = 1000 + Math.floor(2000 * random.uniform());
     const list = (scale) => Float64Array.from({ length }, () => scale * Math.log(random.uniform()));
-    writer.write({
+    const record = {
       step: Math.floor(r / 64),
       promptId: `p${Math.floor(r / 8)}`,
       tokens: Int32Array.from({ length }, () => Math.floor(150000 * random.uniform())),
@@ -39,10 +39,11 @@ function writeDump() {
       oldLogProb: list(0.5),
       entropy: list(-0.5),
       reward: r % 2,
-    });
+    };
+    writeSync(file, rolloutLine(record, r));
     done += length;
   }
-  writer.commit();
+  closeSync(file);
 }
 
 const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];

@@ -50,7 +50,7 @@ export function run(inputs: Named): unknown {
 
   const intervention = findIntervention(String(inputs.mode).replaceAll('_', '-'));
   const settings = completeSettings(intervention, settingsOf(inputs.params as Named));
-  const rule = { intervention, settings, seed: 0, plain: {}, carried: {}, memory: new Map<string, number>() };
+  const rule = { intervention, settings, seed: 0, plain: {}, carried: {} };
   const rate = number(inputs.lr, 'lr');
   const rates = { own: rate, shared: rate * number(inputs.shared_lr_scale, 'shared_lr_scale') };
   const rows = createPolicyRows(policy);

@@ -5,7 +5,7 @@ import { configureKernels, nativeKernels } from '../../src/kernels/native.js';
 
 afterEach(() => configureKernels({ native: true }));
 
-const all = (): boolean => true;
+const all = (_key: string): boolean => true;
 
 function read(text: string, native: boolean, isWanted = all, threads = 1): JsonLine[] {
   configureKernels({ native });

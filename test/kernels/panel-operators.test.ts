@@ -23,14 +23,17 @@ const size = shape.days * shape.stocks;
 /** Walks with gaps, zeros, equal neighbours and, where asked, infinite values. */
 function samples(seed: number, kind: typeof Float32Array | typeof Float64Array, infinite: boolean): PanelValues {
   const random = createRandom(seed);
-  return kind.from({ length: size }, (_, i) => {
+  const drawn = (i: number): number => {
     const draw = random.uniform();
     if (draw < 0.03) return Number.NaN;
     if (draw < 0.05) return 0;
     if (infinite && draw < 0.06) return i % 2 ? Infinity : -Infinity;
     if (draw < 0.2) return 7;
     return 1000 + random.normal();
-  });
+  };
+  const values = new kind(size);
+  for (let i = 0; i < size; i++) values[i] = drawn(i);
+  return values;
 }
 
 /** The window's values, oldest first. */

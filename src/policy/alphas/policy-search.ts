@@ -65,8 +65,7 @@ export function createPolicySearch(space: SearchSpace, given: PolicySearchSettin
   const policy = createTokenPolicy(vocabulary);
   const rule = findIntervention(given.rule);
   const settings = completeSettings(rule, given.settings);
-  const memory = new Map<string, number>();
-  const carried: CarriedState = {};
+  let carried: CarriedState = {};
   const logProbs = new Float64Array(vocabulary.length);
 
   const sample = (random: Random): number => {
@@ -172,7 +171,7 @@ export function createPolicySearch(space: SearchSpace, given: PolicySearchSettin
         advantage: advantages,
       };
       const [block] = step.blocks() as readonly TokenBlock[];
-      const prepared = rule.prepare(step, settings, { index, seed: given.seed, carried, memory });
+      const prepared = rule.prepare(step, settings, { index, seed: given.seed, carried });
       const { gradient, entropyGradient } = blockObjective(
         block,
         prepared.effect(block),
@@ -195,17 +194,16 @@ export function createPolicySearch(space: SearchSpace, given: PolicySearchSettin
     },
     state: (): Plain => ({
       tables: Array.from(policy.tables, ([context, row]) => [context, Array.from(row)]),
-      memory: [...memory],
+      carried: JSON.parse(JSON.stringify(carried)) as Plain,
     }),
     restore(state: Plain) {
       const held = state as {
         tables: readonly (readonly [string, readonly number[]])[];
-        memory: readonly (readonly [string, number])[];
+        carried: Plain;
       };
       policy.tables.clear();
       for (const [context, row] of held.tables) policy.tables.set(context, Float64Array.from(row));
-      memory.clear();
-      for (const [name, value] of held.memory) memory.set(name, value);
+      carried = { ...(held.carried as CarriedState) };
     },
   };
 }

@@ -1,5 +1,5 @@
 import { InputError } from '../../errors.js';
-import { BUCKETS, type Bucket, type PerBucket, perBucket } from './difficulty.js';
+import { type Bucket, type PerBucket, perBucket } from './difficulty.js';
 
 const MARGIN: PerBucket<number> = { easy: 0.15, medium: 0.25, hard: 0.35 };
 const KAPPA: PerBucket<number> = { easy: 2, medium: 3, hard: 4 };
@@ -93,12 +93,3 @@ export function paperReward({ bucket, count, accuracy, target, eps = 1e-8 }: Pap
   });
   return { lambda, reward };
 }
-
-/** Every bucket's constants, for reports. */
-export const REWARD_CONSTANTS = BUCKETS.map((bucket) => ({
-  bucket,
-  margin: MARGIN[bucket],
-  kappa: KAPPA[bucket],
-  temperature: TEMPERATURE[bucket],
-  cap: CAP[bucket],
-}));

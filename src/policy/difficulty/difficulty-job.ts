@@ -1,5 +1,4 @@
 import { InputError } from '../../errors.js';
-import { openFeatures } from '../../features/open-features.js';
 import type { FeatureMatrix, FeatureSource } from '../../formats/feature-matrix.js';
 import { loadMatrix } from '../../formats/feature-matrix.js';
 import type { ComputeReference } from '../../kernels/compute-thread.js';
@@ -27,7 +26,6 @@ import {
 } from './probe.js';
 import { probeBytes, readProbe } from './probe-file.js';
 import type { ProbeSettings } from './probe-settings.js';
-import { promptFeatures } from './prompt-features.js';
 import { levelsOf, type Questions, questionsOf } from './questions.js';
 import { comparePolicies, type RoutedPolicy } from './routing.js';
 import { budgetOf, STRATEGIES, type StrategyOutcome, truncatedOutcome } from './strategies.js';
@@ -349,6 +347,7 @@ async function featuresOf(
 ): Promise<FeatureMatrix | undefined> {
   const { hidden, rollouts: dump } = request;
   if (hidden) {
+    const { openFeatures } = await import('../../features/open-features.js');
     const matrix = await openFeatures(hidden);
     if (matrix.rows !== questions.ids.length) {
       throw new InputError(
@@ -360,6 +359,8 @@ async function featuresOf(
   }
   const { model } = dump;
   if (model === undefined || rollouts.promptOf === undefined) return undefined;
+  // Of the thread alone: models and their tokenizers must not be loaded where the command line is read.
+  const { promptFeatures } = await import('./prompt-features.js');
   return promptFeatures(rollouts, questions, { ...dump, model }, (prompts) => progress({ prompts }));
 }
 

@@ -52,23 +52,19 @@ export function adaptCoefficient(
 function coefficientOf(
   step: RolloutStep,
   settings: InterventionSettings,
-  { memory }: InterventionContext,
+  { carried }: InterventionContext,
 ): { readonly used: number; readonly entropy: number; readonly next?: number } {
   const coefficient = numberSetting(settings, 'coefficient');
   const entropy = meanEntropy(step);
   if (choiceSetting(settings, 'schedule') === 'fixed') return { used: coefficient, entropy };
-  const before: BonusController = {
-    coefficient: memory?.get('coefficient') ?? coefficient,
-    lastEntropy: memory?.get('entropy') ?? Number.NaN,
-  };
+  const before: BonusController = carried?.entropyBonus ?? { coefficient, lastEntropy: Number.NaN };
   const { used, next } = adaptCoefficient(before, entropy, {
     target: numberSetting(settings, 'target'),
     delta: numberSetting(settings, 'delta'),
     least: numberSetting(settings, 'least'),
     most: numberSetting(settings, 'most'),
   });
-  memory?.set('coefficient', next.coefficient);
-  memory?.set('entropy', next.lastEntropy);
+  if (carried) carried.entropyBonus = next;
   return { used, entropy, next: next.coefficient };
 }
 
@@ -131,7 +127,7 @@ export const entropyBonus: Intervention = {
     const aggregation = aggregationOf(settings);
     const { used, entropy, next } = coefficientOf(step, settings, context);
     const warnings: string[] = [];
-    if (next !== undefined && context.memory === undefined) {
+    if (next !== undefined && context.carried === undefined) {
       warnings.push('the adaptive coefficient remembers nothing here: this step counts as the first');
     }
     let facts: Facts | undefined;

@@ -89,11 +89,9 @@ export interface InterventionContext {
   /** Clip of plain GRPO, against which `touched` is told; `PLAIN_SURROGATE` when absent. */
   readonly plain?: Surrogate;
   /**
-   * What a method remembers of the steps before (controllers, running means), by names of its own: one map a method and run,
-   * with which `prepare` is called once a step, in order. Without it every step stands alone.
+   * What the method keeps between the steps of one run: `prepare` is called once a step, in ascending order. Without it every
+   * step is the first.
    */
-  readonly memory?: Map<string, number>;
-  /** What the method keeps between the steps of one run, in ascending order; without it every step is the first. */
   readonly carried?: CarriedState;
   /** Trigger words in the place of the built-in list, normalised. */
   readonly triggerWords?: readonly string[];

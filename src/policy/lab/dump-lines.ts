@@ -1,5 +1,5 @@
+import { rolloutLine } from '../rollouts/rollout-line.js';
 import type { TopTokens } from '../rollouts/types.js';
-import { rolloutLine } from '../rollouts/write-rollouts.js';
 import type { LabRollout } from './types.js';
 
 /** The `top` likeliest tokens of every position. */

@@ -44,7 +44,6 @@ export interface TabularRule {
   readonly plain: Surrogate;
   /** What the intervention keeps between the updates of the run. */
   readonly carried: CarriedState;
-  readonly memory: Map<string, number>;
 }
 
 /** What an update met. */
@@ -161,7 +160,6 @@ export function updatePolicy(
     seed: rule.seed,
     plain: rule.plain,
     carried: rule.carried,
-    memory: rule.memory,
   });
   const effect = withAdvantages(prepared.effect(block), batch, positions);
   const objective = blockObjective(block, effect, batchSize(offsets, block.mask));

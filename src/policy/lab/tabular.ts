@@ -180,7 +180,7 @@ function runTabular({ method, seed, steps, task }: LabRunRequest, sink?: LabSink
     policy,
     before: createPolicyRows(policy),
     current: createPolicyRows(policy),
-    rule: { ...source.loss, seed, plain: PLAIN, carried: {}, memory: new Map() },
+    rule: { ...source.loss, seed, plain: PLAIN, carried: {} },
     curves: createCurves(steps, MEASURES),
     warnings: new Map(),
   };

@@ -1,9 +1,8 @@
 import { openBlockFile } from './block-file.js';
-import { TOKEN_COLUMNS, type TokenColumn, type TopTokens } from './types.js';
+import type { TokenColumn, TopTokens } from './types.js';
 
 /** Arrays with one value a token that are stored; `tokens` and `textIds` are whole numbers. */
 export type StoredColumn = TokenColumn | 'tokens' | 'textIds';
-export const STORED_COLUMNS: readonly StoredColumn[] = [...TOKEN_COLUMNS, 'tokens', 'textIds'];
 
 type Values = Float64Array | Int32Array;
 const isWhole = (column: StoredColumn): boolean => column === 'tokens' || column === 'textIds';

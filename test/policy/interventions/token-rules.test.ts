@@ -334,9 +334,9 @@ describe('entropy bonus', () => {
     expect(second.next.coefficient).toBeCloseTo(0.1, 15);
     expect(adaptCoefficient({ coefficient: 0, lastEntropy: 1 }, 1, rule).next.coefficient).toBe(0);
     const settings = settingsOf('entropy-bonus', { schedule: 'adaptive', coefficient: 0.1, target: 9 });
-    const memory = new Map<string, number>();
+    const carried = {};
     const used = [0, 1, 2].map(
-      () => entropyBonus.prepare(step, settings, { index, seed: 0, memory }).facts.coefficient,
+      () => entropyBonus.prepare(step, settings, { index, seed: 0, carried }).facts.coefficient,
     );
     expect(used[0]).toBe(0);
     expect(used[1]).toBeCloseTo(0.105, 15);

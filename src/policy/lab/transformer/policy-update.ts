@@ -36,9 +36,8 @@ export interface TrainingRule {
   readonly seed: number;
   /** Clip of the plain rule, against which touched tokens are told. */
   readonly plain: Surrogate;
+  /** What the intervention keeps between the updates of the run. */
   readonly carried: CarriedState;
-  /** What a method remembers, one map a run. */
-  readonly memory: Map<string, number>;
 }
 
 /** What an update met. */
@@ -180,7 +179,6 @@ export function applyRule(
     textOf: (id) => task.vocabulary[id],
     seed: rule.seed,
     plain: rule.plain,
-    memory: rule.memory,
     carried: rule.carried,
     specialTokens: task.specialTokens,
   });

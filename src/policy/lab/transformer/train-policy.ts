@@ -286,7 +286,7 @@ export async function trainPolicy(
     student,
     speaker,
     training,
-    rule: { ...rule, carried, memory: new Map() },
+    rule: { ...rule, carried },
     optimizer: createOptimizer(student.parameters, { method: 'adamw', weightDecay: 0 }),
     random,
     prompts: drawPrompts(speaker, training.prompts, random.fork(STREAM.prompts)),

@@ -142,7 +142,7 @@ describe('updates', () => {
       const intervention = findIntervention(name);
       const settings = completeSettings(intervention, name === 'kl-cov' ? { fraction: 0.2, beta: 4 } : {});
       const optimizer = createOptimizer(student.parameters, { method: 'adamw', weightDecay: 0 });
-      const rule = { intervention, settings, seed: 1, plain: {}, carried: {}, memory: new Map<string, number>() };
+      const rule = { intervention, settings, seed: 1, plain: {}, carried: {} };
       for (let number = 0; number < 2; number++) {
         const options = { learningRate: 0.01, maxNorm: 1, number };
         const update = await updatePolicy(student, optimizer, minibatch, rule, task, options);
