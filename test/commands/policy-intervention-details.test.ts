@@ -55,7 +55,12 @@ describe('analyze-policy interventions --details', () => {
   const dump = join(folder, 'dump.jsonl');
   writeDump(dump);
   const base = ['analyze-policy', 'interventions', '--data', dump, '--quiet'];
-  const settings: Readonly<Record<string, string>> = { 'recent-samples': ':batch=1', cure: ':top-k=3,prompt-budget=8' };
+  const settings: Readonly<Record<string, string>> = {
+    'clip-cov': ':lower=-1,ratio=0.1',
+    'kl-cov': ':fraction=0.1',
+    'recent-samples': ':batch=1',
+    cure: ':top-k=3,prompt-budget=8',
+  };
   const methods = Object.keys(METHOD_DETAILS);
 
   it('writes report, tables and prefixes of every method', { timeout: 30_000 }, () => {
@@ -80,6 +85,23 @@ describe('analyze-policy interventions --details', () => {
         expect(lines).toHaveLength(file.endsWith('.csv') ? rows + 1 : rows);
       }
     });
+    // Rows of tokens are in order of the metric; the chosen ones are as many as the report says.
+    const metric = readFileSync(join(folder, 'steer', 'tokens.csv'), 'utf8')
+      .trimEnd()
+      .split('\n')
+      .slice(1)
+      .map((line) => Math.abs(Number(line.split(',')[5])));
+    expect(metric).toEqual(metric.toSorted((a, b) => b - a));
+    const steered = JSON.parse(readFileSync(join(folder, 'steer.json'), 'utf8')).figures;
+    expect(steered.metric_largest).toBe(metric[0]);
+    expect(steered.by_step[0].measured_next_change_nats).toBeCloseTo(
+      steered.by_step[1].entropy_mean_nats - steered.by_step[0].entropy_mean_nats,
+      14,
+    );
+    for (const method of ['kl-cov', 'clip-cov']) {
+      const { figures, tables } = JSON.parse(readFileSync(join(folder, `${method}.json`), 'utf8'));
+      expect(tables[0]).toMatchObject({ name: 'chosen', rows: figures.chosen });
+    }
     const prefix = JSON.parse(readFileSync(join(folder, 'cure', 'prefixes.jsonl'), 'utf8').split('\n')[0]);
     expect(prefix).toMatchObject({ response_id: 'r0/branch-0', prompt_id: 'p0', prompt: 'What?' });
     expect(prefix.response_prefix_tokens.length).toBe(Math.min(prefix.position, 3));
@@ -96,7 +118,7 @@ describe('analyze-policy interventions --details', () => {
     const words = join(folder, 'words.txt');
     writeFileSync(words, '# none\n');
     const cases: (readonly [string[], RegExp])[] = [
-      [['--details', 'steer'], /--details steer: .*there are details of targeted-entropy, pear/],
+      [['--details', 'grpo'], /--details grpo: .*there are details of clip-cov, kl-cov, steer, targeted-entropy, pear/],
       [['--details', 'pear', '--method', 'steer'], /--method belongs to the comparison/],
       [['--tables', join(folder, 'x')], /name a method with --details/],
       [['--details', 'ares', '--trigger-words', words], /words\.txt: the list of trigger words is empty/],

@@ -29,6 +29,13 @@ export interface DensityCurve {
   readonly y: ArrayLike<number>;
 }
 
+/** A value on the axis; `shown` is what the legend says of it, the value itself when absent. */
+export interface MarkedValue {
+  readonly value: number;
+  readonly label: string;
+  readonly shown?: string;
+}
+
 export interface HistogramChart {
   readonly title: string;
   readonly note?: string;
@@ -39,8 +46,8 @@ export interface HistogramChart {
   readonly unit: string;
   readonly items: string;
   readonly series: readonly HistogramSeries[];
-  /** A value that the axis shows as a line, such as what was observed. */
-  readonly marked?: { readonly value: number; readonly label: string };
+  /** Values that the axis shows as lines, such as what was observed. */
+  readonly marked?: MarkedValue | readonly MarkedValue[];
   /** Densities that the outlines are held against, dashed; those of one label share a legend entry. */
   readonly curves?: readonly DensityCurve[];
   readonly width?: number;
@@ -114,6 +121,7 @@ function outsideNote(names: readonly string[], histograms: readonly Histogram[],
 export async function histogramChart(chart: HistogramChart): Promise<Panel> {
   const width = chart.width ?? HALF_WIDTH;
   const log = chart.xScale === 'log';
+  const marked = [chart.marked ?? []].flat();
   const names = chart.series.map(({ name }) => name);
   const histograms = chart.series.map(({ histogram }) => (log ? histogram : withoutTail(histogram)));
   const outside = outsideNote(names, histograms, chart.items);
@@ -121,10 +129,10 @@ export async function histogramChart(chart: HistogramChart): Promise<Panel> {
   const header = { title: chart.title, note: note === '' ? undefined : note };
   const outlines = histograms.map((histogram) => densityOutline(histogram, log));
   const vertices = outlines.flat();
-  const xAxis = fitAxis(
-    { scale: chart.xScale, label: chart.xLabel, ticks: 8, grid: false, nice: false },
-    chart.marked === undefined ? vertices.map(({ x }) => x) : [...vertices.map(({ x }) => x), chart.marked.value],
-  );
+  const xAxis = fitAxis({ scale: chart.xScale, label: chart.xLabel, ticks: 8, grid: false, nice: false }, [
+    ...vertices.map(({ x }) => x),
+    ...marked.map(({ value }) => value),
+  ]);
   const perUnit = `share of ${chart.items} per ${log ? 'factor of ten' : chart.unit}`;
   const yAxis = fitAxis({ label: perUnit, zero: true }, [
     ...vertices.map(({ y }) => y),
@@ -157,10 +165,9 @@ export async function histogramChart(chart: HistogramChart): Promise<Panel> {
       swatches.push({ label, colour: REFERENCE_COLOUR, shape: 'dashed' });
     }
   });
-  if (chart.marked !== undefined) {
-    const { value, label } = chart.marked;
+  for (const { value, label, shown = formatNumber(value) } of marked) {
     marks.push(Plot.ruleX([value], { stroke: REFERENCE_COLOUR, strokeDasharray: '5 4', strokeWidth: 1.8 }));
-    swatches.push({ label: `${label}: ${formatNumber(value)}`, colour: REFERENCE_COLOUR, shape: 'dashed' });
+    swatches.push({ label: `${label}: ${shown}`, colour: REFERENCE_COLOUR, shape: 'dashed' });
   }
   marks.push(Plot.ruleY([0], { stroke: 'currentColor', strokeOpacity: 0.5 }));
   return plotPanel(

@@ -5,21 +5,12 @@ import { eachRecord, wholeSetting } from '../record-effects.js';
 import { choiceSetting } from '../settings.js';
 import type { InterventionContext } from '../types.js';
 import { figure, histogramOf, RECORD_COLUMNS, recordCells } from './points.js';
+import { textAround, textBetween } from './token-context.js';
 import type { DetailChart, DetailSink, MethodDetails } from './types.js';
 
-/** Tokens shown on each side of a critical one. */
-const CONTEXT = 8;
 const BINS = 20;
 /** Columns of numbers in which dumps store how many tokens a prompt has. */
 const PROMPT_LENGTHS = ['prompt_length', 'prompt_tokens', 'num_prompt_tokens', 'prompt_len'];
-
-function textBetween(block: TokenBlock, textOf: (id: number) => string, from: number, to: number): string {
-  const { textIds } = block;
-  if (textIds === undefined) return '';
-  let text = '';
-  for (let i = from; i < to; i++) if (block.mask[i] !== 0) text += textOf(textIds[i]);
-  return text;
-}
 
 interface Frequency {
   count: number;
@@ -139,8 +130,8 @@ export const cureDetails: MethodDetails = {
           const length = to - from;
           cured.critical.forEach((position, rank) => {
             const i = from + position;
-            const id = block.textIds?.[i];
-            const text = textOf === undefined || id === undefined ? '' : textOf(id);
+            const around = textAround(block, textOf, i, [from, to]);
+            const text = around?.text ?? '';
             const entropy = block.entropy?.[i] ?? block.entropyLower?.[i] ?? 0;
             const chosen = position === cured.position;
             const before = seen.texts.get(text) ?? { count: 0, drawn: 0, entropy: 0 };
@@ -150,9 +141,6 @@ export const cureDetails: MethodDetails = {
               entropy: before.entropy + entropy,
             });
             seen.critical[binOf(position, length)]++;
-            const around = textOf
-              ? `${textBetween(block, textOf, Math.max(from, i - CONTEXT), i)}\u27e6${text}\u27e7${textBetween(block, textOf, i + 1, Math.min(to, i + 1 + CONTEXT))}`
-              : undefined;
             sink.row('critical', [
               ...recordCells(rollouts, record),
               rank,
@@ -160,7 +148,7 @@ export const cureDetails: MethodDetails = {
               position / length,
               entropy,
               text,
-              around,
+              around?.context,
               chosen ? 1 : 0,
             ]);
           });
