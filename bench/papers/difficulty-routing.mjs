@@ -82,10 +82,13 @@ await writeFigure('difficulty-routing', {
         yLabel: 'accuracy',
         yZero: false,
         dots: true,
-        series: names.flatMap((name, colour) => {
-          const at = { name, x: [meanOf(of(name, 'mean_tokens')).mean], y: [meanOf(of(name, 'accuracy')).mean] };
-          return [at, { ...at, colour, points: true }];
-        }),
+        // Names first: lines of one point carry the legend, the dots behind them their colours.
+        series: [false, true].flatMap((points) =>
+          names.map((name, colour) => ({
+            ...{ name, x: [meanOf(of(name, 'mean_tokens')).mean], y: [meanOf(of(name, 'accuracy')).mean] },
+            ...(points && { points, colour }),
+          })),
+        ),
       },
     },
     {
