@@ -126,7 +126,8 @@ async function groupsPanel(methods: readonly MethodRuns<LabRun>[], steps: readon
 export async function drawLab(outcome: LabOutcome, subtitle: string): Promise<Figure> {
   const { methods, setting, directions } = outcome;
   const steps = shownSteps(setting.steps);
-  const band = `Mean over ${setting.seeds.length} seeds; one standard error.`;
+  const { length } = setting.seeds;
+  const band = length === 1 ? 'One seed.' : `Mean over ${length} seeds; one standard error.`;
   const panels = [
     await lineChart({
       title: 'Entropy of the policy',
