@@ -8,7 +8,7 @@ import { createProgress, type Progress } from '../src/report/progress.js';
 import { type SummaryCell, summaryTable } from '../src/report/summary-table.js';
 import { type ReportValue, reportObject } from '../src/report/values.js';
 import { prepareAsserts } from './edge-asserts.js';
-import { openOutputs } from './edge-outputs.js';
+import { type OwnOutput, openOutputs } from './edge-outputs.js';
 import { toolVersion } from './edge-version.js';
 import { noticeSlowKernels } from './kernel-notice.js';
 import { runInThread } from './run-in-thread.js';
@@ -54,6 +54,8 @@ export interface AnalysisContext {
   readonly writeTableRow?: (cells: readonly Cell[]) => void;
   /** The view's own output file of an option, for what is too large to be held until the end; undefined when not given. */
   file(flag: string): Pick<AtomicFile, 'write'> | undefined;
+  /** Takes what the view has written to a target of its own: it appears with the other outputs, or not at all. */
+  join(output: OwnOutput): void;
   /** A line on standard error; also listed under `warnings` of the outcome by the view where it belongs there. */
   warn(message: string): void;
 }
@@ -115,6 +117,7 @@ export async function runAnalysis(view: AnalysisView, options: AnalysisOptions, 
       timings,
       ...(secondTable && { writeTableRow: (cells: readonly Cell[]) => secondTable.write(cells) }),
       file: (flag) => ownFiles.find(([own]) => own === flag)?.[1],
+      join: outputs.join,
       run: (reference, args, onProgress) => runInThread(reference, args, onProgress, options.threads),
       warn(message) {
         if (!options.quiet) process.stderr.write(`warning: ${message}\n`);

@@ -22,10 +22,15 @@ export interface Outputs {
    * then be no input and no other output.
    */
   claim(flag: string, path: string): void;
+  /** Takes over what the run has written by itself: it appears, or is removed, together with the others. */
+  join(output: OwnOutput): void;
   /** Completes all outputs, then gives them their names. When one cannot be completed, none appears. */
   commit(): void;
   abort(): void;
 }
+
+/** A file or directory that a run writes by itself, complete but for its name. */
+export type OwnOutput = Pick<AtomicFile, 'commit' | 'abort'>;
 
 /** The real place of a path whose last part may not exist yet. */
 function placeOf(path: string): string {
@@ -56,6 +61,7 @@ export function openOutputs(inputs: readonly string[], options: AtomicOptions): 
   );
   const tables: TableWriter[] = [];
   const files: AtomicFile[] = [];
+  const own: OwnOutput[] = [];
   const claim = (flag: string, path: string): void => {
     if (isSpecial(path)) return;
     const place = placeOf(path);
@@ -68,6 +74,9 @@ export function openOutputs(inputs: readonly string[], options: AtomicOptions): 
   };
   return {
     claim,
+    join(output) {
+      own.push(output);
+    },
     file(flag, path) {
       if (path === undefined) return undefined;
       claim(flag, path);
@@ -90,10 +99,10 @@ export function openOutputs(inputs: readonly string[], options: AtomicOptions): 
     commit() {
       for (const table of tables) table.finish();
       for (const file of files) file.finish();
-      for (const file of files) file.commit();
+      for (const output of [...own, ...files]) output.commit();
     },
     abort() {
-      for (const file of files) file.abort();
+      for (const output of [...own, ...files]) output.abort();
     },
   };
 }

@@ -115,7 +115,7 @@ async function measure(
     context.timings.count('tokens', result.dump.tokens);
     const body = detailsBody(args.method, result);
     for (const warning of [...result.dump.warnings, ...result.warnings]) context.warn(warning);
-    directory?.commit();
+    if (directory) context.join(directory);
     return {
       body,
       rows: () => figureRows(body.figures),

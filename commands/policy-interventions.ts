@@ -167,7 +167,7 @@ async function measure(
     context.timings.count('tokens', dump.tokens);
     const body = interventionsBody(comparison, dump, args.topFraction);
     warnOf(body, context);
-    opened?.output.commit();
+    if (opened) context.join(opened.output);
     return {
       body,
       digests: () => rolloutModelDigests(args.rollouts),

@@ -1,4 +1,13 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -48,6 +57,21 @@ describe('analyze-policy interventions', () => {
     expect(readFileSync(at('weights/steer.jsonl'), 'utf8').trim().split('\n')).toHaveLength(16);
     expect(statSync(at('weights/steer.npz')).size).toBeGreaterThan(1000);
     expect(readFileSync(at('p.svg'), 'utf8')).toContain('Overlap of touched tokens');
+  });
+
+  it.skipIf(!existsSync('/dev/full'))('gives weights and tables no name where another output fails', () => {
+    symlinkSync('/dev/full', at('full.svg'));
+    const failed = ['--plot', at('full.svg'), '--quiet', '--report', at('failed.json')];
+    for (const own of [
+      ['--weights', at('failed')],
+      ['--weights', at('failed.npz')],
+      ['--details', 'steer', '--tables', at('failed')],
+    ]) {
+      const { code, stderr } = resident([...base, ...failed, ...own]);
+      expect(stderr).toMatch(/full\.svg: /);
+      expect(code).toBe(1);
+      expect(readdirSync(folder).filter((name) => name.includes('failed'))).toEqual([]);
+    }
   });
 
   it('refuses what it cannot do, in one line', () => {

@@ -9,7 +9,7 @@ import type { InterventionContext, InterventionSettings, PreparedIntervention } 
 import { figure, RECORD_COLUMNS, recordCells } from './points.js';
 import { type SignedLogAxis, signedLogAxis, signedLogCounts, signedLogLabel } from './signed-log.js';
 import { textAround } from './token-context.js';
-import type { DetailSink, MethodDetails } from './types.js';
+import type { DetailChart, DetailSink, MethodDetails } from './types.js';
 
 /** Covariances below this are drawn on a linear scale. */
 const LINEAR_COVARIANCE = 0.01;
@@ -151,6 +151,29 @@ function covarianceChart(
   } as const;
 }
 
+/** Mean covariance of all tokens and of the chosen ones, step by step. */
+function stepChart(
+  rows: readonly {
+    readonly step: number;
+    readonly covariance_mean: number;
+    readonly covariance_chosen_mean: number | null;
+  }[],
+): DetailChart[] {
+  if (rows.length < 2) return [];
+  const x = rows.map(({ step }) => step);
+  const series = [
+    { name: 'all tokens', x, y: rows.map((row) => row.covariance_mean) },
+    { name: 'chosen', x, y: rows.map((row) => row.covariance_chosen_mean ?? Number.NaN) },
+  ];
+  const note = 'Mean over the tokens of a step. A gap: no token is chosen.';
+  return [
+    {
+      kind: 'lines',
+      chart: { title: 'Covariance by step', note, xLabel: 'step', yLabel: 'mean c', yZero: true, series },
+    },
+  ];
+}
+
 function covarianceDetails(method: CovarianceMethod): MethodDetails {
   return {
     tables: [
@@ -228,7 +251,7 @@ function covarianceDetails(method: CovarianceMethod): MethodDetails {
           covariance_chosen_mean: figure(mean((sums) => totalOf(sums.chosen), chosen)),
           by_step: byStep,
         },
-        charts: [covarianceChart(axis, counts, cuts)],
+        charts: [covarianceChart(axis, counts, cuts), ...stepChart(byStep)],
         warnings: [...warnings].map(([warning, times]) =>
           rows.length > 1 ? `${warning} (${times} of ${rows.length} steps)` : warning,
         ),

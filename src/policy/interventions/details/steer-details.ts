@@ -180,6 +180,7 @@ function chartsOf(
         xLabel: 'step',
         yLabel: '|Omega|',
         yScale: 'log',
+        width: 964,
         series: [line('metric_largest', 'largest'), line('metric_p999', '99.9th percentile')],
       },
     });
