@@ -17,7 +17,7 @@ import type { SummaryCell } from '../src/report/summary-table.js';
 import type { ReportValue } from '../src/report/values.js';
 import { type AnalysisContext, type AnalysisOptions, type AnalysisOutcome, runAnalysis } from './analysis-run.js';
 import { parseInteger, parseList } from './edge-values.js';
-import { rolloutModels } from './policy-rollouts.js';
+import { rolloutModelDigests, rolloutModels, withRollouts } from './policy-rollouts.js';
 
 /** Options of `--details`, as commander gives them. */
 export interface DetailOptions {
@@ -93,7 +93,7 @@ export async function runDetails({ options, own, paths, rollouts, parameters }: 
     },
     { ...options, shard: undefined },
     {
-      measure: (context) => measure(args, own, options.force, paths, context),
+      measure: (context) => measure(args, own, options.force, context),
       plan: async () => planOf(args, own, paths),
     },
   );
@@ -103,21 +103,22 @@ async function measure(
   args: DetailArguments,
   own: DetailOptions,
   force: boolean,
-  paths: readonly string[],
   context: AnalysisContext,
 ): Promise<AnalysisOutcome> {
-  for (const path of paths) if (path !== '-') context.ledger.note(path);
   if (own.triggerWords !== undefined) context.ledger.note(own.triggerWords);
   const directory = own.tables === undefined ? undefined : createAtomicDirectory(own.tables, { force });
   try {
     context.timings.begin('details');
-    const result = await context.run(DESCRIBE_METHOD, { ...args, ...(directory && { directory: directory.path }) });
+    const result = await withRollouts(context.ledger, args.rollouts, (rollouts) =>
+      context.run(DESCRIBE_METHOD, { ...args, rollouts, ...(directory && { directory: directory.path }) }),
+    );
     context.timings.count('tokens', result.dump.tokens);
     const body = detailsBody(args.method, result);
     for (const warning of [...result.dump.warnings, ...result.warnings]) context.warn(warning);
     if (directory) context.join(directory);
     return {
       body,
+      digests: () => rolloutModelDigests(args.rollouts),
       rows: () => figureRows(body.figures),
       figure: async (subtitle) =>
         (await import('../src/policy/interventions/details/draw-details.js')).drawDetails(

@@ -26,6 +26,7 @@ import {
   rolloutModels,
   rolloutParameters,
   rolloutRequest,
+  withRollouts,
 } from './policy-rollouts.js';
 import { ANALYSIS_OPTIONS, attachShared, requireOption } from './shared-options.js';
 
@@ -203,15 +204,15 @@ async function readRuns(
       ...(own.paramsColumn !== undefined && { params: own.paramsColumn }),
     });
   }
-  for (const path of paths) context.ledger.note(path);
   const performance = dumpPerformance(own);
-  const request = rolloutRequest({ ...options, data: [...paths] }, own);
-  const args = { request, run: options.data.join(', '), ...(performance !== undefined && { performance }) };
+  const args = { run: options.data.join(', '), ...(performance !== undefined && { performance }) };
   const module = new URL('../src/policy/law/dump-steps.js', import.meta.url).href;
-  const found = await context.run({ module, job: dumpSteps }, args, (value) => {
-    const { records } = value as { records: number };
-    context.progress.update(records, 'records');
-  });
+  const found = await withRollouts(context.ledger, rolloutRequest(options, own), (request) =>
+    context.run({ module, job: dumpSteps }, { ...args, request }, (value) => {
+      const { records } = value as { records: number };
+      context.progress.update(records, 'records');
+    }),
+  );
   context.timings.count('tokens', found.tokens);
   for (const warning of found.warnings) context.warn(warning);
   return [found.steps];
