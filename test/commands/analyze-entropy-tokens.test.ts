@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../formats/collect.js';
-import { type Ended, interrupted, severally, surprisal } from './run-surprisal.js';
+import { type Ended, interrupted, resident, severally, surprisal } from './run-surprisal.js';
 
 const folder = temporaryFolder();
 const MODELS = readdirSync('fixtures/models').filter((name) =>
@@ -107,7 +107,7 @@ describe('the same bytes', () => {
     const zipped = out('text.jsonl.gz');
     writeFileSync(zipped, gzipSync(readFileSync(SHORT)));
     const from = (data: string): string[] => tokens(...two.slice(0, 3), data, ...two.slice(4));
-    expect(surprisal([...from(zipped), '--report', out('zipped.json')]).code).toBe(0);
+    expect(resident([...from(zipped), '--report', out('zipped.json')]).code).toBe(0);
     expect(surprisal([...from('-'), '--report', out('piped.json')], {}, text(SHORT)).code).toBe(0);
     expect(strip(out('zipped.json'))).toBe(strip(out('whole.json')));
     expect(strip(out('piped.json'))).toBe(strip(out('whole.json')));
@@ -134,7 +134,7 @@ describe('the same bytes', () => {
 describe('without the native addon', () => {
   it('gives the same figures, with one notice', () => {
     const argv = tokens('--model', MODEL, '--data', SHORT, '--limit', '1', '--context', '256', '--quiet', '--report');
-    surprisal([...argv, out('native.json')]);
+    resident([...argv, out('native.json')]);
     const slow = surprisal([...argv, out('slow.json')], { SURPRISAL_NO_NATIVE: '1' });
     expect(slow.code).toBe(0);
     expect(slow.stderr.trim().split('\n')).toEqual([expect.stringMatching(/^notice: native kernels are not in use/)]);
@@ -148,7 +148,7 @@ describe('asserts', () => {
   const base = ['--model', MODEL, '--data', SHORT, '--limit', '2', '--context', '64', '--quiet'];
   let failed: Ended;
   beforeAll(() => {
-    failed = surprisal(tokens(...base, '--report', out('assert.json'), '--assert', 'perplexity < 2'));
+    failed = resident(tokens(...base, '--report', out('assert.json'), '--assert', 'perplexity < 2'));
   });
 
   it('exit 0, 3 or 2, after the outputs were written', () => {
@@ -367,7 +367,7 @@ describe('bad input', () => {
       bytes.writeUInt16LE(0x7fc0, 8 + header + tensors['model.layers.1.mlp.up_proj.weight'].data_offsets[0]);
       writeFileSync(path, bytes);
     });
-    const ended = surprisal(tokens('--model', directory, '--data', TEXT, '--quiet'));
+    const ended = resident(tokens('--model', directory, '--data', TEXT, '--quiet'));
     expect(ended).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(/document 1863_abraham_lincoln_r, position 0/),
@@ -382,7 +382,7 @@ describe('chat and answers', () => {
       data,
       '{"prompt":"The State of the","answer":" Union"}\n{"prompt":"Fellow-Citizens of the","answer":" Senate"}\n',
     );
-    const ended = surprisal(
+    const ended = resident(
       tokens('--model', MODEL, '--data', data, '--score-only', 'answer', '--out', out('answers.csv'), '--quiet'),
     );
     expect(ended).toEqual({ code: 0, stdout: '', stderr: '' });
