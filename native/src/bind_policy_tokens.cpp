@@ -34,21 +34,103 @@ const int32_t* response_offsets(Arguments& arguments, size_t index, int64_t toke
   return offsets;
 }
 
-// (columns 0..5, offsets, clipLow, clipHigh, figures, threads)
+// (columns 0..5, offsets, clipLow, clipHigh, figures, responseAdvantage, heldLogProb, heldEntropy, heldAdvantage, ids, heldIds,
+// at, threads) -> the position behind the last held token, -1 where they do not fit
 napi_value ResponseFigures(napi_env env, napi_callback_info info) {
-  Arguments arguments(env, info, 11);
+  Arguments arguments(env, info, 18);
   if (!arguments.ok()) return nullptr;
   const TokenColumns columns = token_columns(arguments);
-  int64_t records, length;
+  int64_t records, length, advantages, ids, room;
   const int32_t* offsets = response_offsets(arguments, 6, columns.tokens, &records);
   const double clip_low = arguments.number(7);
   const double clip_high = arguments.number(8);
   double* figures = arguments.doubles(9, &length);
-  const int threads = static_cast<int>(arguments.integer(10));
+  const double* response_advantage = arguments.doubles(10, &advantages);
+  HeldColumns held{};
+  held.room = INT64_MAX;
+  double** into[3] = {&held.log_prob, &held.entropy, &held.advantage};
+  for (size_t c = 0; c < 3; c++) {
+    *into[c] = arguments.doubles(11 + c, &room);
+    if (*into[c] != nullptr && room < held.room) held.room = room;
+  }
+  held.ids = arguments.integers(14, &ids);
+  held.held_ids = arguments.integers(15, &room);
+  if (held.held_ids != nullptr && room < held.room) held.room = room;
+  held.at = arguments.integer(16);
+  const int threads = static_cast<int>(arguments.integer(17));
   if (length != records * kResponseFields) arguments.fail("the figures do not fit the responses");
+  if (response_advantage != nullptr && advantages != records) arguments.fail("the advantages do not fit the responses");
+  if (held.held_ids != nullptr && ids != columns.tokens) arguments.fail("the token ids do not fit the mask");
+  if (held.at < 0) arguments.fail("no such position");
   if (!arguments.ok()) return nullptr;
-  response_figures(columns, offsets, records, clip_low, clip_high, figures, threads);
-  return nullptr;
+  const int64_t next = response_figures(columns, response_advantage, offsets, records, clip_low, clip_high, figures,
+                                        held, threads);
+  return number_value(env, static_cast<double>(next));
+}
+
+// (logProb, responseAdvantage, offsets, meanLogProb, meanAdvantage, summands, threads) -> how many are positive
+napi_value ResponseCovariances(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 7);
+  if (!arguments.ok()) return nullptr;
+  int64_t tokens, advantages, records, length;
+  const double* log_prob = arguments.doubles(0, &tokens);
+  const double* advantage = arguments.doubles(1, &advantages);
+  const int32_t* offsets = response_offsets(arguments, 2, tokens, &records);
+  const double mean_log_prob = arguments.number(3);
+  const double mean_advantage = arguments.number(4);
+  double* summands = arguments.doubles(5, &length);
+  const int threads = static_cast<int>(arguments.integer(6));
+  if (advantages != records || length != tokens) arguments.fail("the arrays do not fit each other");
+  if (!arguments.ok()) return nullptr;
+  const int64_t positive = response_covariances(log_prob, advantage, offsets, records, mean_log_prob, mean_advantage,
+                                                summands, threads);
+  return number_value(env, static_cast<double>(positive));
+}
+
+// (values, mask or null, least, most, threads) -> whether all that counts lies between
+napi_value SettleValues(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 5);
+  if (!arguments.ok()) return nullptr;
+  int64_t count, mask_length;
+  double* values = arguments.doubles(0, &count);
+  const uint8_t* mask = arguments.bytes(1, &mask_length);
+  const double least = arguments.number(2);
+  const double most = arguments.number(3);
+  const int threads = static_cast<int>(arguments.integer(4));
+  if (mask != nullptr && mask_length != count) arguments.fail("a mask differs in length from its values");
+  if (!arguments.ok()) return nullptr;
+  napi_value result = nullptr;
+  napi_get_boolean(env, settle_values(values, mask, count, least, most, threads), &result);
+  return result;
+}
+
+// (ids, mask or null) -> whether all that count are at least 0
+napi_value SettleIds(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 2);
+  if (!arguments.ok()) return nullptr;
+  int64_t count, mask_length;
+  int32_t* ids = arguments.integers(0, &count);
+  const uint8_t* mask = arguments.bytes(1, &mask_length);
+  if (mask != nullptr && mask_length != count) arguments.fail("a mask differs in length from its values");
+  if (!arguments.ok()) return nullptr;
+  napi_value result = nullptr;
+  napi_get_boolean(env, settle_ids(ids, mask, count), &result);
+  return result;
+}
+
+// (mask, offsets, counts) -> whether all entries are 0 or 1
+napi_value CountMask(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info, 3);
+  if (!arguments.ok()) return nullptr;
+  int64_t tokens, records, length;
+  const uint8_t* mask = arguments.bytes(0, &tokens);
+  const int32_t* offsets = response_offsets(arguments, 1, tokens, &records);
+  int32_t* counts = arguments.integers(2, &length);
+  if (length != records) arguments.fail("the counts do not fit the responses");
+  if (!arguments.ok()) return nullptr;
+  napi_value result = nullptr;
+  napi_get_boolean(env, count_mask(mask, offsets, records, counts), &result);
+  return result;
 }
 
 // (columns 0..5, meanLogProb, meanAdvantage, summands, threads) -> how many are positive
@@ -85,37 +167,35 @@ napi_value EntropyChangeSummands(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// (values, mask, offsets, thresholds, sums, threads)
+// (values, offsets, thresholds, sums, threads)
 napi_value SumsAbove(napi_env env, napi_callback_info info) {
-  Arguments arguments(env, info, 6);
+  Arguments arguments(env, info, 5);
   if (!arguments.ok()) return nullptr;
-  int64_t tokens, mask_length, records, threshold_count, length;
+  int64_t tokens, records, threshold_count, length;
   const double* values = arguments.doubles(0, &tokens);
-  const uint8_t* mask = arguments.bytes(1, &mask_length);
-  const int32_t* offsets = response_offsets(arguments, 2, tokens, &records);
-  const double* thresholds = arguments.doubles(3, &threshold_count);
-  double* sums = arguments.doubles(4, &length);
-  const int threads = static_cast<int>(arguments.integer(5));
-  if (mask_length != tokens || length != records * threshold_count) arguments.fail("the arrays do not fit each other");
+  const int32_t* offsets = response_offsets(arguments, 1, tokens, &records);
+  const double* thresholds = arguments.doubles(2, &threshold_count);
+  double* sums = arguments.doubles(3, &length);
+  const int threads = static_cast<int>(arguments.integer(4));
+  if (length != records * threshold_count) arguments.fail("the arrays do not fit each other");
   if (!arguments.ok()) return nullptr;
-  sums_above(values, mask, offsets, records, thresholds, threshold_count, sums, threads);
+  sums_above(values, offsets, records, thresholds, threshold_count, sums, threads);
   return nullptr;
 }
 
-// (ids, entropy, mask, threshold, all, high, entropies) -> whether the tables hold all ids
+// (ids, entropy, mask or null, threshold, counts, entropies) -> whether the tables hold all ids
 napi_value CountTokens(napi_env env, napi_callback_info info) {
-  Arguments arguments(env, info, 7);
+  Arguments arguments(env, info, 6);
   if (!arguments.ok()) return nullptr;
-  int64_t tokens, entropy_length, mask_length, high_length, entropies_length;
+  int64_t tokens, entropy_length, mask_length, counts_length;
   TokenTables tables{};
   const int32_t* ids = arguments.integers(0, &tokens);
   const double* entropy = arguments.doubles(1, &entropy_length);
   const uint8_t* mask = arguments.bytes(2, &mask_length);
   const double threshold = arguments.number(3);
-  tables.all = arguments.doubles(4, &tables.ids);
-  tables.high = arguments.doubles(5, &high_length);
-  tables.entropies = arguments.doubles(6, &entropies_length);
-  if (entropy_length != tokens || mask_length != tokens || high_length != tables.ids || entropies_length != tables.ids) {
+  tables.counts = arguments.doubles(4, &counts_length);
+  tables.entropies = arguments.doubles(5, &tables.ids);
+  if (entropy_length != tokens || (mask != nullptr && mask_length != tokens) || counts_length != 2 * tables.ids) {
     arguments.fail("the arrays do not fit each other");
   }
   if (!arguments.ok()) return nullptr;
@@ -132,6 +212,10 @@ void register_policy_tokens(napi_env env, napi_value exports) {
   set_function(env, exports, "entropyChangeSummands", EntropyChangeSummands);
   set_function(env, exports, "sumsAbove", SumsAbove);
   set_function(env, exports, "countTokens", CountTokens);
+  set_function(env, exports, "responseCovariances", ResponseCovariances);
+  set_function(env, exports, "settleValues", SettleValues);
+  set_function(env, exports, "settleIds", SettleIds);
+  set_function(env, exports, "countMask", CountMask);
 }
 
 }  // namespace surprisal

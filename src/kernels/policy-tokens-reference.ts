@@ -5,39 +5,50 @@ export interface PolicyTokens {
   readonly referenceLogProb?: Float64Array;
   readonly entropy?: Float64Array;
   readonly advantage?: Float64Array;
+  /** [responses], in place of `advantage` where the tokens of a response have one. */
+  readonly responseAdvantage?: Float64Array;
   /** 1 where the token counts; what stands under a 0 is not looked at. */
   readonly mask: Uint8Array;
 }
 
-/** By token id: tokens that count, those of at least a threshold, and the sum of the entropies of the latter, nats. */
+/** By token id. */
 export interface TokenTables {
-  readonly all: Float64Array;
-  readonly high: Float64Array;
+  /** [ids, 2]: tokens that count, and those of at least a threshold. */
+  readonly counts: Float64Array;
+  /** [ids]: sum of the entropies of the latter, nats. */
   readonly entropies: Float64Array;
+}
+
+/** Where the tokens of several blocks that count are put one behind another, -0 as 0. */
+export interface HeldTokens {
+  /** Position of the first. */
+  readonly at: number;
+  readonly logProb?: Float64Array;
+  readonly entropy?: Float64Array;
+  readonly advantage?: Float64Array;
+  /** Token ids of the block, and where they are put. */
+  readonly ids?: { readonly from: Int32Array; readonly into: Int32Array };
 }
 
 /** Figures of a response, in the order of `ResponseField` of native/src/policy_tokens.hpp. */
 export const RESPONSE_FIELD = {
   count: 0,
   logProb: 1,
-  logProbSquares: 2,
-  advantage: 3,
-  advantageSquares: 4,
-  products: 5,
-  entropy: 6,
-  entropySquares: 7,
-  logRatio: 8,
-  absoluteLogRatio: 9,
-  oldDivergence: 10,
-  clippedHigh: 11,
-  clippedLow: 12,
-  referenceLogRatio: 13,
-  referenceDivergence: 14,
-  quadrantCounts: 15,
-  quadrantOmegas: 19,
-  heldProbabilities: 23,
+  advantage: 2,
+  products: 3,
+  entropy: 4,
+  logRatio: 5,
+  absoluteLogRatio: 6,
+  oldDivergence: 7,
+  clippedHigh: 8,
+  clippedLow: 9,
+  referenceLogRatio: 10,
+  referenceDivergence: 11,
+  quadrantCounts: 12,
+  quadrantOmegas: 16,
+  heldProbabilities: 20,
 } as const;
-export const RESPONSE_FIELDS = 24;
+export const RESPONSE_FIELDS = 21;
 
 const F = RESPONSE_FIELD;
 const LEAST_LOG = Math.log(1e-8);
@@ -108,32 +119,31 @@ function addQuadrants({ logProb, oldLogProb, entropy, advantage }: PolicyTokens,
 }
 
 /** The tokens of a response that count. */
-function compacted(tokens: PolicyTokens, begin: number, end: number): PolicyTokens {
+function compacted(tokens: PolicyTokens, response: number, begin: number, end: number): PolicyTokens {
   const take = (column: Float64Array | undefined): Float64Array | undefined =>
     column?.subarray(begin, end).filter((_, i) => tokens.mask[begin + i] !== 0);
+  const mask = tokens.mask.subarray(begin, end).filter((counts) => counts !== 0);
+  const { responseAdvantage } = tokens;
   return {
     logProb: take(tokens.logProb),
     oldLogProb: take(tokens.oldLogProb),
     referenceLogProb: take(tokens.referenceLogProb),
     entropy: take(tokens.entropy),
-    advantage: take(tokens.advantage),
-    mask: tokens.mask.subarray(begin, end).filter((counts) => counts !== 0),
+    advantage: responseAdvantage
+      ? new Float64Array(mask.length).fill(responseAdvantage[response])
+      : take(tokens.advantage),
+    mask,
   };
 }
 
-function addMoments({ logProb, advantage, entropy, mask }: PolicyTokens, into: Float64Array): void {
+function addMoments({ logProb, advantage, entropy, mask }: PolicyTokens, isShared: boolean, into: Float64Array): void {
   const n = mask.length;
-  const add = (column: Float64Array | undefined, sum: number, squares: number): number => {
-    if (column === undefined) return 0;
-    into[sum] = sumOf(column);
-    const mean = into[sum] / n;
-    into[squares] = products(column, mean, column, mean);
-    return mean;
-  };
-  const meanLogProb = add(logProb, F.logProb, F.logProbSquares);
-  const meanAdvantage = add(advantage, F.advantage, F.advantageSquares);
-  add(entropy, F.entropy, F.entropySquares);
-  if (logProb && advantage) into[F.products] = products(advantage, meanAdvantage, logProb, meanLogProb);
+  if (logProb) into[F.logProb] = sumOf(logProb);
+  if (entropy) into[F.entropy] = sumOf(entropy);
+  if (advantage === undefined) return;
+  // What does not vary inside a response has no products there.
+  into[F.advantage] = isShared ? n * advantage[0] : sumOf(advantage);
+  if (logProb && !isShared) into[F.products] = products(advantage, into[F.advantage] / n, logProb, into[F.logProb] / n);
 }
 
 export function responseFiguresReference(
@@ -142,17 +152,83 @@ export function responseFiguresReference(
   clipLow: number,
   clipHigh: number,
   figures: Float64Array,
-): void {
+  held: HeldTokens | undefined,
+): number {
+  let at = held?.at ?? 0;
   for (let r = 0; r + 1 < offsets.length; r++) {
-    const run = compacted(tokens, offsets[r], offsets[r + 1]);
+    const run = compacted(tokens, r, offsets[r], offsets[r + 1]);
     const into = figures.subarray(r * RESPONSE_FIELDS, (r + 1) * RESPONSE_FIELDS);
     into[F.count] = run.mask.length;
     if (run.mask.length === 0) continue;
-    addMoments(run, into);
+    addMoments(run, tokens.responseAdvantage !== undefined, into);
     addRatios(run, 1 - clipLow, 1 + clipHigh, into);
     addReference(run, into);
     addQuadrants(run, into);
+    for (const name of ['logProb', 'entropy', 'advantage'] as const) {
+      const target = held?.[name];
+      run[name]?.forEach((value, i) => {
+        if (target) target[at + i] = value + 0;
+      });
+    }
+    const own = held?.ids?.from.subarray(offsets[r], offsets[r + 1]);
+    if (own)
+      held?.ids?.into.set(
+        own.filter((_, i) => tokens.mask[offsets[r] + i] !== 0),
+        at,
+      );
+    at += run.mask.length;
   }
+  return at;
+}
+
+export function responseCovariancesReference(
+  logProb: Float64Array,
+  responseAdvantage: Float64Array,
+  offsets: Int32Array,
+  meanLogProb: number,
+  meanAdvantage: number,
+  summands: Float64Array,
+): number {
+  let positive = 0;
+  for (let r = 0; r + 1 < offsets.length; r++) {
+    const advantage = responseAdvantage[r] - meanAdvantage;
+    for (let i = offsets[r]; i < offsets[r + 1]; i++) {
+      summands[i] = advantage * (logProb[i] - meanLogProb) + 0;
+      if (summands[i] > 0) positive++;
+    }
+  }
+  return positive;
+}
+
+export function settleValuesReference(
+  values: Float64Array,
+  mask: Uint8Array | undefined,
+  least: number,
+  most: number,
+): boolean {
+  let fits = true;
+  for (let i = 0; i < values.length; i++) {
+    if (mask !== undefined && mask[i] === 0) values[i] = 0;
+    else fits &&= values[i] >= least && values[i] <= most;
+  }
+  return fits;
+}
+
+export function settleIdsReference(ids: Int32Array, mask: Uint8Array | undefined): boolean {
+  let fits = true;
+  for (let i = 0; i < ids.length; i++) {
+    if (mask !== undefined && mask[i] === 0) ids[i] = 0;
+    else fits &&= ids[i] >= 0;
+  }
+  return fits;
+}
+
+export function countMaskReference(mask: Uint8Array, offsets: Int32Array, counts: Int32Array): boolean {
+  for (let r = 0; r < counts.length; r++) {
+    counts[r] = 0;
+    for (let i = offsets[r]; i < offsets[r + 1]; i++) counts[r] += mask[i];
+  }
+  return mask.every((one) => one <= 1);
 }
 
 export function covarianceSummandsReference(
@@ -186,7 +262,6 @@ export function entropyChangeSummandsReference(
 
 export function sumsAboveReference(
   values: Float64Array,
-  mask: Uint8Array,
   offsets: Int32Array,
   thresholds: Float64Array,
   sums: Float64Array,
@@ -194,7 +269,6 @@ export function sumsAboveReference(
   const count = thresholds.length;
   for (let r = 0; r + 1 < offsets.length; r++) {
     for (let i = offsets[r]; i < offsets[r + 1]; i++) {
-      if (mask[i] === 0) continue;
       for (let t = 0; t < count; t++) if (values[i] > thresholds[t]) sums[r * count + t] += values[i];
     }
   }
@@ -203,17 +277,17 @@ export function sumsAboveReference(
 export function countTokensReference(
   ids: Int32Array,
   entropy: Float64Array,
-  mask: Uint8Array,
+  mask: Uint8Array | undefined,
   threshold: number,
-  { all, high, entropies }: TokenTables,
+  { counts, entropies }: TokenTables,
 ): boolean {
-  if (ids.some((id) => id >= all.length)) return false;
+  if (ids.some((id) => id >= entropies.length)) return false;
   for (let i = 0; i < ids.length; i++) {
     const id = ids[i];
-    if (mask[i] === 0 || id < 0) continue;
-    all[id]++;
+    if (mask?.[i] === 0 || id < 0) continue;
+    counts[2 * id]++;
     if (entropy[i] >= threshold) {
-      high[id]++;
+      counts[2 * id + 1]++;
       entropies[id] += entropy[i];
     }
   }

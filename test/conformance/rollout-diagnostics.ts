@@ -1,4 +1,4 @@
-import { RESPONSE_FIELD, responseFigures } from '../../src/kernels/policy-tokens.js';
+import { RESPONSE_FIELD, RESPONSE_FIELDS, responseFigures } from '../../src/kernels/policy-tokens.js';
 import { groupAdvantages } from '../../src/policy/advantages.js';
 import { groupCovariance } from '../../src/policy/dynamics/group-covariance.js';
 import { responseMeans } from '../../src/policy/dynamics/response-totals.js';
@@ -63,7 +63,8 @@ function dump(inputs: Inputs) {
 
 function responseLevel(inputs: Inputs): Record<string, unknown> {
   const { mask, offsets, labels, group, advantage, logProb } = dump(inputs);
-  const figures = responseFigures({ logProb, mask }, offsets, CLIP);
+  const figures = new Float64Array((offsets.length - 1) * RESPONSE_FIELDS);
+  responseFigures({ logProb, mask }, offsets, CLIP, figures);
   const means = responseMeans({ responses: offsets.length - 1, figures }, RESPONSE_FIELD.logProb);
   const found = groupCovariance({ group, logProb: means, advantage });
   const byGroup = [...found.groups].map((g, i) => [String(labels[g]), found.covariance[i]]);

@@ -1,11 +1,17 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import {
+  countMask,
   countTokens,
   covarianceSummands,
   entropyChangeSummands,
+  type HeldTokens,
+  type PolicyTokens,
   RESPONSE_FIELD,
   RESPONSE_FIELDS,
+  responseCovariances,
   responseFigures,
+  settleIds,
+  settleValues,
   sumsAbove,
 } from '../../src/kernels/policy-tokens.js';
 import { createRandom } from '../../src/random.js';
@@ -44,17 +50,23 @@ interface Results {
   readonly sums: Float64Array;
 }
 
+function figuresOf(columns: PolicyTokens, threads: number, held?: HeldTokens): Float64Array {
+  const figures = new Float64Array(lengths.length * RESPONSE_FIELDS);
+  responseFigures(columns, offsets, clip, figures, { threads, ...(held && { held }) });
+  return figures;
+}
+
 function results(threads: number): Results {
   const summands = new Float64Array(count);
   const omegas = new Float64Array(count);
   const positive = covarianceSummands(tokens, means, summands, threads);
   entropyChangeSummands(tokens, omegas, threads);
   return {
-    figures: responseFigures(tokens, offsets, clip, threads),
+    figures: figuresOf(tokens, threads),
     summands,
     positive,
     omegas,
-    sums: sumsAbove(tokens.entropy, mask, offsets, Float64Array.of(2, 1, -1), threads),
+    sums: sumsAbove(tokens.entropy, offsets, Float64Array.of(2, 1, -1, 0.5, 0.1, 3, 0.2), threads),
   };
 }
 
@@ -133,21 +145,71 @@ describe.skipIf(natives.length === 0)('native kernels', () => {
   });
 });
 
+const one = Float64Array.from(lengths, (_, r) => (r === 0 ? 0 : random.normal()));
+const shared = Float64Array.from({ length: count }, (_, i) => one[offsets.findIndex((offset) => offset > i) - 1]);
+
+describe('one advantage a response', () => {
+  for (const mode of modes) {
+    it(`is the same advantage at every token: ${mode.name}`, () => {
+      mode.use();
+      const { advantage: _, ...others } = tokens;
+      const figures = figuresOf({ ...others, responseAdvantage: one }, 2);
+      const wanted = figuresOf({ ...others, advantage: shared }, 1);
+      for (let i = 0; i < wanted.length; i++) expect(figures[i]).toBeCloseTo(wanted[i], 10);
+      const counted = mask.reduce((sum, bit) => sum + bit, 0);
+      const held = {
+        at: 2,
+        logProb: new Float64Array(counted + 2),
+        entropy: new Float64Array(counted + 2),
+        ids: { from: Int32Array.from(mask, (_, i) => i), into: new Int32Array(counted + 2) },
+      };
+      expect(figuresOf({ ...others, responseAdvantage: one }, 3, held)).toEqual(figures);
+      expect(held.logProb.subarray(2)).toEqual(tokens.logProb.filter((_, i) => mask[i] === 1));
+      expect(held.entropy.subarray(2)).toEqual(tokens.entropy.filter((_, i) => mask[i] === 1));
+      expect(held.ids.into.subarray(2)).toEqual(held.ids.from.filter((i) => mask[i] === 1));
+      const summands = new Float64Array(count);
+      const full = new Uint8Array(count).fill(1);
+      const dense = tokens.entropy.map((value) => (Number.isNaN(value) ? 1 : value));
+      const positive = covarianceSummands({ logProb: dense, advantage: shared, mask: full }, means, summands);
+      expect(responseCovariances(dense, one, offsets, means, dense, 2)).toBe(positive);
+      expect(dense).toEqual(summands);
+    });
+  }
+});
+
+describe('what stands under the mask', () => {
+  for (const mode of modes) {
+    it(`becomes 0, and the rest is held against its range: ${mode.name}`, () => {
+      mode.use();
+      const values = tokens.entropy.slice();
+      expect(settleValues(values, mask, [-1, 100])).toBe(true);
+      expect(values).toEqual(tokens.entropy.map((value) => (Number.isNaN(value) ? 0 : value)));
+      expect(settleValues(values, mask, [-1, 0.1])).toBe(false);
+      expect(settleValues(tokens.entropy.slice(), undefined, [-1, 100])).toBe(false);
+      const ids = Int32Array.of(3, -1, 4);
+      expect(settleIds(ids, Uint8Array.of(1, 0, 1))).toBe(true);
+      expect([...ids]).toEqual([3, 0, 4]);
+      expect(settleIds(Int32Array.of(3, -1), undefined)).toBe(false);
+      const counts = new Int32Array(2);
+      expect(countMask(Uint8Array.of(1, 0, 1, 1), Int32Array.of(0, 1, 4), counts)).toBe(true);
+      expect([...counts]).toEqual([1, 2]);
+      expect(countMask(Uint8Array.of(2), Int32Array.of(0, 1), new Int32Array(1))).toBe(false);
+    });
+  }
+});
+
 describe('countTokens', () => {
   for (const mode of modes) {
     it(`counts by id, and leaves tables alone that are too short: ${mode.name}`, () => {
       mode.use();
-      const tables = { all: new Float64Array(3), high: new Float64Array(3), entropies: new Float64Array(3) };
+      const tables = { counts: new Float64Array(6), entropies: new Float64Array(3) };
       const entropy = Float64Array.of(1, 2, Number.NaN, 4, 5);
       const counted = Uint8Array.of(1, 1, 0, 1, 1);
       expect(countTokens(Int32Array.of(0, 2, 2, 3, 0), entropy, counted, 2, tables)).toBe(false);
-      expect([...tables.all]).toEqual([0, 0, 0]);
+      expect([...tables.counts]).toEqual([0, 0, 0, 0, 0, 0]);
       expect(countTokens(Int32Array.of(0, 2, 2, -1, 0), entropy, counted, 2, tables)).toBe(true);
-      expect([tables.all, tables.high, tables.entropies].map((table) => [...table])).toEqual([
-        [2, 0, 1],
-        [1, 0, 1],
-        [5, 0, 2],
-      ]);
+      expect([...tables.counts]).toEqual([2, 1, 0, 0, 1, 1]);
+      expect([...tables.entropies]).toEqual([5, 0, 2]);
     });
   }
 });
@@ -155,8 +217,15 @@ describe('countTokens', () => {
 describe('columns that do not fit', () => {
   it('are refused', () => {
     const short = new Float64Array(1);
-    expect(() => responseFigures({ mask, entropy: short }, offsets, clip)).toThrow('entropy');
-    expect(() => responseFigures({ mask }, Int32Array.of(0, count + 1), clip)).toThrow('offset');
+    const figures = new Float64Array(lengths.length * RESPONSE_FIELDS);
+    expect(() => responseFigures({ mask, entropy: short }, offsets, clip, figures)).toThrow('entropy');
+    expect(() => responseFigures({ mask }, Int32Array.of(0, count + 1), clip, figures)).toThrow('offset');
+    expect(() => responseFigures({ mask }, offsets, clip, short)).toThrow('figures');
+    const held = { at: 0, entropy: short };
+    for (const mode of natives) {
+      mode.use();
+      expect(() => responseFigures(tokens, offsets, clip, figures, { held })).toThrow('room');
+    }
     expect(() => covarianceSummands(tokens, means, short)).toThrow(RangeError);
   });
 });

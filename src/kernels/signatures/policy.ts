@@ -19,7 +19,7 @@ export interface PolicyKernels {
   ): number;
   /** `found` [ranks, 3]: value, values below, values equal. */
   selectRanks(values: Float64Array, ranks: Float64Array, found: Float64Array, threads: number): void;
-  /** Columns may be null; `figures` [records, RESPONSE_FIELDS]. */
+  /** Columns and what is held may be null; `figures` [records, RESPONSE_FIELDS]. Returns the position behind the last held, or -1. */
   responseFigures(
     logProb: Float64Array | null,
     oldLogProb: Float64Array | null,
@@ -31,8 +31,29 @@ export interface PolicyKernels {
     clipLow: number,
     clipHigh: number,
     figures: Float64Array,
+    responseAdvantage: Float64Array | null,
+    heldLogProb: Float64Array | null,
+    heldEntropy: Float64Array | null,
+    heldAdvantage: Float64Array | null,
+    ids: Int32Array | null,
+    heldIds: Int32Array | null,
+    at: number,
     threads: number,
-  ): void;
+  ): number;
+  /** Returns how many summands are positive. `summands` may be `logProb`. */
+  responseCovariances(
+    logProb: Float64Array,
+    responseAdvantage: Float64Array,
+    offsets: Int32Array,
+    meanLogProb: number,
+    meanAdvantage: number,
+    summands: Float64Array,
+    threads: number,
+  ): number;
+  /** Returns whether all that counts lies between. */
+  settleValues(values: Float64Array, mask: Uint8Array | null, least: number, most: number, threads: number): boolean;
+  settleIds(ids: Int32Array, mask: Uint8Array | null): boolean;
+  countMask(mask: Uint8Array, offsets: Int32Array, counts: Int32Array): boolean;
   /** Returns how many summands are positive. */
   covarianceSummands(
     logProb: Float64Array,
@@ -60,16 +81,14 @@ export interface PolicyKernels {
   countTokens(
     ids: Int32Array,
     entropy: Float64Array,
-    mask: Uint8Array,
+    mask: Uint8Array | null,
     threshold: number,
-    all: Float64Array,
-    high: Float64Array,
+    counts: Float64Array,
     entropies: Float64Array,
   ): boolean;
   /** `sums` [records, thresholds]. */
   sumsAbove(
     values: Float64Array,
-    mask: Uint8Array,
     offsets: Int32Array,
     thresholds: Float64Array,
     sums: Float64Array,

@@ -5,6 +5,7 @@ import { type DumpReport, dumpReport } from '../rollouts/dump-report.js';
 import { openRollouts } from '../rollouts/open-rollouts.js';
 import { hasRequirement, type Requirement, requireColumns } from '../rollouts/require-columns.js';
 import type { RolloutRequest, Rollouts } from '../rollouts/types.js';
+import { createStepMemory } from './held-step.js';
 import { ENTROPY_QUANTILES, type StepFigures, stepFigures } from './step-figures.js';
 import {
   createTokenCounts,
@@ -71,7 +72,8 @@ export function measureDynamics(
   }
   const longest = rollouts.index.counted.reduce((most, count) => Math.max(most, count), 0);
   const lengthLimit = args.lengthLimit ?? longest;
-  const settings = { clip: args.clip, exactLimit, lengthLimit, threads };
+  const memory = createStepMemory();
+  const settings = { clip: args.clip, exactLimit, lengthLimit, threads, memory };
   const topTokens = table === null ? undefined : createTokenTable(rollouts, { ...table, exactLimit, threads });
   const named = hasRequirement(rollouts, 'text') || rollouts.columns.has('tokens');
   const counts = named && kind !== 'nll' ? createTokenCounts(rollouts) : undefined;
@@ -82,7 +84,7 @@ export function measureDynamics(
     steps.push(figures);
     topTokens?.add(step, figures.means ?? { logProb: Number.NaN, advantage: Number.NaN });
     const threshold = (figures.entropy ?? figures.entropyLower)?.quantiles[TOP_FIFTH];
-    if (threshold !== undefined) counts?.add(step, threshold);
+    if (threshold !== undefined) counts?.add(step, threshold, memory.latest);
     done += step.tokens;
     progress({ done, total: rollouts.tokens });
   }

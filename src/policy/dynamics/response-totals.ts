@@ -68,15 +68,16 @@ export function meanOfKnown(values: ArrayLike<number>): Estimate {
 
 /** One field of every response. */
 export function column(table: ResponseTable, field: number): Float64Array {
-  return Float64Array.from({ length: table.responses }, (_, r) => figureOf(table, r, field));
+  const values = new Float64Array(table.responses);
+  for (let r = 0; r < values.length; r++) values[r] = figureOf(table, r, field);
+  return values;
 }
 
 /** Mean of a token's quantity in every response; NaN for responses of which no token counts. */
 export function responseMeans(table: ResponseTable, field: number): Float64Array {
-  return Float64Array.from(
-    { length: table.responses },
-    (_, r) => figureOf(table, r, field) / figureOf(table, r, F.count),
-  );
+  const means = column(table, field);
+  for (let r = 0; r < means.length; r++) means[r] /= figureOf(table, r, F.count);
+  return means;
 }
 
 /** Token mean of a field with its standard error. */
@@ -86,11 +87,13 @@ export function tokenMean(table: ResponseTable, field: number): Estimate {
 
 /** Sums over the tokens of every response of (A - mean A)(ln pi - mean ln pi), means over the step. */
 export function covarianceSums(table: ResponseTable, meanLogProb: number, meanAdvantage: number): Float64Array {
-  return Float64Array.from({ length: table.responses }, (_, r) => {
+  const sums = new Float64Array(table.responses);
+  for (let r = 0; r < sums.length; r++) {
     const n = figureOf(table, r, F.count);
-    if (n === 0) return 0;
+    if (n === 0) continue;
     const advantage = figureOf(table, r, F.advantage) / n - meanAdvantage;
     const logProb = figureOf(table, r, F.logProb) / n - meanLogProb;
-    return figureOf(table, r, F.products) + n * advantage * logProb;
-  });
+    sums[r] = figureOf(table, r, F.products) + n * advantage * logProb;
+  }
+  return sums;
 }

@@ -1,8 +1,10 @@
+import { InputError } from '../../errors.js';
 import {
   type ClipBand,
   covarianceSummands,
   RESPONSE_FIELD,
   RESPONSE_FIELDS,
+  responseCovariances,
   responseFigures,
   sumsAbove,
 } from '../../kernels/policy-tokens.js';
@@ -18,12 +20,14 @@ import { zeroAdvantageGroups } from '../advantages.js';
 import { addTo, createCompensatedSum, totalOf } from '../compensated-sum.js';
 import type { RolloutIndex, RolloutStep, TokenBlock } from '../rollouts/types.js';
 import { groupAccuracies, groupCovariance } from './group-covariance.js';
+import { createStepMemory, type HeldStep, type HeldWishes, type StepMemory } from './held-step.js';
 import {
   clusteredMean,
   column,
   covarianceSums,
   type Estimate,
   fieldTotal,
+  figureOf,
   meanOfKnown,
   type ResponseTable,
   responseMeans,
@@ -53,6 +57,8 @@ export interface StepSettings {
   /** `TOP_FRACTIONS` when absent. */
   readonly topFractions?: readonly number[];
   readonly threads?: number;
+  /** Where the tokens of the step are held, if there are few enough; used again by the next one. */
+  readonly memory?: StepMemory;
 }
 
 /** Level and spread of the entropies of a step, nats. */
@@ -144,7 +150,7 @@ export function columnStream(
   return {
     count: step.counted,
     each(take) {
-      for (const block of step.blocks()) {
+      for (const block of step.blocks({ transient: true })) {
         const values = of(block);
         if (values === undefined) throw new RangeError(`a block lacks ${name}`);
         take(values, block.mask);
@@ -181,7 +187,6 @@ function gathering(count: number, exactLimit: number): Gathering | undefined {
 }
 
 type EntropyColumn = 'entropy' | 'entropyLower' | 'entropyUpper';
-const ENTROPY_COLUMNS: readonly EntropyColumn[] = ['entropy', 'entropyLower', 'entropyUpper'];
 
 /** What the first pass over the blocks of a step leaves. */
 interface FirstPass {
@@ -189,40 +194,74 @@ interface FirstPass {
   /** By column; the tables of the bounds have their entropy fields alone. */
   readonly entropies: ReadonlyMap<EntropyColumn, { table: ResponseTable; held?: Float64Array }>;
   readonly columns: ReadonlySet<string>;
+  /** Tokens that count, where they are few enough. */
+  readonly held?: HeldStep;
+}
+
+const tableOf = (responses: number): ResponseTable => ({
+  responses,
+  figures: new Float64Array(responses * RESPONSE_FIELDS),
+});
+
+/** The columns of a block that the figures are of, advantages by response where they are so. */
+function tokensOf({ logProb, oldLogProb, referenceLogProb, entropy, recordAdvantage, mask, ...block }: TokenBlock) {
+  const advantage = recordAdvantage === undefined ? block.advantage : undefined;
+  return { logProb, oldLogProb, referenceLogProb, entropy, advantage, responseAdvantage: recordAdvantage, mask };
 }
 
 function firstPass(step: RolloutStep, settings: StepSettings): FirstPass {
   const responses = step.records.length;
-  const table: ResponseTable = { responses, figures: new Float64Array(responses * RESPONSE_FIELDS) };
-  const entropies = new Map<EntropyColumn, { table: ResponseTable; gather?: Gathering }>();
+  const { clip, threads, exactLimit, memory = createStepMemory() } = settings;
+  memory.release();
+  const table = tableOf(responses);
+  const bounds = new Map<EntropyColumn, { table: ResponseTable; gather?: Gathering }>();
   const columns = new Set<string>();
+  const holds = step.counted <= exactLimit;
+  let wishes: HeldWishes = { logProb: false, entropy: false, advantage: false, ids: undefined };
+  let first = 0;
   let at = 0;
-  for (const block of step.blocks()) {
-    const { logProb, oldLogProb, referenceLogProb, entropy, advantage, mask, offsets } = block;
-    for (const [name, value] of Object.entries({ logProb, oldLogProb, referenceLogProb, advantage })) {
+  for (const block of step.blocks({ transient: true })) {
+    const { recordAdvantage, offsets, mask } = block;
+    const tokens = tokensOf(block);
+    const { logProb, oldLogProb, referenceLogProb, entropy, advantage } = tokens;
+    const either = recordAdvantage ?? advantage;
+    for (const [name, value] of Object.entries({ logProb, oldLogProb, referenceLogProb, entropy, advantage: either })) {
       if (value !== undefined) columns.add(name);
     }
-    const tokens = { logProb, oldLogProb, referenceLogProb, entropy, advantage, mask };
-    table.figures.set(responseFigures(tokens, offsets, settings.clip, settings.threads), at * RESPONSE_FIELDS);
-    for (const name of ENTROPY_COLUMNS) {
+    const own = (target: ResponseTable): Float64Array =>
+      target.figures.subarray(first * RESPONSE_FIELDS, (first + offsets.length - 1) * RESPONSE_FIELDS);
+    wishes = {
+      logProb: logProb !== undefined && either !== undefined,
+      entropy: entropy !== undefined,
+      advantage: advantage !== undefined,
+      ids: block.textIds ?? block.tokens,
+    };
+    const held = holds ? memory.room(step.counted, at, wishes) : undefined;
+    at = responseFigures(tokens, offsets, clip, own(table), { held, threads });
+    for (const name of ['entropyLower', 'entropyUpper'] as const) {
       const values = block[name];
       if (values === undefined) continue;
-      const found = entropies.get(name) ?? {
-        table: name === 'entropy' ? table : { responses, figures: new Float64Array(table.figures.length) },
-        gather: gathering(step.counted, settings.exactLimit),
-      };
-      entropies.set(name, found);
+      const found = bounds.get(name) ?? { table: tableOf(responses), gather: gathering(step.counted, exactLimit) };
+      bounds.set(name, found);
       found.gather?.add(values, mask);
-      if (name === 'entropy') continue;
-      const bound = responseFigures({ entropy: values, mask }, offsets, settings.clip, settings.threads);
-      found.table.figures.set(bound, at * RESPONSE_FIELDS);
+      responseFigures({ entropy: values, mask }, offsets, clip, own(found.table), { threads });
     }
-    at += offsets.length - 1;
+    first += offsets.length - 1;
   }
-  const kept = [...entropies].map(
-    ([name, { table: own, gather }]) => [name, { table: own, ...(gather && { held: gather.values }) }] as const,
-  );
-  return { responses: table, entropies: new Map(kept), columns };
+  const held = holds ? memory.hold(at, wishes) : undefined;
+  const entropies = new Map<EntropyColumn, { table: ResponseTable; held?: Float64Array }>();
+  if (columns.has('entropy')) entropies.set('entropy', { table, ...(held?.entropy && { held: held.entropy }) });
+  for (const [name, { table: bound, gather }] of bounds) {
+    entropies.set(name, { table: bound, ...(gather && { held: gather.values }) });
+  }
+  return { responses: table, entropies, columns, ...(held && { held }) };
+}
+
+/** @throws InputError where a value that counts is not a number */
+function requireNumbers(table: ResponseTable, field: number, name: string): void {
+  for (let r = 0; r < table.responses; r++) {
+    if (Number.isNaN(figureOf(table, r, field))) throw new InputError(`${name}: a value that counts is not a number`);
+  }
 }
 
 function entropyFigures(
@@ -233,6 +272,7 @@ function entropyFigures(
 ): EntropyFigures {
   const own = pass.entropies.get(name);
   if (own === undefined) throw new RangeError(`the step has no ${name}`);
+  requireNumbers(own.table, F.entropy, name);
   const stream = own.held ? heldStream(own.held) : columnStream(step, (block) => block[name], name);
   const { values, path } = streamedQuantiles(stream, ENTROPY_QUANTILES, { ...settings, name });
   return {
@@ -251,32 +291,54 @@ interface Summands {
   readonly held?: Float64Array;
 }
 
-/** Summands of the covariance of a step, those that count only. */
-function summandsOf(
-  step: RolloutStep,
-  responses: ResponseTable,
-  means: { logProb: number; advantage: number },
-  settings: StepSettings,
+/** Tokens that count before each response, [responses + 1]. */
+function countedOffsets(responses: ResponseTable): Int32Array {
+  const offsets = new Int32Array(responses.responses + 1);
+  for (let r = 0; r < responses.responses; r++) offsets[r + 1] = offsets[r] + figureOf(responses, r, F.count);
+  return offsets;
+}
+
+interface Means {
+  readonly logProb: number;
+  readonly advantage: number;
+}
+
+/** Summands of tokens that are held, in the place of their log-probabilities. */
+function heldSummands(
+  { logProb, advantage }: HeldStep,
+  offsets: Int32Array,
+  responseAdvantage: Float64Array,
+  means: Means,
+  threads: number | undefined,
 ): Summands {
+  if (logProb === undefined) throw new RangeError('the step holds no log-probabilities');
+  const positive =
+    advantage === undefined
+      ? responseCovariances(logProb, responseAdvantage, offsets, means, logProb, threads)
+      : covarianceSummands(
+          { logProb, advantage, mask: new Uint8Array(logProb.length).fill(1) },
+          means,
+          logProb,
+          threads,
+        );
+  if (advantage !== undefined) for (let i = 0; i < logProb.length; i++) logProb[i] += 0;
+  return { stream: heldStream(logProb), offsets, positive, held: logProb };
+}
+
+/** Summands of a step that is too large to be held, those that count only, made again on every pass. */
+function streamedSummands(step: RolloutStep, offsets: Int32Array, means: Means, threads: number | undefined): Summands {
   let positive = 0;
   let scratch = new Float64Array(0);
   const eachBlock = (take: (summands: Float64Array, mask: Uint8Array) => void): void => {
     positive = 0;
-    for (const { logProb, advantage, mask } of step.blocks()) {
+    for (const { logProb, advantage, mask } of step.blocks({ transient: true })) {
       if (logProb === undefined || advantage === undefined) throw new RangeError('a block lacks a column');
       if (scratch.length < mask.length) scratch = new Float64Array(mask.length);
       const summands = scratch.subarray(0, mask.length);
-      positive += covarianceSummands({ logProb, advantage, mask }, means, summands, settings.threads);
+      positive += covarianceSummands({ logProb, advantage, mask }, means, summands, threads);
       take(summands, mask);
     }
   };
-  const offsets = new Int32Array(responses.responses + 1);
-  for (const [r, n] of column(responses, F.count).entries()) offsets[r + 1] = offsets[r] + n;
-  const gather = gathering(step.counted, settings.exactLimit);
-  if (gather !== undefined) {
-    eachBlock(gather.add);
-    return { stream: heldStream(gather.values), offsets, positive, held: gather.values };
-  }
   eachBlock(() => {});
   return { stream: { count: step.counted, each: eachBlock }, offsets, positive };
 }
@@ -284,7 +346,7 @@ function summandsOf(
 /** Sums of the summands above each threshold over a whole step, added response by response. */
 function totalsAbove(
   step: RolloutStep,
-  summands: Summands,
+  { held, offsets, stream }: Summands,
   thresholds: Float64Array,
   threads: number | undefined,
 ): Float64Array {
@@ -292,22 +354,21 @@ function totalsAbove(
   const addSums = (sums: Float64Array): void => {
     for (let i = 0; i < sums.length; i++) addTo(totals[i % thresholds.length], sums[i]);
   };
-  const all = (length: number): Uint8Array => new Uint8Array(length).fill(1);
-  if (summands.held !== undefined) {
-    addSums(sumsAbove(summands.held, all(summands.held.length), summands.offsets, thresholds, threads));
+  if (held !== undefined) {
+    addSums(sumsAbove(held, offsets, thresholds, threads));
     return Float64Array.from(totals, totalOf);
   }
   // Responses are added as they stand without their gaps, so that the bits are those of the way through memory.
   const blocks = step.blocks()[Symbol.iterator]();
   let first = 0;
-  summands.stream.each((values, mask) => {
+  stream.each((values, mask) => {
     const block = blocks.next().value as TokenBlock;
     const last = first + block.records.length;
-    const base = summands.offsets[first];
-    const dense = new Float64Array(summands.offsets[last] - base);
+    const base = offsets[first];
+    const dense = new Float64Array(offsets[last] - base);
     gatherPrefixes(values, mask, NO_PREFIXES, 0, dense, 0);
-    const own = summands.offsets.slice(first, last + 1).map((offset) => offset - base);
-    addSums(sumsAbove(dense, all(dense.length), own, thresholds, threads));
+    const own = offsets.slice(first, last + 1).map((offset) => offset - base);
+    addSums(sumsAbove(dense, own, thresholds, threads));
     first = last;
   });
   return Float64Array.from(totals, totalOf);
@@ -345,15 +406,20 @@ function byAccuracy(
 
 function covarianceFigures(
   step: RolloutStep,
-  responses: ResponseTable,
-  means: { logProb: number; advantage: number },
-  facts: { group: Int32Array; correct?: Float64Array },
+  { responses, held }: FirstPass,
+  means: Means,
+  facts: { group: Int32Array; correct?: Float64Array; advantage: Float64Array },
   settings: StepSettings,
 ): CovarianceFigures {
   const counts = column(responses, F.count);
   const n = step.counted;
   const sums = covarianceSums(responses, means.logProb, means.advantage);
-  const summands = summandsOf(step, responses, means, settings);
+  requireNumbers(responses, F.logProb, 'covariance');
+  const offsets = countedOffsets(responses);
+  const summands =
+    held === undefined
+      ? streamedSummands(step, offsets, means, settings.threads)
+      : heldSummands(held, offsets, facts.advantage, means, settings.threads);
   const wanted = (settings.topFractions ?? TOP_FRACTIONS).map((fraction) => topCount(fraction, n));
   const largest = selectLargest(summands.stream, wanted, { ...settings, name: 'covariance' });
   const thresholds = Float64Array.from(largest, ({ threshold }) => threshold);
@@ -372,10 +438,11 @@ function covarianceFigures(
 function quadrantFigures(responses: ResponseTable, tokens: number): QuadrantFigures {
   const four = (first: number): number[] => [0, 1, 2, 3].map((q) => fieldTotal(responses, first + q));
   const counts = four(F.quadrantCounts);
-  const changes = Float64Array.from({ length: responses.responses }, (_, r) => {
-    const omegas = responses.figures.subarray(r * RESPONSE_FIELDS + F.quadrantOmegas).subarray(0, 4);
-    return -(omegas[0] + omegas[1] + omegas[2] + omegas[3]);
-  });
+  const changes = new Float64Array(responses.responses);
+  for (let r = 0; r < changes.length; r++) {
+    const omega = (q: number): number => figureOf(responses, r, F.quadrantOmegas + q);
+    changes[r] = -(omega(0) + omega(1) + omega(2) + omega(3));
+  }
   return {
     tokens: counts,
     omega: four(F.quadrantOmegas),
@@ -410,7 +477,10 @@ function ratioFigures(responses: ResponseTable, columns: ReadonlySet<string>, to
 
 /** A fact of the records of a step, in their order. */
 function ofRecords(values: Float64Array | undefined, records: Int32Array): Float64Array | undefined {
-  return values && Float64Array.from(records, (r) => values[r]);
+  if (values === undefined) return undefined;
+  const own = new Float64Array(records.length);
+  for (let i = 0; i < own.length; i++) own[i] = values[records[i]];
+  return own;
 }
 
 /** Advantages of whole responses: those of the records, else the means of their tokens. */
@@ -426,7 +496,7 @@ export function stepFigures(step: RolloutStep, index: RolloutIndex, settings: St
   const pass = firstPass(step, settings);
   const { responses, columns } = pass;
   const counts = column(responses, F.count);
-  const group = Int32Array.from(step.records, (r) => index.group[r]);
+  const group = step.records.map((r) => index.group[r]);
   const correct = ofRecords(index.correct, step.records);
   const known = counts.filter((count) => count > 0);
   const base = {
@@ -439,7 +509,7 @@ export function stepFigures(step: RolloutStep, index: RolloutIndex, settings: St
     longest: counts.reduce((most, count) => Math.max(most, count), 0),
     cutFraction: counts.filter((count) => count >= settings.lengthLimit).length / counts.length,
     ...(index.reward && {
-      reward: meanOfKnown(Float64Array.from(step.records, (r) => index.reward?.[r] ?? Number.NaN)),
+      reward: meanOfKnown(ofRecords(index.reward, step.records) ?? []),
     }),
     ...(correct && { passAt1: meanOfKnown(groupAccuracies(group, correct).map(({ accuracy }) => accuracy)) }),
   };
@@ -455,10 +525,11 @@ export function stepFigures(step: RolloutStep, index: RolloutIndex, settings: St
     ...base,
     ...entropies,
     ...(has('logProb') && { nll: nll(tokenMean(responses, F.logProb)) }),
-    ...(has('logProb', 'advantage') && {
-      means,
-      covariance: covarianceFigures(step, responses, means, { group, ...(correct && { correct }) }, settings),
-    }),
+    ...(has('logProb') &&
+      advantage && {
+        means,
+        covariance: covarianceFigures(step, pass, means, { group, advantage, ...(correct && { correct }) }, settings),
+      }),
     ...(has('logProb') &&
       advantage && {
         responseCovariance: groupCovariance({ group, logProb: responseMeans(responses, F.logProb), advantage }).step,

@@ -6,6 +6,7 @@ import {
 } from '../../kernels/policy-tokens.js';
 import { selectLargest, type ValueStream } from '../../linalg/streamed-selection.js';
 import type { RolloutStep, Rollouts, TokenBlock } from '../rollouts/types.js';
+import type { HeldStep } from './held-step.js';
 
 /** What the tokens of the table are the largest in. */
 export const TOKEN_SCORES = ['entropy', 'nll', 'cov', 'omega'] as const;
@@ -100,14 +101,14 @@ function largestOfStep(step: RolloutStep, settings: TokenTableSettings, means: S
   const stream: ValueStream = {
     count: step.counted,
     each(take) {
-      for (const block of step.blocks()) take(scoresOf(block, score, means, threads), block.mask);
+      for (const block of step.blocks({ transient: true })) take(scoresOf(block, score, means, threads), block.mask);
     },
   };
   const options = { exactLimit, name: score, ...(threads !== undefined && { threads }) };
   const [{ threshold, ties }] = selectLargest(stream, [Math.min(top, step.counted)], options);
   const found: Candidate[] = [];
   let tiesLeft = ties;
-  for (const block of step.blocks()) {
+  for (const block of step.blocks({ transient: true })) {
     const scores = scoresOf(block, score, means, threads);
     for (let i = 0; i < scores.length; i++) {
       if (!(scores[i] >= threshold) || block.mask[i] === 0) continue;
@@ -173,50 +174,69 @@ export interface TokenFrequency {
 
 /** Counts of tokens by text. */
 export interface TokenCounts {
-  /** Adds a step whose highest entropies are those of at least `threshold`. */
-  add(step: RolloutStep, threshold: number): void;
+  /** Adds a step whose highest entropies are those of at least `threshold`; from its held tokens, where they are at hand. */
+  add(step: RolloutStep, threshold: number, held?: HeldStep): void;
   /** The most frequent of the highest entropies, `most` of them; of equal counts by text. */
   rows(most: number): TokenFrequency[];
   /** Tokens among the highest, all steps together. */
   high(): number;
 }
 
-function emptyTables(ids: number): TokenTables {
-  return { all: new Float64Array(ids), high: new Float64Array(ids), entropies: new Float64Array(ids) };
-}
+const emptyTables = (ids: number): TokenTables => ({
+  counts: new Float64Array(2 * ids),
+  entropies: new Float64Array(ids),
+});
 
-function grown({ all, high, entropies }: TokenTables): TokenTables {
-  const wider = emptyTables(4 * all.length);
-  wider.all.set(all);
-  wider.high.set(high);
+function grown({ counts, entropies }: TokenTables): TokenTables {
+  const wider = emptyTables(4 * entropies.length);
+  wider.counts.set(counts);
   wider.entropies.set(entropies);
   return wider;
 }
 
+/** The ids of the most frequent tokens, where every id is a text of its own: those of equal counts at the end all of them. */
+function frequentIds({ counts, entropies }: TokenTables, most: number): number[] {
+  const high = entropies.map((_, id) => counts[2 * id + 1]).filter((count) => count > 0);
+  const least = most < high.length ? high.sort()[high.length - Math.max(1, most)] : 1;
+  const ids: number[] = [];
+  for (let id = 0; id < entropies.length; id++) if (counts[2 * id + 1] >= least) ids.push(id);
+  return ids;
+}
+
+function usedIds({ counts, entropies }: TokenTables): number[] {
+  const ids: number[] = [];
+  for (let id = 0; id < entropies.length; id++) if (counts[2 * id + 1] > 0) ids.push(id);
+  return ids;
+}
+
 export function createTokenCounts(rollouts: Rollouts): TokenCounts {
   let tables = emptyTables(1 << 12);
-  const addBlock = (ids: Int32Array, entropy: Float64Array, mask: Uint8Array, threshold: number): void => {
+  const { textOf } = rollouts;
+  const addBlock = (ids: Int32Array, entropy: Float64Array, mask: Uint8Array | undefined, threshold: number): void => {
     while (!countTokens(ids, entropy, mask, threshold, tables)) tables = grown(tables);
   };
   return {
-    add(step, threshold) {
-      for (const block of step.blocks()) {
+    add(step, threshold, held) {
+      if (held?.ids !== undefined && held.entropy !== undefined) {
+        addBlock(held.ids, held.entropy, undefined, threshold);
+        return;
+      }
+      for (const block of step.blocks({ transient: true })) {
         const ids = block.textIds ?? block.tokens;
         const entropy = block.entropy ?? block.entropyLower;
         if (ids !== undefined && entropy !== undefined) addBlock(ids, entropy, block.mask, threshold);
       }
     },
     rows(most) {
-      const { all, high, entropies } = tables;
+      const { counts, entropies } = tables;
       // Several ids may have one text.
       const byText = new Map<string, { high: number; all: number; entropy: number }>();
-      for (let id = 0; id < high.length; id++) {
-        if (high[id] === 0) continue;
-        const text = rollouts.textOf?.(id) ?? String(id);
+      for (const id of textOf === undefined ? frequentIds(tables, most) : usedIds(tables)) {
+        const text = textOf?.(id) ?? String(id);
         const count = byText.get(text) ?? { high: 0, all: 0, entropy: 0 };
         byText.set(text, count);
-        count.high += high[id];
-        count.all += all[id];
+        count.all += counts[2 * id];
+        count.high += counts[2 * id + 1];
         count.entropy += entropies[id];
       }
       return [...byText]
@@ -224,7 +244,11 @@ export function createTokenCounts(rollouts: Rollouts): TokenCounts {
         .sort((a, b) => b.high - a.high || (a.text < b.text ? -1 : 1))
         .slice(0, most);
     },
-    high: () => tables.high.reduce((sum, count) => sum + count, 0),
+    high() {
+      let sum = 0;
+      for (let id = 0; id < tables.entropies.length; id++) sum += tables.counts[2 * id + 1];
+      return sum;
+    },
   };
 }
 

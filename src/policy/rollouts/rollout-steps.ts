@@ -100,7 +100,9 @@ function blockOf(segment: Segment, firstToken: number, index: RolloutIndex, show
   if (advantage === undefined) return block;
   // Not every pass asks for it.
   let wide: Float64Array | undefined;
-  return Object.defineProperty(block, 'advantage', {
+  const recordAdvantage = new Float64Array(records.length);
+  for (let r = 0; r < records.length; r++) recordAdvantage[r] = advantage[records[r]];
+  return Object.defineProperty({ ...block, recordAdvantage }, 'advantage', {
     enumerable: true,
     get() {
       wide ??= broadcast(segment, advantage);

@@ -50,6 +50,8 @@ export interface TokenBlock {
   readonly entropyUpper?: Float64Array;
   /** Advantage: of the dump, or relative to the group from the rewards. */
   readonly advantage?: Float64Array;
+  /** [records]: the same, where all tokens of a response have one. */
+  readonly recordAdvantage?: Float64Array;
   /** Token ids. */
   readonly tokens?: Int32Array;
   /** What `Rollouts.textOf` takes. */
@@ -95,7 +97,8 @@ export interface RolloutStep {
   /** Positions of all its records, and those that count. */
   readonly tokens: number;
   readonly counted: number;
-  blocks(): Iterable<TokenBlock>;
+  /** With `transient` a block may lie in the memory of the one before: use it before the next is taken, and keep nothing. */
+  blocks(options?: { readonly transient?: boolean }): Iterable<TokenBlock>;
 }
 
 /** Where what a dump lacked came from. */
