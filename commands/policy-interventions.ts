@@ -21,6 +21,7 @@ import { parseNumber } from './edge-values.js';
 import { DETAIL_METHODS, type DetailOptions, runDetails, vocabularyOf } from './policy-intervention-details.js';
 import {
   attachRollouts,
+  openWorkFolder,
   ROLLOUT_OPTIONS,
   type RolloutOwnOptions,
   rolloutModelDigests,
@@ -138,13 +139,14 @@ function checkDetails({ table }: Options, { details, method, plain, topFraction,
 function openWeights(target: string | undefined, options: Options, args: ComparisonArguments) {
   if (target === undefined) return undefined;
   const form = weightFormOf(target);
-  const { workDirectory } = args.rollouts;
+  const work = openWorkFolder(args.rollouts.workDirectory, 'surprisal-weights-');
+  const workDirectory = work.path;
   if (form === 'directory') {
     const output = createAtomicDirectory(target, { force: options.force });
-    return { output, weights: { form, path: output.path, workDirectory } };
+    return { output, work, weights: { form, path: output.path, workDirectory } };
   }
   const output = createAtomicFile(target, { force: options.force });
-  return { output, weights: { form, path: output.partialPath, workDirectory } };
+  return { output, work, weights: { form, path: output.partialPath, workDirectory } };
 }
 
 async function measure(
@@ -180,6 +182,8 @@ async function measure(
   } catch (error) {
     opened?.output.abort();
     throw error;
+  } finally {
+    opened?.work.remove();
   }
 }
 

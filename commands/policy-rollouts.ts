@@ -1,4 +1,4 @@
-import { createWriteStream, mkdtempSync, rmSync } from 'node:fs';
+import { createWriteStream, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -9,6 +9,7 @@ import { resolveModelPath } from '../src/formats/hub.js';
 import { expandSources, type InputDigest, type InputLedger } from '../src/formats/inputs.js';
 import { PROMPT_FORMATS, type RolloutRequest } from '../src/policy/rollouts/types.js';
 import type { ReportValue } from '../src/report/values.js';
+import { removeBeforeExit } from './edge-run.js';
 import { parseChoice, parseInteger, parseNumber } from './edge-values.js';
 import { modelDigests } from './model-digests.js';
 import type { SharedOptions } from './shared-options.js';
@@ -154,13 +155,13 @@ export async function withRollouts<R>(
   work: (request: RolloutRequest) => Promise<R>,
 ): Promise<R> {
   const paths = await expandSources(request.paths);
-  let folder: string | undefined;
+  let folder: WorkFolder | undefined;
   const state = { over: false };
   try {
     let standardInput: string | undefined;
     if (paths.includes('-')) {
-      folder = workFolder(request.workDirectory);
-      standardInput = join(folder, 'rollouts');
+      folder = openWorkFolder(request.workDirectory, 'surprisal-input-');
+      standardInput = join(folder.path, 'rollouts');
       await pipeline(ledger.read('-'), createWriteStream(standardInput));
     }
     for (const path of paths) ledger.note(path);
@@ -171,13 +172,21 @@ export async function withRollouts<R>(
     return result;
   } finally {
     state.over = true;
-    if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+    folder?.remove();
   }
 }
 
-function workFolder(directory: string): string {
+/** A folder for what is needed during a run alone. */
+export interface WorkFolder {
+  readonly path: string;
+  remove(): void;
+}
+
+/** Makes a work folder that goes with `remove`, or with the process, whatever ends it. @throws InputError, RunError */
+export function openWorkFolder(directory: string, prefix: string): WorkFolder {
   try {
-    return mkdtempSync(join(directory, 'surprisal-input-'));
+    const path = mkdtempSync(join(directory, prefix));
+    return { path, remove: removeBeforeExit(path) };
   } catch (error) {
     throw fileError(error, directory, 'write');
   }
