@@ -147,7 +147,10 @@ describe('native kernels and their reference', () => {
       for (const threads of [1, 3]) {
         const out = new kind(length);
         call(out, threads);
-        expect(out).toEqual(reference);
+        expect(
+          out.findIndex((value, i) => !Object.is(value, reference[i])),
+          'first difference',
+        ).toBe(-1);
       }
     };
     for (const window of [1, 3, 10, 61]) {
