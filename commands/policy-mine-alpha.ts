@@ -79,10 +79,14 @@ async function run(options: Options, own: AlphaOptions): Promise<number> {
     parameters: { data: [...data], seed: options.seed, ...plan.parameters } satisfies Record<string, ReportValue>,
     subtitle: `${data.join(', ')}, target ${plan.target}`,
   };
-  return runAnalysis(view, { ...options, shard: undefined }, {
-    measure: (context) => measure(options, own, plan, context),
-    plan: (context) => describe(options, plan, context),
-  });
+  return runAnalysis(
+    view,
+    { ...options, shard: undefined },
+    {
+      measure: (context) => measure(options, own, plan, context),
+      plan: (context) => describe(options, plan, context),
+    },
+  );
 }
 
 /** The panel, checked against the formulas that the options name, and how its days are divided. */
