@@ -9,6 +9,8 @@ import { openZipEntry, readZipDirectory } from './zip.js';
 export interface NpzStore extends TensorStore {
   /** Arrays that are there but not read (text, objects, ...), each with the reason, for messages. */
   readonly refused: ReadonlyMap<string, string>;
+  /** Arrays that are compressed: only reading them in order is cheap. */
+  readonly deflated: ReadonlySet<string>;
 }
 
 /**
@@ -22,12 +24,14 @@ export function openNpz(location: string, options: NpyOptions = {}): NpzStore {
   try {
     const tensors = new Map<string, TensorInfo>();
     const refused = new Map<string, string>();
+    const deflated = new Set<string>();
     const readers = new Map<string, ReturnType<typeof arrayReader>>();
     for (const entry of readZipDirectory(file)) {
       if (!entry.name.endsWith('.npy')) continue;
       const name = entry.name.slice(0, -'.npy'.length);
       const where = `${location}: array ${quoted(name)}`;
       const source = openZipEntry(file, entry);
+      if (entry.method === 'deflated') deflated.add(name);
       try {
         const layout = readNpyHeader(source, where, options);
         const { dtype, shape, byteLength } = layout;
@@ -46,6 +50,7 @@ export function openNpz(location: string, options: NpyOptions = {}): NpzStore {
       path: location,
       tensors,
       refused,
+      deflated,
       metadata: {},
       readInto(tensor, start, length, target): void {
         const read = readers.get(tensor.name);

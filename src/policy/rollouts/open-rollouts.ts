@@ -50,7 +50,14 @@ interface Reading {
   readonly from: Record<string, string>;
   tokens: number;
   counted: number;
+  /** Files that blocks are read from. */
+  readonly opened: { close(): void }[];
 }
+
+const closeAll = ({ store, opened }: Reading): void => {
+  store.close();
+  for (const file of opened.splice(0)) file.close();
+};
 
 const placeOf = (sources: readonly DumpSource[], source: number, line: number): string => {
   const { name, kind } = sources[source];
@@ -200,6 +207,43 @@ function ingest(row: DumpRow, lists: TokenLists | undefined, reading: Reading, p
   reading.places.line.push(row.line);
 }
 
+/** Takes an archive whose columns can stay in it. @returns whether it is one */
+async function ingestFlat(source: number, reading: Reading): Promise<boolean> {
+  const { request, sources, picker, scorer, marker, store, index, fields } = reading;
+  const { kind, path, name } = sources[source];
+  // What came by standard input is named otherwise in messages.
+  const isPlain = kind === 'npz' && path === name && request.limit === undefined && !request.recordsOnly;
+  if (!isPlain || scorer !== undefined || marker !== undefined) return false;
+  const { vocabularySize } = reading;
+  const { openFlatNpz } = await import('./flat-npz.js');
+  const flat = openFlatNpz(path, source, picker, {
+    vocabularySize,
+    advantages: request.advantage === 'dump',
+  });
+  if (flat === undefined) return false;
+  reading.opened.push(flat);
+  picker.check(flat.fields, placeOf(sources, source, 1));
+  for (const column of flat.fields) fields.add(column);
+  for (const [token, column] of flat.from) reading.from[token] ??= column;
+  const present = new Set(flat.from.keys());
+  const bySteps = new Map<number, number[]>();
+  const base = index.records;
+  for (let r = 0; r < flat.records; r++) {
+    const place = placeOf(sources, source, r + 1);
+    noteColumns(present, reading, place);
+    const step = index.add(flat.row(r), { length: flat.length[r], counted: flat.counted[r] }, place);
+    const list = bySteps.get(step);
+    if (list) list.push(r);
+    else bySteps.set(step, [r]);
+    reading.tokens += flat.length[r];
+    reading.counted += flat.counted[r];
+    reading.places.source.push(source);
+    reading.places.line.push(r + 1);
+  }
+  for (const [step, list] of bySteps) store.refer(step, flat.segments(list, base));
+  return true;
+}
+
 async function ingestBatch(rows: readonly DumpRow[], reading: Reading): Promise<void> {
   const { index, picker, sources, scorer, vocabularySize } = reading;
   const first = index.records;
@@ -264,6 +308,11 @@ async function readAll(reading: Reading, progress: ((value: OpenProgress) => voi
   for (const [number, source] of sources.entries()) {
     if (index.records >= limit) break;
     const before = index.records;
+    if (await ingestFlat(number, reading)) {
+      bytes += source.bytes;
+      progress?.({ bytes, totalBytes, records: index.records, tokens: reading.tokens });
+      continue;
+    }
     let checked = false;
     for await (const batch of readDump(source, number, options)) {
       const rows = batch.slice(0, limit - index.records);
@@ -323,7 +372,7 @@ function finish(reading: Reading): Rollouts {
     provenance: { ...columnProvenance(reading), ...provenance },
     fields: [...reading.fields],
     place: (record) => placeOf(sources, places.source[record], places.line[record]),
-    close: () => store.close(),
+    close: () => closeAll(reading),
   };
 }
 
@@ -381,12 +430,13 @@ async function read(
     from: {},
     tokens: 0,
     counted: 0,
+    opened: [],
   };
   try {
     await readAll(reading, progress);
     return finish(reading);
   } catch (error) {
-    store.close();
+    closeAll(reading);
     throw error;
   }
 }

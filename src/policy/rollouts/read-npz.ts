@@ -9,12 +9,15 @@ import type { FieldPicker } from './fields.js';
 const OFFSETS = ['offsets', 'cu_seqlens', 'indptr'];
 const LENGTHS = ['lengths', 'length', 'response_length', 'response_lengths'];
 
+/** Whether an array of this name cuts others into records. */
+export const isCut = (name: string): boolean => OFFSETS.includes(name) || LENGTHS.includes(name);
+
 /** Values of a batch of records. */
 const BATCH_TOKENS = 1 << 19;
 const BATCH_RECORDS = 4096;
 
 /** Reads elements [from, to) of an array as f64, `to - from` in its first axis. */
-function readRange(store: NpzStore, info: TensorInfo, from: number, to: number): Float64Array {
+export function readRange(store: NpzStore, info: TensorInfo, from: number, to: number): Float64Array {
   const inner = info.shape.slice(1).reduce((product, extent) => product * extent, 1);
   const width = DTYPE_BYTES[info.dtype as DType];
   const values = new Float64Array((to - from) * inner);
@@ -69,7 +72,8 @@ const TOKEN_FIELDS = new Set([
   'topk_logprobs',
 ]);
 
-function layoutOf(store: NpzStore, picker: FieldPicker): Layout {
+/** @throws InputError for arrays that do not cut tokens into records */
+export function layoutOf(store: NpzStore, picker: FieldPicker): Layout {
   const flat = firstOf(store, OFFSETS);
   const lengths = firstOf(store, LENGTHS);
   const known = [...store.tensors.values()].filter(({ name }) => TOKEN_FIELDS.has(picker.fieldOf(name) ?? ''));
@@ -106,7 +110,7 @@ function layoutOf(store: NpzStore, picker: FieldPicker): Layout {
 type Use = 'flat' | 'matrix' | 'record';
 
 /** What an array holds, by its shape: a value a token, a row of tokens a record, or a value a record. */
-function useOf(store: NpzStore, info: TensorInfo, layout: Layout): Use {
+export function useOf(store: NpzStore, info: TensorInfo, layout: Layout): Use {
   const { records, offsets } = layout;
   const [extent] = info.shape;
   const tokens = offsets?.[records];
@@ -150,10 +154,7 @@ export function* readNpzRows(
       (info) =>
         picker.fieldOf(info.name) !== undefined || (info.shape.length === 1 && info.shape[0] === layout.records),
     );
-    const cuts = new Set([...OFFSETS, ...LENGTHS]);
-    const used = arrays
-      .filter((info) => !cuts.has(info.name))
-      .map((info) => ({ info, use: useOf(store, info, layout) }));
+    const used = arrays.filter((info) => !isCut(info.name)).map((info) => ({ info, use: useOf(store, info, layout) }));
     const most = used.find(({ use }) => use === 'matrix')?.info.shape[1] ?? 0;
     for (let from = 0; from < layout.records; ) {
       const to = batchEnd(layout, from, most);

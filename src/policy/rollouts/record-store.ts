@@ -1,4 +1,5 @@
 import { openBlockFile } from './block-file.js';
+import type { Scratch } from './scratch.js';
 import type { TokenColumn, TopTokens } from './types.js';
 
 /** Arrays with one value a token that are stored; `tokens` and `textIds` are whole numbers. */
@@ -28,14 +29,25 @@ export interface Segment {
   readonly topTokens?: TopTokens;
 }
 
-/** Segments of a step in the order of the dump; `read` gives one, from memory or from the file. */
+/** A segment in memory, in the work file, or in the dump itself. */
+export interface StoredSegment {
+  readonly tokens: number;
+  /** Large enough for a block of its own. */
+  readonly alone?: boolean;
+  /** May lie in `scratch`, where that is given. */
+  read(scratch?: Scratch): Segment;
+}
+
+/** Segments of a step in the order of the dump. */
 export interface StoredStep {
   readonly step: number;
-  readonly segments: readonly { readonly tokens: number; read(): Segment }[];
+  readonly segments: readonly StoredSegment[];
 }
 
 export interface RecordStore {
   append(record: StoredRecord): void;
+  /** Takes segments that lie in the dump. */
+  refer(step: number, segments: readonly StoredSegment[]): void;
   /** A column that some record lacks is not stored any more. */
   drop(column: StoredColumn | 'topTokens'): void;
   /** Ends the writing. Steps in ascending order. */
@@ -166,7 +178,7 @@ function bytesOf(record: StoredRecord): number {
  */
 export function createRecordStore(options: RecordStoreOptions): RecordStore {
   const builders = new Map<number, Builder>();
-  const segments = new Map<number, { tokens: number; read(): Segment }[]>();
+  const segments = new Map<number, StoredSegment[]>();
   let inMemory: { step: number; place: number; segment: Segment }[] = [];
   let file: ReturnType<typeof openBlockFile> | undefined;
   let tokens = 0;
@@ -174,7 +186,7 @@ export function createRecordStore(options: RecordStoreOptions): RecordStore {
   let pending = 0;
   const dropped = new Set<StoredColumn | 'topTokens'>();
 
-  const place = (step: number, entry: { tokens: number; read(): Segment }): number => {
+  const place = (step: number, entry: StoredSegment): number => {
     const list = segments.get(step) ?? [];
     segments.set(step, list);
     return list.push(entry) - 1;
@@ -225,6 +237,13 @@ export function createRecordStore(options: RecordStoreOptions): RecordStore {
       appendTo(builder, record);
       pending += added;
       if (file !== undefined && pending > PENDING_BYTES) flushAll();
+    },
+    refer(step, list) {
+      // What came before stands before.
+      const builder = builders.get(step);
+      if (builder) keep(step, builder);
+      builders.delete(step);
+      for (const one of list) place(step, one);
     },
     drop(column) {
       if (dropped.has(column)) return;

@@ -1,4 +1,11 @@
-import { SEGMENT_TOKENS, type Segment, type StoredColumn, type StoredStep } from './record-store.js';
+import {
+  SEGMENT_TOKENS,
+  type Segment,
+  type StoredColumn,
+  type StoredSegment,
+  type StoredStep,
+} from './record-store.js';
+import { createScratch, type Scratch } from './scratch.js';
 import {
   type RolloutIndex,
   type RolloutStep,
@@ -115,15 +122,34 @@ function* stepBlocks(
   { segments }: StoredStep,
   index: RolloutIndex,
   shown: Columns,
+  scratch: Scratch | undefined,
 ): Generator<TokenBlock, void, undefined> {
   let firstToken = 0;
+  const fits = (next: StoredSegment, tokens: number): boolean => !next.alone && tokens + next.tokens <= SEGMENT_TOKENS;
   for (let at = 0; at < segments.length; ) {
+    const { alone } = segments[at];
     let tokens = segments[at].tokens;
     let end = at + 1;
-    while (end < segments.length && tokens + segments[end].tokens <= SEGMENT_TOKENS) tokens += segments[end++].tokens;
-    yield blockOf(joined(segments.slice(at, end).map((one) => one.read())), firstToken, index, shown);
+    while (!alone && end < segments.length && fits(segments[end], tokens)) tokens += segments[end++].tokens;
+    const parts = alone ? [segments[at].read(scratch)] : segments.slice(at, end).map((one) => one.read());
+    yield blockOf(joined(parts), firstToken, index, shown);
     firstToken += tokens;
     at = end;
+  }
+}
+
+/** Blocks of a step in memory that the next passes use again, unless another pass is in it. */
+function* transientBlocks(
+  stored: StoredStep,
+  index: RolloutIndex,
+  shown: Columns,
+  pool: Scratch[],
+): Generator<TokenBlock, void, undefined> {
+  const scratch = pool.pop() ?? createScratch();
+  try {
+    yield* stepBlocks(stored, index, shown, scratch);
+  } finally {
+    pool.push(scratch);
   }
 }
 
@@ -131,6 +157,11 @@ function* stepBlocks(
 export function rolloutSteps(stored: readonly StoredStep[], index: RolloutIndex, shown: Columns): RolloutStep[] {
   const recordsOf = new Map<number, number[]>(stored.map(({ step }) => [step, []]));
   for (let r = 0; r < index.records; r++) recordsOf.get(index.step[r])?.push(r);
+  const pool: Scratch[] = [];
+  const blocksOf =
+    (one: StoredStep): RolloutStep['blocks'] =>
+    (options) =>
+      options?.transient ? transientBlocks(one, index, shown, pool) : stepBlocks(one, index, shown, undefined);
   return stored.map((one) => {
     const records = Int32Array.from(recordsOf.get(one.step) ?? []);
     let tokens = 0;
@@ -139,6 +170,6 @@ export function rolloutSteps(stored: readonly StoredStep[], index: RolloutIndex,
       tokens += index.length[r];
       counted += index.counted[r];
     }
-    return { step: one.step, records, tokens, counted, blocks: () => stepBlocks(one, index, shown) };
+    return { step: one.step, records, tokens, counted, blocks: blocksOf(one) };
   });
 }

@@ -5,9 +5,13 @@ import { readTopTokens } from './top-tokens.js';
 import type { TokenColumn, TopTokens } from './types.js';
 
 /** Rounding of single precision may carry a log-probability this far above 0 (spec 0.1, rule 2). */
-const LOG_PROB_SLACK = 1e-6;
-const ENTROPY_SLACK = 1e-6;
+export const LOG_PROB_SLACK = 1e-6;
+export const ENTROPY_SLACK = 1e-6;
 const VOCABULARY_SLACK = 1e-3;
+
+/** The largest entropy over so many tokens, nats, with room for rounding. */
+export const mostEntropy = (vocabularySize: number | undefined): number =>
+  vocabularySize === undefined ? Number.POSITIVE_INFINITY : Math.log(vocabularySize) + VOCABULARY_SLACK;
 
 /** What a record says of its tokens, checked; masked-out positions hold 0. */
 export interface TokenLists {
@@ -102,7 +106,7 @@ function checkLogProbs(values: Float64Array, column: string, context: Context): 
 }
 
 function checkEntropies(values: Float64Array, column: string, { place, record, vocabularySize }: Context): void {
-  const most = vocabularySize === undefined ? Number.POSITIVE_INFINITY : Math.log(vocabularySize) + VOCABULARY_SLACK;
+  const most = mostEntropy(vocabularySize);
   for (let t = 0; t < values.length; t++) {
     const value = values[t];
     if (value >= -ENTROPY_SLACK && value <= most && value < Number.POSITIVE_INFINITY) continue;
