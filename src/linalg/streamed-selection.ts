@@ -5,6 +5,8 @@ import { countDigits, DIGIT_BINS, DIGITS, gatherPrefixes, selectRanks } from '..
 export interface ValueStream {
   /** How many values count, over all blocks. */
   readonly count: number;
+  /** All of them, where they are in memory already and hold neither NaN nor -0. */
+  readonly held?: Float64Array;
   /**
    * Calls `take` with one block after the other: the same values in the same order every time. Where a mask is given, values
    * under a 0 are not looked at. Blocks may be reused for the next one.
@@ -151,6 +153,9 @@ function selectSorted(stream: ValueStream, ranks: readonly number[], options: St
   const { exactLimit = DEFAULT_EXACT_LIMIT, threads, name = 'values' } = options;
   let bins: Bin[] = [{ prefix: 0, below: 0, inside: stream.count, ranks }];
   const path: SelectionPath = stream.count <= exactLimit ? 'memory' : 'histogram';
+  if (path === 'memory' && stream.held) {
+    return { statistics: selectInside(bins, stream.held, threads), path, passes: 1 };
+  }
   for (let digits = 0; ; digits++) {
     const held = bins.reduce((sum, bin) => sum + bin.inside, 0);
     if (held <= exactLimit) {

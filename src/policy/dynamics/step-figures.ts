@@ -2,6 +2,7 @@ import { InputError } from '../../errors.js';
 import {
   type ClipBand,
   covarianceSummands,
+  type PolicyTokens,
   RESPONSE_FIELD,
   RESPONSE_FIELDS,
   responseCovariances,
@@ -159,9 +160,9 @@ export function columnStream(
   };
 }
 
-/** Values without a mask that are already in memory. */
+/** Values without a mask that are already in memory, without NaN and -0. */
 export function heldStream(values: Float64Array): ValueStream {
-  return { count: values.length, each: (take) => take(values) };
+  return { count: values.length, held: values, each: (take) => take(values) };
 }
 
 /** Values of a step that count, while they are gathered block by block; undefined where they are too many to be held. */
@@ -204,7 +205,9 @@ const tableOf = (responses: number): ResponseTable => ({
 });
 
 /** The columns of a block that the figures are of, advantages by response where they are so. */
-function tokensOf({ logProb, oldLogProb, referenceLogProb, entropy, recordAdvantage, mask, ...block }: TokenBlock) {
+function tokensOf(block: TokenBlock): PolicyTokens {
+  const { logProb, oldLogProb, referenceLogProb, entropy, recordAdvantage, mask } = block;
+  // Advantages by token are made when they are asked for.
   const advantage = recordAdvantage === undefined ? block.advantage : undefined;
   return { logProb, oldLogProb, referenceLogProb, entropy, advantage, responseAdvantage: recordAdvantage, mask };
 }
