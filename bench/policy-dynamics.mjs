@@ -4,8 +4,8 @@
 //   npm run build && node bench/policy-dynamics.mjs --python PYTHON [--tokens 1e7] [--steps 20] [--threads 2] [--repeats 5]
 //                    [--dump FILE.npz] [--json FILE]
 //
-// PYTHON needs numpy and pandas. Every repeat takes each way once, in turn: ours and NumPy's on arrays that are in memory, both
-// from the file, pandas on arrays. Ours does more (standard errors by response and all columns of the table); figures that
+// PYTHON needs numpy, pandas and polars. Every repeat takes each way once, in turn: ours on an open dump (its index in memory, its
+// columns read by range from the file) and NumPy's on arrays in memory, both from the file, pandas and Polars on arrays. Ours does more (standard errors by response and all columns of the table); figures that
 // both have are compared. Peak memory is that of the real command in a process of its own.
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -122,18 +122,21 @@ for (let repeat = -1; repeat < Number(options.repeats); repeat++) {
   });
   const numpyFile = await peer.ask('numpy-file');
   const pandas = await peer.ask('pandas');
+  const polars = await peer.ask('polars');
   if (repeat < 0) {
     agreement = {
       numpy: disagreement(own.result.by_step, numpy.rows),
       pandas: disagreement(own.result.by_step, pandas.rows),
+      polars: disagreement(own.result.by_step, polars.rows),
     };
     continue;
   }
-  note('ours, in memory', own.seconds);
+  note('ours, open', own.seconds);
   note('NumPy, in memory', numpy.seconds);
   note('ours, from the file', fromFile.seconds);
   note('NumPy, from the file', numpyFile.seconds);
   note('pandas, in memory', pandas.seconds);
+  note('polars, in memory', polars.seconds);
 }
 peer.stop();
 rollouts.close();
@@ -154,10 +157,12 @@ for (const [way, seconds] of Object.entries(times)) {
   const [least, most] = [Math.min(...seconds), Math.max(...seconds)];
   console.log(`${way.padEnd(24)} ${medians[way].toFixed(3)} s  (${least.toFixed(3)} to ${most.toFixed(3)})`);
 }
-const ratio = medians['NumPy, in memory'] / medians['ours, in memory'];
+const ratio = medians['NumPy, in memory'] / medians['ours, open'];
 const fileRatio = medians['NumPy, from the file'] / medians['ours, from the file'];
 console.log(`NumPy / ours: ${ratio.toFixed(1)} in memory, ${fileRatio.toFixed(1)} from the file (aim 5)`);
-console.log(`pandas / ours: ${(medians['pandas, in memory'] / medians['ours, in memory']).toFixed(1)}`);
+console.log(`pandas / ours: ${(medians['pandas, in memory'] / medians['ours, open']).toFixed(1)}`);
+console.log(`polars / ours: ${(medians['polars, in memory'] / medians['ours, open']).toFixed(1)}`);
+console.log(`figures compared with Polars: ${JSON.stringify(agreement.polars)}`);
 console.log(`figures compared with NumPy: ${JSON.stringify(agreement.numpy)}`);
 console.log(`figures compared with pandas: ${JSON.stringify(agreement.pandas)}`);
 console.log(`the command: ${JSON.stringify(command)}`);

@@ -1,9 +1,9 @@
-"""Makes a rollout dump, and takes the figures of `analyze-policy dynamics` with NumPy and pandas. Used by policy-dynamics.mjs.
+"""Makes a rollout dump, and takes the figures of `analyze-policy dynamics` with NumPy, pandas and Polars. Used by policy-dynamics.mjs.
 
   python policy-dynamics.py make DUMP.npz TOKENS STEPS
   python policy-dynamics.py serve DUMP.npz
 
-`serve` reads one way a line from standard input (numpy, numpy-file, pandas) and answers each with a line of JSON.
+`serve` reads one way a line from standard input (numpy, numpy-file, pandas, polars) and answers each with a line of JSON.
 """
 import json
 import resource
@@ -206,6 +206,44 @@ def with_pandas(d):
     ]
 
 
+def with_polars(d):
+    """The same figures as with_pandas, by lazy expressions over a Polars frame of the tokens."""
+    import polars as pl
+
+    lengths = np.diff(d["offsets"])
+    records = pl.DataFrame({k: d[k] for k in ("step", "prompt_id", "reward")}).with_columns(
+        a=(pl.col("reward") - pl.col("reward").mean().over("step", "prompt_id"))
+        / (pl.col("reward").std().over("step", "prompt_id") + 1e-6)
+    )
+    m = d["mask"] != 0
+    record = np.repeat(np.arange(len(lengths)), lengths)[m]
+    l, old, h, a = (pl.col(k) for k in ("logprob", "old_logprob", "entropy", "a"))
+    rho = (l - old).exp()
+    x = l.exp().clip(1e-8, 1 - 1e-8)
+    tokens = pl.DataFrame({k: d[k][m] for k in ("logprob", "old_logprob", "entropy")}).with_columns(
+        record=pl.Series(record), step=pl.Series(d["step"][record]), a=pl.Series(records["a"].to_numpy()[record])
+    )
+    c = (a - a.mean()) * (l - l.mean())
+    clipped = ((a > 0) & (rho > 1.2)) | ((a < 0) & (rho < 0.8))
+    omega = a / old.exp().clip(1e-8, 1) * x * (1 - x) * (x.log() + h)
+    by_step = tokens.lazy().group_by("step").agg(
+        entropy_token_mean=h.mean(),
+        entropy_p50=h.quantile(0.5, "linear"),
+        cov_mean=c.mean(),
+        **{
+            f"cov_top_{name}": c.top_k((pl.len() * f).cast(pl.Int64).clip(1, None)).mean()
+            for name, f in zip(("2e-4", "2e-3", "2e-2", "0.2"), FRACTIONS)
+        },
+        clip_frac=clipped.mean(),
+        kl_k3_nats=(rho - (l - old) - 1).mean(),
+        omega_net=-omega.mean(),
+    )
+    sequence = (
+        tokens.lazy().group_by("step", "record").agg(h.mean()).group_by("step").agg(entropy_seq_mean=h.mean())
+    )
+    return by_step.join(sequence, on="step").sort("step").collect().to_dicts()
+
+
 def load(path):
     with np.load(path) as archive:
         return {k: archive[k] for k in archive.files}
@@ -219,7 +257,7 @@ def serve(path):
         if way == "numpy-file":
             rows = with_numpy(load(path))
         else:
-            rows = with_numpy(d) if way == "numpy" else with_pandas(d)
+            rows = {"numpy": with_numpy, "pandas": with_pandas, "polars": with_polars}[way](d)
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(json.dumps({"seconds": seconds, "rows": rows, "peak": peak}), flush=True)
