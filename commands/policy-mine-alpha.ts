@@ -254,6 +254,12 @@ async function measure(
   const given = plan.formulas.length > 0;
   context.timings.begin('search');
   const searches = given ? [] : await search(options, plan, opened, shared, context);
+  const barren = searches.find(({ formulas }) => formulas.length === 0);
+  if (barren !== undefined) {
+    throw new InputError(
+      `the search ${barren.label} found no formula that varies over the stocks of a day: a panel needs two stocks or more, features that change, and windows shorter than its days`,
+    );
+  }
   context.timings.begin('evaluate');
   const judged = await context.run(JUDGE_FORMULAS, {
     panel: shared,
