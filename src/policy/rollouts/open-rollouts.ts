@@ -209,11 +209,13 @@ function ingest(row: DumpRow, lists: TokenLists | undefined, reading: Reading, p
 
 /** Takes an archive whose columns can stay in it. @returns whether it is one */
 async function ingestFlat(source: number, reading: Reading): Promise<boolean> {
-  const { request, sources, picker, scorer, marker, store, index, fields } = reading;
+  const { request, sources, picker, scorer, marker, texts, store, index, fields } = reading;
   const { kind, path, name } = sources[source];
   // What came by standard input is named otherwise in messages.
   const isPlain = kind === 'npz' && path === name && request.limit === undefined && !request.recordsOnly;
-  if (!isPlain || scorer !== undefined || marker !== undefined) return false;
+  // A text is not to be found among ids whose texts nobody knows: such a marker asks for nothing.
+  const looksForMarker = marker !== undefined && ('ids' in marker || texts.ofToken !== undefined);
+  if (!isPlain || scorer !== undefined || looksForMarker) return false;
   const { vocabularySize } = reading;
   const { openFlatNpz } = await import('./flat-npz.js');
   const flat = openFlatNpz(path, source, picker, {
