@@ -1,6 +1,6 @@
 /**
  * Runs the benchmarks that need nothing but this repository; `--python PYTHON` adds their peers (torch, numpy, scipy,
- * scikit-learn, vendi-score, dse-dsmi). The others need a model, vocabularies or room on the disk: their first lines say
+ * scikit-learn, pandas, polars, orjson, vendi-score, dse-dsmi). The others need a model, vocabularies or room on the disk: their first lines say
  * how they are run.
  */
 import { spawnSync } from 'node:child_process';
@@ -23,6 +23,10 @@ const FILES = [
   ['token-maps.mjs', true],
   ['quantile-weights.mjs', true],
   ['evidence.mjs', true],
+  ['policy-dynamics.mjs', true],
+  ['policy-rows.mjs', true],
+  ['json-columns.mjs', true],
+  ['panel-operators.mjs', true],
 ];
 
 for (const [file, hasPeer] of FILES) {

@@ -38,10 +38,14 @@ describe('options of a dump', () => {
     [{ map: ['a=b', 'a=c'] }, /--map names a twice/],
     [{ advantage: 'grop' }, /--advantage grop: unknown; did you mean "grpo"\?/],
     [{ oldModel: 'x' }, /give the policy that is updated with --model/],
-    [{ temperature: '0' }, /--temperature 0/],
+    [{ temperature: '0.7' }, /--temperature is for re-scoring/],
     [{ exactLimit: '-1' }, /--exact-limit/],
   ])('are refused where they say nothing: %j', (own, message) => {
     expect(() => rolloutRequest(shared, own)).toThrow(message);
+  });
+
+  it('need a temperature above 0', () => {
+    expect(() => rolloutRequest({ ...shared, model: 'm' }, { temperature: '0' })).toThrow(/--temperature 0/);
   });
 
   it('read standard input and files, and hash both beside the work', async () => {

@@ -12,7 +12,7 @@ let model: LanguageModel;
 beforeAll(async () => {
   model = await openLanguageModel(MODEL, {
     threads: 2,
-    maxMemoryBytes: 2 ** 30,
+    maxMemoryBytes: 2 ** 33,
     device: 'cpu',
     precision: 'f32',
     context: 256,
@@ -67,7 +67,7 @@ describe('responses scored by teacher forcing', () => {
 
   it('are scored for two checkpoints, with the entropies of the one that sampled', async () => {
     const OLD = 'fixtures/models/llama-sotu-ft-moby';
-    const options = { temperature: 1, promptFormat: 'auto', context: 256, threads: 2, maxMemory: 2 ** 30 } as const;
+    const options = { temperature: 1, promptFormat: 'auto', context: 256, threads: 2, maxMemory: 2 ** 33 } as const;
     const record = { record: 0, place: 'dump.jsonl:1', prompt: PROMPT, response: RESPONSE };
     const wanted = new Set(['logProb', 'oldLogProb', 'entropy'] as const);
     const score = async (names: { model: string; oldModel?: string }) => {
@@ -103,7 +103,7 @@ describe('responses scored by teacher forcing', () => {
       promptFormat: 'auto',
       context: 8,
       threads: 2,
-      maxMemory: 2 ** 30,
+      maxMemory: 2 ** 33,
     });
     const score = (fields: object) =>
       scorer.score([{ record: 0, place: 'd.jsonl:7', ...fields }], new Set(['logProb'] as const));
