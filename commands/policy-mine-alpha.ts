@@ -233,7 +233,12 @@ function readCheckpoint(path: string, key: string): Checkpoint | undefined {
   } catch {
     return undefined;
   }
-  const found = JSON.parse(text) as Checkpoint;
+  let found: Checkpoint;
+  try {
+    found = JSON.parse(text) as Checkpoint;
+  } catch {
+    throw new InputError(`--resume ${path}: the checkpoint is damaged; remove it, and its search begins anew`);
+  }
   if (found.key !== key) {
     throw new InputError(`--resume ${path}: was made with other options; choose another folder, or leave --resume out`);
   }

@@ -64,7 +64,10 @@ function curve(fit: LawFit, low: number, high: number): { x: Float64Array; y: Fl
 
 async function lawPanel(runs: readonly RunLaw[], logEntropy: boolean): Promise<Panel> {
   const entropies = runs.flatMap(({ joined }) => [...joined.entropy]);
-  const [lowest, highest] = [Math.min(...entropies), Math.max(...entropies)];
+  const [lowest, highest] = [
+    entropies.reduce((least, one) => Math.min(least, one), Number.POSITIVE_INFINITY),
+    entropies.reduce((most, one) => Math.max(most, one), Number.NEGATIVE_INFINITY),
+  ];
   // The ceilings stand at H = 0, which a logarithmic axis does not have.
   const start = logEntropy ? Math.max(lowest, 1e-6) : 0;
   const detailed = runs.length <= MOST_DETAILED;

@@ -103,7 +103,10 @@ async function singlePanel(
   score: Float64Array,
   { point, quadratic, score: most }: NonNullable<RewardResult['proxy']>['joint'],
 ): Promise<Panel> {
-  const [low, high] = [Math.min(...x), Math.max(...x)];
+  const [low, high] = [
+    x.reduce((least, one) => Math.min(least, one), Number.POSITIVE_INFINITY),
+    x.reduce((most, one) => Math.max(most, one), Number.NEGATIVE_INFINITY),
+  ];
   const places = Float64Array.from({ length: 60 }, (_, k) => low + ((high - low) * k) / 59);
   return scatterChart({
     title: `Score against ${name}`,

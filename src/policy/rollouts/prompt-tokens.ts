@@ -24,7 +24,7 @@ const ROLES: readonly (readonly string[])[] = [
   ['system', 'user', 'assistant', 'user'],
 ];
 
-const placeholder = (turn: number): string => `SURPRISALTURN${turn}MARK`;
+const turnMark = (turn: number): string => `SURPRISALTURN${turn}MARK`;
 
 const encodeRendered = (tokenizer: Tokenizer, text: string): Int32Array =>
   tokenizer.encode(text, { addSpecialTokens: false, parseSpecialTokens: true });
@@ -43,7 +43,7 @@ function skeletons(tokenizer: Tokenizer): Skeleton[] {
   if (tokenizer.chatTemplate === undefined) return [];
   const found: Skeleton[] = [];
   for (const roles of ROLES) {
-    const messages = roles.map((role, turn) => ({ role, content: placeholder(turn) }));
+    const messages = roles.map((role, turn) => ({ role, content: turnMark(turn) }));
     let bare: string;
     try {
       bare = tokenizer.decode(encodeRendered(tokenizer, render(tokenizer, messages)), { skipSpecialTokens: true });
@@ -55,10 +55,10 @@ function skeletons(tokenizer: Tokenizer): Skeleton[] {
     const pieces: string[] = [];
     let rest = bare;
     for (let turn = 0; turn < roles.length; turn++) {
-      const at = rest.indexOf(placeholder(turn));
+      const at = rest.indexOf(turnMark(turn));
       if (at < 0) break;
       pieces.push(rest.slice(0, at));
-      rest = rest.slice(at + placeholder(turn).length);
+      rest = rest.slice(at + turnMark(turn).length);
     }
     if (pieces.length === roles.length) found.push({ roles, pieces: [...pieces, rest] });
   }
